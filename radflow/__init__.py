@@ -1,0 +1,1 @@
+"""radflow: MLflow-tracked, Horovod-distributed training of radiology classifiers."""

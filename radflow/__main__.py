@@ -1,0 +1,54 @@
+"""`python -m radflow`: what is not an entry point of MLproject."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import cyclopts
+
+from radflow.config import exit_code_of
+from radflow.errors import JobError, UserError
+
+app = cyclopts.App(name="radflow", help="radflow's own commands; jobs are started with `mlflow run . -e ENTRY`.")
+
+
+@app.command
+def doctor() -> None:
+    """Print what is installed and able, and what is missing with the mend."""
+    from radflow.doctor import examine, print_report
+
+    findings = examine()
+    print_report(findings)
+    if any(finding.mend for finding in findings):
+        raise JobError("something is missing; the mends are in the table above")
+
+
+@app.command
+def sync(folder: Path | None = None) -> None:
+    """Send what runs could not log while the MLflow server was away.
+
+    Parameters
+    ----------
+    folder
+        Spool folder; the one that runs use unless given.
+    """
+    from radflow.terminal import say
+    from radflow.tracking.connection import prepare_tracking
+    from radflow.tracking.spool import SPOOL_FOLDER
+    from radflow.tracking.sync import sync_spool
+
+    prepare_tracking()
+    say(f"{sync_spool(folder or SPOOL_FOLDER)} records sent")
+
+
+def main() -> None:
+    """Run a command; one line and exit code 2 for a mistake."""
+    try:
+        app(sys.argv[1:], exit_on_error=False, print_error=False)
+    except cyclopts.CycloptsError as error:
+        raise UserError(" ".join(str(error).split())) from error
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code_of(main))

@@ -1,0 +1,1 @@
+"""All that knows about ranks: batch arithmetic, communicators, launching, threads."""

@@ -1,0 +1,85 @@
+"""The one seam to other ranks: the same few operations for one process and for Horovod.
+
+Only Horovod's low-level operations are used. Its Keras optimiser wrapper hooks entry points that Keras 3 no longer
+calls, so that nothing is reduced and nothing says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import numpy as np
+import tensorflow as tf
+
+Result = TypeVar("Result")
+
+
+class Communicator(Protocol):
+    """What training needs to know of other ranks."""
+
+    rank: int
+    size: int
+
+    def sum_tensors(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Element-wise sums over all ranks, in one fused operation; callable inside a tf.function."""
+
+    def broadcast(self, variables: list[tf.Variable]) -> None:
+        """Give every rank the first rank's values."""
+
+    def gather(self, rows: np.ndarray) -> np.ndarray:
+        """The rows of all ranks, joined along the first axis in the order of ranks, on every rank."""
+
+    def choose(self, first: Callable[[], Result], others: Callable[[], Result]) -> Result:
+        """Call `first` on the first rank and `others` elsewhere: how files and MLflow get a single writer."""
+
+
+class SerialCommunicator:
+    """One process: every sum is its own value."""
+
+    rank = 0
+    size = 1
+
+    def sum_tensors(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Return the tensors themselves."""
+        return tensors
+
+    def broadcast(self, variables: list[tf.Variable]) -> None:
+        """Leave the values as they are."""
+
+    def gather(self, rows: np.ndarray) -> np.ndarray:
+        """Return the rows themselves."""
+        return rows
+
+    def choose(self, first: Callable[[], Result], others: Callable[[], Result]) -> Result:  # noqa: ARG002
+        """Call `first`."""
+        return first()
+
+
+class HorovodCommunicator:
+    """Ranks started by mpirun, Horovod's Gloo launcher or a scheduler, joined by Horovod."""
+
+    def __init__(self) -> None:
+        import horovod.tensorflow as horovod  # noqa: PLC0415 - only where there are ranks: initialising MPI costs a second
+
+        horovod.init()
+        self._horovod = horovod
+        self.rank: int = horovod.rank()
+        self.size: int = horovod.size()
+
+    def sum_tensors(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+        """One grouped allreduce for all tensors."""
+        return self._horovod.grouped_allreduce(tensors, op=self._horovod.Sum)
+
+    def broadcast(self, variables: list[tf.Variable]) -> None:
+        """One broadcast a variable, named by its place so that ranks agree."""
+        for place, variable in enumerate(variables):
+            variable.assign(self._horovod.broadcast(variable, root_rank=0, name=f"broadcast.{place}"))
+
+    def gather(self, rows: np.ndarray) -> np.ndarray:
+        """One allgather; ranks may give different numbers of rows."""
+        return self._horovod.allgather(tf.convert_to_tensor(rows)).numpy()
+
+    def choose(self, first: Callable[[], Result], others: Callable[[], Result]) -> Result:
+        """Call `first` on rank 0, `others` elsewhere."""
+        return first() if self.rank == 0 else others()

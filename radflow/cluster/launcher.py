@@ -1,0 +1,158 @@
+"""Starts the ranks of a job with Open MPI's mpirun or Horovod's Gloo launcher, and passes signals on to them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from radflow.cluster.threads import available_cores, choose_threads, thread_environment
+from radflow.errors import Interrupted, UserError
+from radflow.terminal import is_watched
+
+RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "HOROVOD_RANK")
+"""Any of these in the environment says that this process was started as one of several ranks."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """A machine and how many ranks may run on it."""
+
+    name: str
+    slots: int
+
+
+def is_rank() -> bool:
+    """Whether this process is a rank already, started by mpirun, srun, an MPIJob or Horovod's launcher."""
+    return any(variable in os.environ for variable in RANK_VARIABLES)
+
+
+def ranks_on_this_node() -> int:
+    """How many ranks the scheduler has put on this machine; 1 where it does not say."""
+    for variable in ("OMPI_COMM_WORLD_LOCAL_SIZE", "HOROVOD_LOCAL_SIZE", "SLURM_NTASKS_PER_NODE"):
+        if os.environ.get(variable, "").isdecimal():
+            return int(os.environ[variable])
+    return 1
+
+
+def parse_hosts(hosts: str) -> list[Host]:
+    """Read `host1:2,host2:2`; an empty text means this machine with one slot a core.
+
+    Raises UserError for anything else.
+    """
+    if not hosts:
+        return [Host("localhost", available_cores())]
+    parsed = []
+    for part in hosts.split(","):
+        name, _, slots = part.strip().partition(":")
+        if not name or not (slots or "1").isdecimal() or int(slots or "1") < 1:
+            raise UserError(f"hosts={hosts!r}: {part!r} is not `name:slots`; give for example hosts=node1:2,node2:2")
+        parsed.append(Host(name, int(slots or "1")))
+    return parsed
+
+
+def choose_ranks(ranks: int | str, hosts: Sequence[Host]) -> int:
+    """The number of ranks: what the user gave, if there are slots for it, or `auto`.
+
+    `auto` fills the slots of named hosts. On one machine it takes one rank a core on up to four cores, and one for
+    each four cores beyond: several ranks with few threads beat one with many, until memory bandwidth is shared.
+    """
+    slots = sum(host.slots for host in hosts)
+    if ranks == "auto":
+        single_machine = len(hosts) == 1 and hosts[0].name == "localhost"
+        return max(min(slots, 4), slots // 4) if single_machine else slots
+    if int(ranks) < 1:
+        raise UserError(f"np={ranks} must be `auto` or at least 1")
+    if int(ranks) > slots:
+        listed = ", ".join(f"{host.name}:{host.slots}" for host in hosts)
+        raise UserError(f"np={ranks} ranks need as many slots, but {listed} has {slots}; lower np or name more hosts")
+    return int(ranks)
+
+
+def launch(
+    command: Sequence[str],
+    ranks: int,
+    hosts: Sequence[Host],
+    threads: int,
+    launcher: str,
+    variables: Mapping[str, str],
+) -> int:
+    """Run `command` as `ranks` ranks, with `variables` in their environment, and return the job's exit code.
+
+    Raises
+    ------
+    UserError
+        The launcher's program is not installed.
+    Interrupted
+        This process got SIGTERM or SIGINT; the ranks got it too and have ended.
+    """
+    ranks_on_node = min(ranks, max(host.slots for host in hosts))
+    rank_threads = choose_threads(threads, available_cores(), ranks_on_node)
+    environment = {**variables, **thread_environment(rank_threads), "RADFLOW_PROGRESS": str(int(is_watched()))}
+    build = {"mpirun": _mpirun_line, "gloo": _gloo_line}[launcher]
+    line = build(ranks, hosts, rank_threads, environment)
+    return _run_passing_signals([*line, *command], {**os.environ, **environment})
+
+
+def _mpirun_line(ranks: int, hosts: Sequence[Host], threads: int, environment: Mapping[str, str]) -> list[str]:
+    line = [_program("mpirun"), "-np", str(ranks)]
+    # Horovod's background thread polls MPI: without yielding it takes the cores that the ranks compute on.
+    line += ["--mca", "mpi_yield_when_idle", "1"]
+    named = ",".join(f"{host.name}:{host.slots}" for host in hosts)
+    line += ["--host", named]
+    if ranks * threads <= available_cores() or len(hosts) > 1:
+        line += ["--map-by", f"slot:PE={threads}", "--bind-to", "core"]
+    else:
+        line += ["--bind-to", "none"]
+    exported = [*environment, *(name for name in os.environ if name.startswith(("MLFLOW_", "RADFLOW_", "AWS_")))]
+    for name in sorted({*exported, "PATH", "PYTHONPATH"} & {*environment, *os.environ}):
+        line += ["-x", name]
+    return line
+
+
+def _gloo_line(ranks: int, hosts: Sequence[Host], threads: int, environment: Mapping[str, str]) -> list[str]:  # noqa: ARG001
+    if any(host.name != "localhost" for host in hosts):
+        raise UserError("launcher=gloo starts ranks on this machine only; use launcher=mpirun with hosts")
+    return [_program("horovodrun"), "--gloo", "-np", str(ranks), "-H", f"localhost:{ranks}"]
+
+
+def _program(name: str) -> str:
+    """Path of a program of this Python's environment, or of PATH."""
+    beside_python = Path(sys.executable).parent / name
+    found = str(beside_python) if beside_python.exists() else shutil.which(name)
+    if not found:
+        raise UserError(f"{name} not found beside {sys.executable} or on PATH; run `make setup`, or see `radflow doctor`")
+    return found
+
+
+def _run_passing_signals(line: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a command in a process group of its own and hand SIGTERM and SIGINT on to it, once, as SIGTERM.
+
+    Ranks must hear of a signal from one side only: a Ctrl-C of the terminal would reach them, mpirun and us at once.
+    """
+    if os.geteuid() == 0:
+        # Containers run as root; Open MPI refuses that unless told twice, here and on remote nodes.
+        twice = ("ALLOW_RUN_AS_ROOT", "ALLOW_RUN_AS_ROOT_CONFIRM")
+        environment = {**environment, **{f"{owner}_{name}": "1" for owner in ("OMPI", "PRTE") for name in twice}}
+    received: list[int] = []
+    process = subprocess.Popen(line, env=dict(environment), start_new_session=True)
+
+    def pass_on(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        received.append(number)
+        process.terminate()
+
+    previous = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        code = process.wait()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if received:
+        raise Interrupted(received[0])
+    return code

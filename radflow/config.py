@@ -1,0 +1,128 @@
+"""How a typed, frozen dataclass becomes a command: flags, config files, one-line errors, exit codes."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import traceback
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cyclopts
+import yaml
+
+from radflow.errors import Interrupted, JobError, UserError
+
+Config = TypeVar("Config")
+
+
+def run_command(config_type: type[Config], command: Callable[[Config], object], arguments: Sequence[str]) -> int:
+    """Parse `arguments` into a `config_type`, run `command` with it and return the process's exit code."""
+    return exit_code_of(lambda: command(parse(config_type, arguments)))
+
+
+def exit_code_of(command: Callable[[], object]) -> int:
+    """Run `command` and turn how it ends into an exit code.
+
+    0 when it worked, 2 with one line on stderr for a mistake of the user, 128 + signal when interrupted, 1 for a
+    failure: in one line where the reason was reported before, with a traceback else.
+    """
+    try:
+        command()
+    except UserError as error:
+        return _end(f"error: {error}", 2)
+    except Interrupted as interruption:
+        return _end(f"stopped: {interruption}", interruption.exit_code)
+    except KeyboardInterrupt:
+        return _end("stopped: received SIGINT", 130)
+    except JobError as error:
+        return _end(f"failed: {error}", 1)
+    except Exception:  # noqa: BLE001 - the outermost frame of the process: report, and end with a failure's exit code
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _end(message: str, code: int) -> int:
+    print(message, file=sys.stderr)  # noqa: T201
+    return code
+
+
+def parse(config_type: type[Config], arguments: Sequence[str]) -> Config:
+    """Make a `config_type` of command-line flags and, where its field `config` names one, of a YAML file.
+
+    A value in the file replaces a flag's default; a flag that differs from its default replaces the file's value.
+    MLflow passes every parameter of an entry point on each call, so a default cannot be told from a given value.
+
+    Raises UserError for unknown flags, wrong types and values outside their range.
+    """
+    config = _parse_flags(config_type, arguments)
+    file = getattr(config, "config", "")
+    if not file:
+        return config
+    given = {name: value for name, value, default in _settings(config) if value != default}
+    return _parse_flags(config_type, _flags({**_read_config_file(Path(file)), **given}))
+
+
+def flatten(config: Any) -> dict[str, Any]:
+    """Every setting of a config dataclass by its flag's name, nested dataclasses included."""
+    return {name: value for name, value, _ in _settings(config)}
+
+
+def command_line(config: Any) -> list[str]:
+    """The flags that `parse` turns back into `config`."""
+    return _flags({name: value for name, value, default in _settings(config) if value != default})
+
+
+def _parse_flags(config_type: type[Config], arguments: Sequence[str]) -> Config:
+    parsed: list[Config] = []
+
+    def keep(config: Any) -> None:
+        parsed.append(config)
+
+    keep.__annotations__ = {"config": typing.Annotated[config_type, cyclopts.Parameter(name="*")]}
+    name = config_type.__name__.removesuffix("Config").lower()
+    summary = (config_type.__doc__ or "").partition("\n")[0]
+    app = cyclopts.App(name=name, help=summary, version_flags=[], result_action="return_value")
+    app.default(_with_default(keep, config_type))
+    try:
+        app(list(arguments), exit_on_error=False, print_error=False)
+    except cyclopts.CycloptsError as error:
+        raise UserError(" ".join(str(error).split())) from error
+    if not parsed:  # --help has been printed
+        sys.exit(0)
+    return parsed[0]
+
+
+def _with_default(function: Callable[[Any], None], config_type: type) -> Callable[[Any], None]:
+    """Cyclopts takes a dataclass that is spread over flags as optional only if its parameter has a default."""
+    function.__defaults__ = (config_type(),)
+    return function
+
+
+def _settings(config: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Name, value and default of every setting, depth first."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _settings(value)
+        else:
+            yield field.name, value, field.default
+
+
+def _flags(settings: dict[str, Any]) -> list[str]:
+    return [f"--{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in settings.items()]
+
+
+def _read_config_file(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"config={path} cannot be read ({error}); give a YAML file of `name: value` lines") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"config={path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict) or any(isinstance(value, dict | list) for value in content.values()):
+        raise UserError(f"config={path} must hold `name: value` lines with the names of the entry point's parameters")
+    return content

@@ -1,0 +1,24 @@
+"""The errors that a command turns into exit codes."""
+
+from __future__ import annotations
+
+import signal
+
+
+class UserError(Exception):
+    """A mistake in what the user gave: its text is one line, and the command ends with exit code 2.
+
+    The text says what was given, what was expected and how to mend it.
+    """
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the process to stop. A KeyboardInterrupt, so that no `except Exception` swallows it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"received {signal.Signals(number).name}")
+        self.exit_code = 128 + number
+
+
+class JobError(Exception):
+    """A job that failed for a reason already reported: one line, exit code 1."""

@@ -1,0 +1,1 @@
+"""From predictions to figures: AUC with intervals, curves, reports."""

@@ -1,0 +1,192 @@
+"""Predictions on disk: one Parquet file from which every figure can be recomputed without the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from radflow.errors import UserError
+from radflow.files import atomic_file
+
+ID_COLUMNS = ("image_id", "patient_id", "split")
+LABEL_PREFIX = "label/"
+PROBABILITY_PREFIX = "probability/"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model said about N films, beside what their labels say.
+
+    Attributes
+    ----------
+    findings : tuple of str
+        Names of the F findings, in the order of the columns of `labels` and `probabilities`.
+    image_ids, patient_ids, splits : str array [N]
+        An empty patient id means that the patient is not known; such a film counts as a patient of its own.
+        Lists are accepted and turned into arrays.
+    labels : bool [N, F]
+    probabilities : float32 [N, F]
+        Each between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        Where the shapes do not fit together, an image id appears twice, a finding appears twice, or a probability is
+        NaN or outside 0 to 1.
+    """
+
+    findings: tuple[str, ...]
+    image_ids: NDArray[np.str_]
+    patient_ids: NDArray[np.str_]
+    splits: NDArray[np.str_]
+    labels: NDArray[np.bool_]
+    probabilities: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "findings", tuple(self.findings))
+        for name in ("image_ids", "patient_ids", "splits"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.str_))
+        object.__setattr__(self, "labels", np.asarray(self.labels, dtype=np.bool_))
+        object.__setattr__(self, "probabilities", np.asarray(self.probabilities, dtype=np.float32))
+        _check_shapes(self)
+        _check_values(self)
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def of_split(self, split: str) -> Predictions:
+        """Return the films of one split, in the same order.
+
+        Raises
+        ------
+        UserError
+            If no film belongs to `split`.
+        """
+        chosen = self.splits == split
+        if not chosen.any():
+            present = ", ".join(sorted(set(self.splits.tolist()))) or "no films at all"
+            raise UserError(f"the predictions hold no films of the split '{split}'; they hold: {present}")
+        return Predictions(
+            findings=self.findings,
+            image_ids=self.image_ids[chosen],
+            patient_ids=self.patient_ids[chosen],
+            splits=self.splits[chosen],
+            labels=self.labels[chosen],
+            probabilities=self.probabilities[chosen],
+        )
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Write `predictions` as Parquet, a row per film; the file is whole or not there.
+
+    Columns: image_id, patient_id, split, then label/<Finding> (bool) and probability/<Finding> (float32).
+    """
+    columns: dict[str, pa.Array] = {
+        "image_id": pa.array(predictions.image_ids, pa.string()),
+        "patient_id": pa.array(predictions.patient_ids, pa.string()),
+        "split": pa.array(predictions.splits, pa.string()),
+    }
+    for index, finding in enumerate(predictions.findings):
+        columns[LABEL_PREFIX + finding] = pa.array(predictions.labels[:, index], pa.bool_())
+        columns[PROBABILITY_PREFIX + finding] = pa.array(predictions.probabilities[:, index], pa.float32())
+    with atomic_file(Path(path)) as temporary:
+        pq.write_table(pa.table(columns), temporary, compression="zstd")
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read what `write_predictions` wrote; the findings come in the order of the file's columns.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, is not Parquet, or its columns or values are not those of predictions.
+    """
+    table = _read_table(Path(path))
+    findings = _findings_of(table.schema, path)
+    try:
+        return Predictions(
+            findings=findings,
+            image_ids=np.array(table["image_id"].to_pylist(), dtype=np.str_),
+            patient_ids=np.array(table["patient_id"].to_pylist(), dtype=np.str_),
+            splits=np.array(table["split"].to_pylist(), dtype=np.str_),
+            labels=_matrix(table, LABEL_PREFIX, findings),
+            probabilities=_matrix(table, PROBABILITY_PREFIX, findings),
+        )
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _check_shapes(predictions: Predictions) -> None:
+    films, findings = len(predictions.image_ids), len(predictions.findings)
+    expected = {
+        "image_ids": (films,),
+        "patient_ids": (films,),
+        "splits": (films,),
+        "labels": (films, findings),
+        "probabilities": (films, findings),
+    }
+    for name, shape in expected.items():
+        given = getattr(predictions, name).shape
+        if given != shape:
+            raise ValueError(f"{name} has shape {given}; expected {shape} for {films} films and {findings} findings")
+
+
+def _check_values(predictions: Predictions) -> None:
+    if len(set(predictions.findings)) < len(predictions.findings):
+        raise ValueError(f"each finding may appear once; given: {', '.join(predictions.findings)}")
+    ids, counts = np.unique(predictions.image_ids, return_counts=True)
+    if (counts > 1).any():
+        # Gathering from ranks with padding is where a film gets counted twice, and no figure would show it.
+        raise ValueError(f"each film may appear once; '{ids[counts > 1][0]}' appears {counts[counts > 1][0]} times")
+    probabilities = predictions.probabilities
+    outside = ~((probabilities >= 0) & (probabilities <= 1))
+    if outside.any():
+        film, finding = np.argwhere(outside)[0]
+        raise ValueError(
+            f"probabilities must lie between 0 and 1; {int(outside.sum())} do not, the first is "
+            f"{probabilities[film, finding]} ({predictions.findings[finding]} of {predictions.image_ids[film]})"
+        )
+
+
+def _read_table(path: Path) -> pa.Table:
+    """Read the whole Parquet file and refuse columns with empty values."""
+    if not path.is_file():
+        raise UserError(f"no predictions at {path}; expected the Parquet file that train and evaluate write")
+    try:
+        table = pq.ParquetFile(path).read()
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} cannot be read as Parquet ({reason}); evaluate the model again to write it") from error
+    for name in table.column_names:
+        if table[name].null_count:
+            raise UserError(f"{path}: column '{name}' has {table[name].null_count} empty values; expected none")
+    return table
+
+
+def _findings_of(schema: pa.Schema, path: Path) -> tuple[str, ...]:
+    """Return the findings in the order of the label columns, after a check of every column's name and type."""
+    findings = tuple(name.removeprefix(LABEL_PREFIX) for name in schema.names if name.startswith(LABEL_PREFIX))
+    if not findings:
+        raise UserError(f"{path} has no column label/<Finding>; it is not a file of predictions")
+    expected = dict.fromkeys(ID_COLUMNS, pa.string())
+    for finding in findings:
+        expected[LABEL_PREFIX + finding] = pa.bool_()
+        expected[PROBABILITY_PREFIX + finding] = pa.float32()
+    for name, kind in expected.items():
+        if name not in schema.names:
+            raise UserError(f"{path} has no column '{name}' ({kind}); it is not a whole file of predictions")
+        if schema.field(name).type != kind:
+            raise UserError(f"{path}: column '{name}' holds {schema.field(name).type}; expected {kind}")
+    if unknown := sorted(set(schema.names) - set(expected)):
+        raise UserError(f"{path} has the unknown column '{unknown[0]}'; expected only {', '.join(expected)}")
+    return findings
+
+
+def _matrix(table: pa.Table, prefix: str, findings: tuple[str, ...]) -> NDArray:
+    """Put the columns prefix/<Finding> side by side, [N, F]."""
+    return np.column_stack([table[prefix + finding].to_numpy() for finding in findings])

@@ -1,0 +1,164 @@
+"""Results in words: the table on the terminal and the note of an MLflow run."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from radflow.evaluation.auc import FindingAuc, mean_auc
+
+RESEARCH_ONLY = "Research use only; not a medical device."
+_ABSENT = "-"
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a reader of a run's note wants to know about the training.
+
+    Attributes
+    ----------
+    model : str
+        Architecture and normalisation, as a reader would say it.
+    dataset, dataset_digest : str
+        Name and SHA-256 of the manifest.
+    films : mapping of split to number of films
+    evaluated_split : str
+        The split that the AUCs come from.
+    ranks, local_batch, micro_steps : int
+        Their product is the global batch.
+    optimizer : str
+    learning_rate : float
+        The scaled rate, at the end of the warm-up.
+    epochs : int
+        As many as were trained.
+    images_per_second, seconds_per_epoch : float
+        Training throughput of all ranks together.
+    """
+
+    model: str
+    dataset: str
+    dataset_digest: str
+    films: Mapping[str, int]
+    evaluated_split: str
+    ranks: int
+    local_batch: int
+    micro_steps: int
+    optimizer: str
+    learning_rate: float
+    epochs: int
+    images_per_second: float
+    seconds_per_epoch: float
+
+    @property
+    def global_batch(self) -> int:
+        """Samples of one optimiser step over all ranks."""
+        return self.ranks * self.local_batch * self.micro_steps
+
+
+def auc_table(results: Mapping[str, FindingAuc], title: str, mean_interval: tuple[float, float] | None = None) -> Table:
+    """Lay out AUC, interval and class counts of each finding, and the mean, for the terminal.
+
+    Parameters
+    ----------
+    results : from `auc_per_finding`
+    title : str
+    mean_interval : from `mean_auc_interval`, optional
+    """
+    table = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD)
+    for heading in ("Finding", "AUC", "95 % interval", "Positives", "Films"):
+        table.add_column(heading, justify="left" if heading == "Finding" else "right", no_wrap=heading == "Finding")
+    for finding, result in results.items():
+        # Text, because rich would read "[red]" in a name as a style.
+        table.add_row(Text(finding), *_cells(result))
+    table.add_section()
+    table.add_row("Mean", _number(mean_auc(results)), _range(*(mean_interval or (math.nan, math.nan))), style="bold")
+    return table
+
+
+def summary_markdown(
+    facts: RunFacts, results: Mapping[str, FindingAuc], mean_interval: tuple[float, float] | None = None
+) -> str:
+    """Write the note of a run: what was trained on what, how well it does, how fast it was; GitHub-flavoured markdown.
+
+    Parameters
+    ----------
+    facts : RunFacts
+    results : from `auc_per_finding`, of the films of `facts.evaluated_split`
+    mean_interval : from `mean_auc_interval`, optional
+    """
+    paragraphs = [
+        f"**{_escaped(facts.model)}** on **{_escaped(facts.dataset)}**: "
+        + _mean_in_words(facts, results, mean_interval),
+        "\n".join(f"- {line}" for line in _training_lines(facts)),
+        "\n".join(_markdown_table(results)),
+        *_remarks(facts, results),
+        f"*{RESEARCH_ONLY}*",
+    ]
+    return "\n\n".join(paragraphs) + "\n"
+
+
+def _mean_in_words(
+    facts: RunFacts, results: Mapping[str, FindingAuc], mean_interval: tuple[float, float] | None
+) -> str:
+    split = _escaped(facts.evaluated_split)
+    mean = mean_auc(results)
+    if math.isnan(mean):
+        return f"no AUC on the {split} split, for no finding has both positive and negative films there."
+    interval = f" (95 % interval {_range(*mean_interval)})" if mean_interval else ""
+    counted = sum(not math.isnan(result.auc) for result in results.values())
+    return f"mean AUC **{mean:.3f}**{interval} over {counted} of {len(results)} findings on the {split} split."
+
+
+def _training_lines(facts: RunFacts) -> list[str]:
+    films = ", ".join(f"{_escaped(split)} {count:,}" for split, count in facts.films.items())
+    return [
+        f"Films: {films}; manifest SHA-256 `{facts.dataset_digest[:12]}`",
+        f"Global batch: {facts.global_batch:,} = ranks {facts.ranks} x local batch {facts.local_batch} "
+        f"x micro-steps {facts.micro_steps}",
+        f"Optimiser: {_escaped(facts.optimizer)}, learning rate {facts.learning_rate:.4g}, epochs {facts.epochs}",
+        f"Throughput: {facts.images_per_second:,.1f} images/s, {facts.seconds_per_epoch:,.1f} s per epoch",
+    ]
+
+
+def _markdown_table(results: Mapping[str, FindingAuc]) -> list[str]:
+    rows = ["| Finding | AUC | 95 % interval | Positives | Films |", "|---|---:|:---:|---:|---:|"]
+    rows += [f"| {' | '.join([_escaped(finding), *_cells(result)])} |" for finding, result in results.items()]
+    return rows
+
+
+def _remarks(facts: RunFacts, results: Mapping[str, FindingAuc]) -> list[str]:
+    """List what a reader could otherwise take wrongly, a paragraph each."""
+    remarks = ["Intervals are taken between patients: the films of one patient are not independent."]
+    if any(math.isnan(result.auc) for result in results.values()):
+        remarks.append("A finding without an AUC has no positive or no negative film in this split.")
+    training_films = facts.films.get("train", 0)
+    if 0 < training_films < facts.global_batch:
+        remarks.append(
+            f"The training split has {training_films:,} films, fewer than the global batch of {facts.global_batch:,}: "
+            "each epoch was one step on all of them."
+        )
+    return remarks
+
+
+def _cells(result: FindingAuc) -> tuple[str, str, str, str]:
+    films = result.positives + result.negatives
+    return _number(result.auc), _range(result.low, result.high), f"{result.positives:,}", f"{films:,}"
+
+
+def _number(value: float) -> str:
+    return _ABSENT if math.isnan(value) else f"{value:.3f}"
+
+
+def _range(low: float, high: float) -> str:
+    return _ABSENT if math.isnan(low) or math.isnan(high) else f"{low:.3f} to {high:.3f}"
+
+
+def _escaped(name: str) -> str:
+    """Show a name in markdown letter for letter: no emphasis, links, HTML or table cells come of it."""
+    return re.sub(r"([\\`*_\[\]<>|~&$])", r"\\\1", " ".join(name.split()))

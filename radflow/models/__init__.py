@@ -1,0 +1,1 @@
+"""Backbones with a choice of normalisation, and the classifier around them."""

@@ -1,0 +1,108 @@
+"""Backbones of keras.applications with a choice of normalisation and of initial weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import keras
+
+from radflow.errors import UserError
+
+BATCH_NORM_MOMENTUM = 0.9
+"""keras.applications has 0.99, whose moving statistics need hundreds of steps; large-batch training has few."""
+
+_ARCHITECTURES = {
+    "densenet121": keras.applications.DenseNet121,
+    "vgg16": keras.applications.VGG16,
+    "resnet50": keras.applications.ResNet50,
+}
+
+
+def build_backbone(arch: str, norm: str, weights: str, image_size: int) -> keras.Model:
+    """Convolutional body without its classifier: float [n, size, size, 3] -> features [n, h, w, channels].
+
+    Layer names are those of keras.applications, so that weights are exchanged by name.
+
+    Raises
+    ------
+    UserError
+        The weights cannot be had or do not fit.
+    """
+    shape = (image_size, image_size, 3)
+    try:
+        plain = _ARCHITECTURES[arch](include_top=False, weights=None, input_shape=shape, name=arch)
+    except ValueError as error:
+        raise UserError(f"arch={arch} does not take {image_size} px images: {error}") from error
+    backbone = keras.models.clone_model(
+        plain, clone_function=lambda layer: _with_norm(layer, norm), call_function=_call_without_mask
+    )
+    if weights != "none":
+        with _float32_policy():
+            source = _read_weights(arch, weights, shape)
+        _copy_weights(source, backbone, weights)
+    return backbone
+
+
+def _with_norm(layer: keras.Layer, norm: str) -> keras.Layer:
+    """The layer itself, made anew; a batch normalisation becomes the chosen one under the same name."""
+    if not isinstance(layer, keras.layers.BatchNormalization):
+        return layer.__class__.from_config(layer.get_config())
+    if norm in ("auto", "batch"):
+        return keras.layers.BatchNormalization.from_config({**layer.get_config(), "momentum": BATCH_NORM_MOMENTUM})
+    # Wu & He 2018 (arXiv:1803.08494): 32 groups; instance normalisation is one group a channel.
+    groups = {"group": 32, "instance": -1}[norm]
+    return keras.layers.GroupNormalization(groups=groups, epsilon=layer.epsilon, name=layer.name, dtype=layer.dtype_policy)
+
+
+def _call_without_mask(layer: keras.Layer, *inputs: keras.KerasTensor, **options: object) -> keras.KerasTensor:
+    """Batch normalisation is called with a mask that its replacements do not take; films have none."""
+    options.pop("mask", None)
+    return layer(*inputs, **options)
+
+
+def _read_weights(arch: str, weights: str, shape: tuple[int, int, int]) -> keras.Model:
+    """A model of the architecture's plain form that holds the weights."""
+    if weights == "imagenet":
+        try:
+            return _ARCHITECTURES[arch](include_top=False, weights="imagenet", input_shape=shape)
+        except Exception as error:  # noqa: BLE001 - Keras wraps a failed download in a bare Exception
+            raise UserError(
+                f"weights=imagenet could not be downloaded ({' '.join(str(error).split())}); "
+                "give weights=FILE with a .weights.h5 of the backbone, or weights=none"
+            ) from error
+    path = Path(weights)
+    if not path.is_file():
+        raise UserError(f"weights={weights} is not a file; give none, imagenet, a .weights.h5 or a .keras model")
+    try:
+        if path.suffix == ".keras":
+            return keras.models.load_model(path, compile=False, safe_mode=True).get_layer(arch)
+        source = _ARCHITECTURES[arch](include_top=False, weights=None, input_shape=shape)
+        source.load_weights(path)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"weights={weights} does not hold weights of {arch}: {reason}") from error
+    return source
+
+
+def _copy_weights(source: keras.Model, backbone: keras.Model, weights: str) -> None:
+    """Copy layer by layer, by name; normalisations of another kind keep their own initial values."""
+    originals = {layer.name: layer for layer in source.layers if layer.weights}
+    for layer in backbone.layers:
+        original = originals.get(layer.name)
+        if not layer.weights or (original is not None and type(original) is not type(layer)):
+            continue
+        if original is None:
+            raise UserError(f"weights={weights} holds no layer {layer.name}; they are of another architecture")
+        layer.set_weights(original.get_weights())
+
+
+@contextmanager
+def _float32_policy() -> Iterator[None]:
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)

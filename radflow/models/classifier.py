@@ -1,0 +1,82 @@
+"""The classifier: grey films in, probabilities out, with preprocessing, backbone and head in one saved model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import keras
+import numpy as np
+
+from radflow.models.backbones import build_backbone
+from radflow.models.config import ModelConfig
+
+# What each backbone's ImageNet weights were trained with (keras.applications' preprocess_input), for three channels.
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_STANDARDISED = (
+    [1 / (255 * deviation) for deviation in _DEVIATION],
+    [-mean / deviation for mean, deviation in zip(_MEAN, _DEVIATION, strict=True)],
+)
+_CENTRED = ([1.0, 1.0, 1.0], [-103.939, -116.779, -123.68])
+_CHANNEL_SCALING = {"densenet121": _STANDARDISED, "vgg16": _CENTRED, "resnet50": _CENTRED}
+
+
+def build_classifier(config: ModelConfig, precision: str, image_size: int, prevalences: np.ndarray, seed: int) -> keras.Model:
+    """A Keras model: uint8 [n, size, size] grey films -> float32 [n, findings] probabilities.
+
+    Parameters
+    ----------
+    config
+        Architecture, normalisation, initial weights.
+    precision
+        Keras dtype policy of the backbone; preprocessing and head compute in float32 whatever it is.
+    image_size
+        Height and width of a film in pixels.
+    prevalences
+        Share of training films with each finding, float [findings] in [0, 1]. The head starts by predicting them
+        (zero weights, their log-odds as bias), so that the first epoch is not spent on learning that findings are
+        rare (Lin et al. 2017, arXiv:1708.02002, section 3.3).
+    seed
+        Of the initial weights.
+    """
+    keras.utils.set_random_seed(seed)
+    with _dtype_policy(precision):
+        films = keras.Input((image_size, image_size), dtype="uint8", name="films")
+        features = build_backbone(config.arch, config.norm, config.weights, image_size)(_preprocess(films, config.arch))
+        pooled = keras.layers.GlobalAveragePooling2D(name="pool", dtype="float32")(features)
+        logits = keras.layers.Dense(
+            len(prevalences),
+            kernel_initializer="zeros",
+            bias_initializer=keras.initializers.Constant(_log_odds(prevalences)),
+            dtype="float32",
+            name="logits",
+        )(pooled)
+        probabilities = keras.layers.Activation("sigmoid", dtype="float32", name="probabilities")(logits)
+    return keras.Model(films, probabilities, name=f"radflow_{config.arch}")
+
+
+def logits_of(classifier: keras.Model) -> keras.Model:
+    """The same model, weights shared, up to its logits: what a numerically stable loss wants."""
+    return keras.Model(classifier.input, classifier.get_layer("logits").output)
+
+
+def _preprocess(films: keras.KerasTensor, arch: str) -> keras.KerasTensor:
+    scale, offset = _CHANNEL_SCALING[arch]
+    grey = keras.layers.Reshape((*films.shape[1:], 1), dtype="float32", name="grey")(films)
+    colour = keras.layers.Concatenate(name="three_channels", dtype="float32")([grey, grey, grey])
+    return keras.layers.Rescaling(scale, offset, name="rescale", dtype="float32")(colour)
+
+
+def _log_odds(prevalences: np.ndarray) -> list[float]:
+    share = np.clip(np.asarray(prevalences, dtype=np.float64), 1e-3, 1 - 1e-3)
+    return np.log(share / (1 - share)).tolist()
+
+
+@contextmanager
+def _dtype_policy(precision: str) -> Iterator[None]:
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -1,0 +1,31 @@
+"""What a classifier is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from radflow.errors import UserError
+
+NORMALISED_ARCHITECTURES = ("densenet121", "resnet50")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Architecture, normalisation and initial weights."""
+
+    arch: Literal["densenet121", "vgg16", "resnet50"] = "densenet121"
+    """Backbone."""
+    norm: Literal["auto", "batch", "group", "instance", "none"] = "auto"
+    """Normalisation layers; auto is the architecture's own (batch, and none for vgg16)."""
+    weights: str = "none"
+    """Initial weights of the backbone: none, imagenet, a .weights.h5 of the backbone or a .keras model."""
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
+    """Number format of the computation; auto is mixed_bfloat16 where the CPU has it."""
+
+    def __post_init__(self) -> None:
+        """Refuse normalisations that an architecture has no place for."""
+        if self.arch == "vgg16" and self.norm not in ("auto", "none"):
+            raise UserError(f"norm={self.norm} given for vgg16, which has no normalisation layers; leave norm=auto")
+        if self.arch in NORMALISED_ARCHITECTURES and self.norm == "none":
+            raise UserError(f"norm=none given for {self.arch}, which does not train without; use batch, group or instance")

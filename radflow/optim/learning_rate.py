@@ -1,0 +1,68 @@
+"""Learning-rate scaling and schedules, as functions of the epoch alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from radflow.optim.config import OptimizerConfig
+
+PLATEAU_PATIENCE = 2
+"""Epochs without a better validation loss before the rate falls."""
+STEP_EPOCH = 50
+"""From here the paper's schedule multiplies the rate by 0.1 each epoch (section III-C)."""
+DECAY = 0.1
+
+
+def peak_learning_rate(config: OptimizerConfig, global_batch: int) -> float:
+    """Linear scaling: doubled batch, doubled rate (paper, section III-A.1; Goyal et al. 2017, arXiv:1706.02677).
+
+    `global_batch` is the number of films that a step really sees.
+    """
+    return config.base_lr * global_batch / config.base_batch if config.base_batch else config.base_lr
+
+
+@dataclass
+class LearningRate:
+    """The learning rate of each step.
+
+    Its only state is what reduction on a plateau has seen; every other schedule is a pure function of the epoch.
+    """
+
+    peak: float
+    warmup_epochs: float
+    epochs: int
+    schedule: str
+    best_loss: float = math.inf
+    stalled_epochs: int = 0
+    reductions: int = field(default=0)
+
+    def at(self, epoch: float) -> float:
+        """The rate at a point of training in epochs, fractions included: 0.5 is halfway through the first epoch."""
+        if epoch < self.warmup_epochs:
+            return self.peak * epoch / self.warmup_epochs
+        return self.peak * self._decay(epoch)
+
+    def observe(self, validation_loss: float) -> None:
+        """Tell the schedule of an epoch's validation loss; `plateau` lowers the rate after two epochs without gain."""
+        if validation_loss < self.best_loss:
+            self.best_loss, self.stalled_epochs = validation_loss, 0
+            return
+        self.stalled_epochs += 1
+        if self.stalled_epochs >= PLATEAU_PATIENCE:
+            self.reductions, self.stalled_epochs = self.reductions + 1, 0
+
+    def _decay(self, epoch: float) -> float:
+        """Factor on the peak after warm-up, in [0, 1]."""
+        progress = min(1.0, (epoch - self.warmup_epochs) / max(self.epochs - self.warmup_epochs, 1e-9))
+        match self.schedule:
+            case "cosine":  # Loshchilov & Hutter 2017, arXiv:1608.03983, one cycle
+                return 0.5 * (1 + math.cos(math.pi * progress))
+            case "polynomial":  # power 2, as in You et al. 2017, arXiv:1708.03888
+                return (1 - progress) ** 2
+            case "step":
+                return DECAY ** max(0, math.floor(epoch) - STEP_EPOCH + 1)
+            case "plateau":
+                return DECAY**self.reductions
+            case _:
+                return 1.0

@@ -1,0 +1,59 @@
+"""What a person sees on the terminal: messages, and progress bars that are silent where nobody watches."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+
+def is_watched() -> bool:
+    """Whether a person watches stderr.
+
+    mpirun gives every rank a pseudo-terminal, so a launcher says in RADFLOW_PROGRESS what it sees itself.
+    """
+    return os.environ.get("RADFLOW_PROGRESS", str(int(sys.stderr.isatty()))) == "1"
+
+
+def console() -> Console:
+    """A console on stderr; stdout is for results."""
+    watched = is_watched()
+    return Console(stderr=True, force_terminal=watched, width=None if watched else 160, highlight=False)
+
+
+def say(message: str) -> None:
+    """Print one line on stderr."""
+    console().print(message, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def progress_bar(title: str, unit: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+    """Show a bar with rate and remaining time; yield the function that moves it.
+
+    That function takes the number of items done so far and, where they change, the title and the total.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), _Rate(unit), TimeRemainingColumn())
+    with Progress(*columns, console=console(), transient=True, disable=not is_watched()) as progress:
+        task = progress.add_task(title, total=total)
+
+        def move(done: int, title: str | None = None, total: int | None = None) -> None:
+            progress.update(task, completed=done, description=title, total=total)
+
+        yield move
+
+
+class _Rate(ProgressColumn):
+    """Items done, of how many, and how many a second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        rate = f"  {task.speed:.1f} {self._unit}/s" if task.speed else ""
+        return Text(f"{int(task.completed)}/{int(task.total or 0)}{rate}")

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from radflow.cluster.launcher import Host, choose_ranks, launch, parse_hosts
+from radflow.errors import UserError
+
+
+def test_hosts_are_names_with_slots():
+    assert parse_hosts("node1:2, node2") == [Host("node1", 2), Host("node2", 1)]
+    (here,) = parse_hosts("")
+    assert here.name == "localhost"
+
+
+@pytest.mark.parametrize("hosts", ["node1:two", ":2", "node1:0", "node1,,node2"])
+def test_a_wrong_host_list_is_named(hosts):
+    with pytest.raises(UserError, match="name:slots"):
+        parse_hosts(hosts)
+
+
+def test_ranks_fill_the_slots_of_named_hosts_and_suit_the_cores_of_one_machine():
+    assert choose_ranks("auto", [Host("node1", 2), Host("node2", 2)]) == 4
+    assert choose_ranks("auto", [Host("localhost", 2)]) == 2
+    assert choose_ranks("auto", [Host("localhost", 40)]) == 10
+    assert choose_ranks(3, [Host("localhost", 4)]) == 3
+
+
+@pytest.mark.parametrize("ranks", [5, 0, -1])
+def test_more_ranks_than_slots_or_none_is_a_mistake(ranks):
+    with pytest.raises(UserError, match=f"np={ranks}"):
+        choose_ranks(ranks, [Host("node1", 2), Host("node2", 2)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["mpirun", "gloo"])
+def test_two_ranks_join_and_a_failing_one_fails_the_job(launcher, capfd):
+    rank = "import horovod.tensorflow as h; h.init(); print(f'rank {h.rank()} of {h.size()} {__import__(\"os\").environ[\"MARK\"]}')"
+    assert launch([sys.executable, "-c", rank], 2, [Host("localhost", 2)], 1, launcher, {"MARK": "seen"}) == 0
+    output = capfd.readouterr().out
+    assert "rank 0 of 2 seen" in output
+    assert "rank 1 of 2 seen" in output
+    assert launch([sys.executable, "-c", "raise SystemExit(7)"], 2, [Host("localhost", 2)], 1, launcher, {}) != 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_reaches_every_rank_once_and_ends_the_launcher(number, tmp_path):
+    rank = (
+        "import os, pathlib, signal, sys, time\n"
+        "def end(number, frame):\n"
+        f"    (pathlib.Path({str(tmp_path)!r}) / f\"ended-{{os.environ['OMPI_COMM_WORLD_RANK']}}\").write_text(str(number))\n"
+        "    sys.exit(1)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        f"(pathlib.Path({str(tmp_path)!r}) / f\"started-{{os.environ['OMPI_COMM_WORLD_RANK']}}\").touch()\n"
+        "time.sleep(60)\n"
+    )
+    launching = (
+        "import sys; from radflow.cluster.launcher import *; from radflow.config import exit_code_of\n"
+        f"sys.exit(exit_code_of(lambda: launch([sys.executable, '-c', {rank!r}], 2, [Host('localhost', 2)], 1, 'mpirun', {{}})))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", launching])
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("started-*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(number)
+    assert process.wait(timeout=60) == 128 + number
+    assert {path.name for path in tmp_path.glob("ended-*")} == {"ended-0", "ended-1"}

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from radflow.cluster.threads import available_cores, choose_precision, choose_threads, supports_bfloat16
+from radflow.errors import UserError
+
+
+def test_ranks_share_the_cores():
+    assert choose_threads(0, cores=40, ranks_on_node=2) == 20  # the paper's nodes
+    assert choose_threads(0, cores=2, ranks_on_node=4) == 1
+    assert choose_threads(3, cores=2, ranks_on_node=1) == 3
+    with pytest.raises(UserError, match="threads=-1"):
+        choose_threads(-1, cores=2, ranks_on_node=1)
+
+
+def test_cores_are_those_of_the_affinity_and_not_of_the_machine():
+    """A process bound to one core, as under mpirun, counts one."""
+    code = "from radflow.cluster.threads import available_cores; print(available_cores())"
+    first = min(os.sched_getaffinity(0))
+    bound = subprocess.run(["taskset", "-c", str(first), sys.executable, "-c", code], capture_output=True, text=True)
+    assert bound.stdout.strip() == "1"
+    assert available_cores() <= len(os.sched_getaffinity(0))
+
+
+def test_precision_auto_follows_the_cpu_and_a_given_one_stays():
+    assert choose_precision("auto") == ("mixed_bfloat16" if supports_bfloat16() else "float32")
+    assert choose_precision("mixed_bfloat16") == "mixed_bfloat16"

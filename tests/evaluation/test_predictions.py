@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from radflow.errors import UserError
+from radflow.evaluation.predictions import Predictions, read_predictions, write_predictions
+
+# Neither alphabetical nor CheXNet's order, so that a reader that sorts is caught.
+FINDINGS = ("Mass", "Hernia", "Edema")
+
+
+@pytest.fixture
+def predictions() -> Predictions:
+    return Predictions(
+        findings=FINDINGS,
+        image_ids=["00000001_000.png", "00000001_001.png", "00000002_000.png", "00000003_000.png"],
+        patient_ids=["1", "1", "2", ""],
+        splits=["val", "val", "test", "test"],
+        labels=[[1, 0, 0], [0, 0, 0], [0, 1, 0], [1, 1, 1]],
+        probabilities=[[0.9, 0.1, 0.2], [0.0, 1.0, 0.5], [0.3, 0.7, 0.1], [0.25, 0.5, 0.75]],
+    )
+
+
+def _frame(predictions: Predictions, path: Path) -> pd.DataFrame:
+    write_predictions(path, predictions)
+    return pd.read_parquet(path)
+
+
+def test_another_reader_finds_a_row_per_film_and_two_columns_per_finding(
+    predictions: Predictions, tmp_path: Path
+) -> None:
+    frame = _frame(predictions, tmp_path / "predictions.parquet")
+    assert frame.columns.tolist() == [
+        "image_id", "patient_id", "split",
+        "label/Mass", "probability/Mass", "label/Hernia", "probability/Hernia", "label/Edema", "probability/Edema",
+    ]  # fmt: skip
+    assert frame["image_id"].tolist() == predictions.image_ids.tolist()
+    assert frame["label/Hernia"].tolist() == [False, False, True, True]
+    assert frame["probability/Edema"].dtype == np.float32
+    assert frame["probability/Edema"].tolist() == pytest.approx([0.2, 0.5, 0.1, 0.75])
+
+
+def test_what_is_written_is_read(predictions: Predictions, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "predictions.parquet"
+    write_predictions(path, predictions)
+    read = read_predictions(path)
+    assert read.findings == FINDINGS
+    for name in ("image_ids", "patient_ids", "splits", "labels", "probabilities"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(predictions, name))
+    assert read.labels.dtype == np.bool_
+    assert read.probabilities.dtype == np.float32
+    assert [file.name for file in path.parent.iterdir()] == ["predictions.parquet"]
+
+
+def test_no_film_at_all_is_written_and_read(tmp_path: Path) -> None:
+    empty = Predictions(FINDINGS, [], [], [], np.zeros((0, 3)), np.zeros((0, 3)))
+    write_predictions(tmp_path / "empty.parquet", empty)
+    assert len(read_predictions(tmp_path / "empty.parquet")) == 0
+
+
+def test_a_split_keeps_its_films_in_order(predictions: Predictions) -> None:
+    test = predictions.of_split("test")
+    assert test.image_ids.tolist() == ["00000002_000.png", "00000003_000.png"]
+    assert test.patient_ids.tolist() == ["2", ""]
+    assert test.labels.tolist() == [[False, True, False], [True, True, True]]
+    assert test.probabilities[:, 2].tolist() == pytest.approx([0.1, 0.75])
+
+
+def test_a_split_that_is_not_there_is_named_with_those_that_are(predictions: Predictions) -> None:
+    with pytest.raises(UserError, match="'train'; they hold: test, val"):
+        predictions.of_split("train")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": np.zeros((4, 2))}, r"labels has shape \(4, 2\); expected \(4, 3\)"),
+        ({"patient_ids": ["1"]}, r"patient_ids has shape \(1,\); expected \(4,\)"),
+        ({"probabilities": np.full((4, 3), np.nan)}, "12 do not, the first is nan"),
+        ({"probabilities": np.full((4, 3), 1.5)}, r"between 0 and 1; 12 do not, the first is 1.5 \(Mass of 00000001_0"),
+        ({"image_ids": ["a", "b", "a", "c"]}, "'a' appears 2 times"),
+        ({"findings": ("Mass", "Mass", "Edema")}, "each finding may appear once"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(predictions: Predictions, change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Predictions(**(vars(predictions) | change))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda frame: frame.drop(columns="patient_id"), "no column 'patient_id'"),
+        (lambda frame: frame.drop(columns="probability/Hernia"), "no column 'probability/Hernia'"),
+        (lambda frame: frame.filter(regex="^(?!label)"), "no column label/<Finding>"),
+        (lambda frame: frame.assign(note="x"), "unknown column 'note'"),
+        (lambda frame: frame.astype({"label/Mass": "int64"}), "'label/Mass' holds int64; expected bool"),
+        (lambda frame: frame.astype({"probability/Mass": "float64"}), "holds double; expected float"),
+        (lambda frame: frame.assign(split=[None, "a", "b", "c"]), "'split' has 1 empty values"),
+        (lambda frame: frame.assign(image_id="same"), "'same' appears 4 times"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused_in_one_line(
+    predictions: Predictions, tmp_path: Path, damage: object, message: str
+) -> None:
+    path = tmp_path / "damaged.parquet"
+    damaged = damage(_frame(predictions, path))
+    for column in ("image_id", "patient_id", "split"):
+        if column in damaged:
+            damaged[column] = damaged[column].astype(object)
+    damaged.to_parquet(path, index=False)
+    with pytest.raises(UserError, match=message) as caught:
+        read_predictions(path)
+    assert "damaged.parquet" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"image_id,split\n", b"PAR1 and then something else PAR1"])
+def test_a_missing_or_unreadable_file_is_named_in_one_line(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "predictions.parquet"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"predictions\.parquet") as caught:
+        read_predictions(path)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from radflow.files import atomic_file, atomic_folder, sha256_file
+
+
+def test_an_atomic_file_appears_only_when_whole(tmp_path):
+    target = tmp_path / "deep" / "table.csv"
+    with atomic_file(target) as temporary:
+        temporary.write_text("whole")
+        assert not target.exists()
+    assert target.read_text() == "whole"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
+    target = tmp_path / "table.csv"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), atomic_file(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_atomic_folder_replaces_the_old_one_as_a_whole(tmp_path):
+    target = tmp_path / "set"
+    for name in ("first", "second"):
+        with atomic_folder(target) as temporary:
+            (temporary / name).write_text(name)
+    assert [path.name for path in target.iterdir()] == ["second"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_failed_folder_leaves_the_old_one(tmp_path):
+    target = tmp_path / "set"
+    target.mkdir()
+    (target / "kept").write_text("kept")
+    with pytest.raises(RuntimeError), atomic_folder(target) as temporary:
+        (temporary / "half").write_text("half")
+        raise RuntimeError
+    assert [path.name for path in target.iterdir()] == ["kept"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_sha256_is_that_of_the_bytes(tmp_path):
+    (tmp_path / "film").write_bytes(b"radiograph" * 1000)
+    assert sha256_file(tmp_path / "film") == hashlib.sha256(b"radiograph" * 1000).hexdigest()
