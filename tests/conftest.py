@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -17,3 +18,8 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real films not found at {folder}; set RADFLOW_TEST_DATA")
     return folder
+
+
+# A property that took long on a busy machine is not a wrong one.
+settings.register_profile("radflow", deadline=None)
+settings.load_profile("radflow")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,8 +80,11 @@ def _read_weights(arch: str, weights: str, shape: tuple[int, int, int]) -> keras
         if path.suffix == ".keras":
             return keras.models.load_model(path, compile=False, safe_mode=True).get_layer(arch)
         source = _ARCHITECTURES[arch](include_top=False, weights=None, input_shape=shape)
-        source.load_weights(path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        with warnings.catch_warnings():
+            # Keras only warns where a file lacks layers, and leaves them at random values.
+            warnings.simplefilter("error", UserWarning)
+            source.load_weights(path)
+    except (OSError, ValueError, KeyError, TypeError, UserWarning) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"weights={weights} does not hold weights of {arch}: {reason}") from error
     return source

@@ -1,0 +1,45 @@
+"""Gathers films of the next batches while the current one is computed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from radflow.data.dataset import Split
+
+BATCHES_AHEAD = 2
+
+
+class Batch(NamedTuple):
+    """Arrays of one micro-step."""
+
+    films: np.ndarray
+    """uint8 [n, size, size]."""
+    labels: np.ndarray
+    """float32 [n, findings], 0 or 1."""
+    weights: np.ndarray
+    """float32 [n]: 0 for a film that only fills the shape."""
+
+
+def gather_ahead(split: Split, selections: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[Batch]:
+    """Yield a Batch for each (indices [n], weights [n]), gathered by a thread up to two batches ahead.
+
+    A gather is a copy out of mapped memory, which releases the interpreter lock; one thread keeps the order.
+    """
+    labels = split.labels.astype(np.float32)
+
+    def gather(indices: np.ndarray, weights: np.ndarray) -> Batch:
+        return Batch(split.gather(indices), labels[indices], weights)
+
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
+        waiting: deque = deque()
+        for indices, weights in selections:
+            waiting.append(pool.submit(gather, indices, weights))
+            if len(waiting) > BATCHES_AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -1,0 +1,233 @@
+"""ChestX-ray14 as a user has it on disk: label file, split lists, and films in folders or in the release's archives."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radflow.data.archives import RefusedMember, StoredFilm, films_in_archive
+from radflow.data.findings import FINDINGS, NO_FINDING, RELEASED_COUNTS, RELEASED_FILMS
+from radflow.errors import UserError
+
+LABEL_FILE_PATTERN = "Data_Entry_2017*.csv"
+TRAIN_VAL_LIST = "train_val_list.txt"
+TEST_LIST = "test_list.txt"
+ARCHIVE_PATTERN = "images_*.tar.gz"
+_COLUMNS = ("Image Index", "Finding Labels", "Patient ID", "View Position")
+_FILM_NAME = re.compile(r"[^/\\\0]+\.png", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """The label file in columns of equal length, in the file's order."""
+
+    path: Path
+    image_ids: NDArray[np.str_]
+    patient_ids: NDArray[np.str_]
+    views: NDArray[np.str_]
+    labels: NDArray[np.bool_]
+    """[films, 14] in the order of `FINDINGS`"""
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+
+@dataclass(frozen=True)
+class AbsentFilm:
+    """A film that is listed and has no image, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ChestXray14:
+    """A folder with the release or a part of it. Nothing but names is read until the parts are asked for."""
+
+    folder: Path
+    label_path: Path
+
+    @classmethod
+    def at(cls, source: str | Path) -> ChestXray14:
+        """Find the label file in a folder; raises `UserError` where there is no folder or not one label file."""
+        folder = Path(source)
+        if not folder.is_dir():
+            raise UserError(f"source {folder} is no folder; give the one that holds {LABEL_FILE_PATTERN} and the films")
+        found = sorted([*folder.glob(LABEL_FILE_PATTERN), *folder.glob(f"{LABEL_FILE_PATTERN}.gz")])
+        if not found:
+            raise UserError(f"no label file {LABEL_FILE_PATTERN} in {folder}; put the release's CSV beside the films")
+        if len(found) > 1:
+            names = ", ".join(path.name for path in found)
+            raise UserError(f"several label files in {folder} ({names}); keep the one to use")
+        return cls(folder, found[0])
+
+    def read_labels(self) -> LabelFile:
+        """Read the label file; see `read_label_file`."""
+        return read_label_file(self.label_path)
+
+    def list_path(self, name: str) -> Path:
+        """Find a split list, plain or gzipped; raises `UserError` where it is absent."""
+        for path in (self.folder / name, self.folder / f"{name}.gz"):
+            if path.is_file():
+                return path
+        raise UserError(f"no {name} in {self.folder}; put the official lists beside the films, or use split=random")
+
+    def unpacked_films(self) -> dict[str, Path]:
+        """Films that lie in images/, images_*/images/, images_*/ or the folder itself, by name."""
+        places = [
+            self.folder / "images",
+            *sorted(self.folder.glob("images_*/images")),
+            *sorted(self.folder.glob("images_*")),
+            self.folder,
+        ]
+        films: dict[str, Path] = {}
+        for place in places:
+            if place.is_dir():
+                for path in place.glob("*.[pP][nN][gG]"):
+                    films.setdefault(path.name, path)
+        return films
+
+    def archives(self) -> list[Path]:
+        """Find the release's archives, in the order of their names."""
+        return sorted(self.folder.glob(ARCHIVE_PATTERN))
+
+    def films(self, wanted: list[str]) -> Iterator[StoredFilm | AbsentFilm | RefusedMember]:
+        """Yield each wanted film once, stored or absent: unpacked ones first, then those in archives, in their order.
+
+        Archives are streamed, never unpacked to disk, and not opened when every film is found unpacked. Absent films
+        are told as soon as they are known to be absent: first where there are no archives, else last.
+        """
+        unpacked, archives = self.unpacked_films(), self.archives()
+        remaining = [name for name in wanted if name not in unpacked]
+        if not archives:
+            yield from self._absent(remaining)
+        yield from (StoredFilm(name, unpacked[name]) for name in wanted if name in unpacked)
+        for archive in archives:
+            if not remaining:
+                return
+            found = set()
+            for item in films_in_archive(archive, frozenset(remaining)):
+                if isinstance(item, StoredFilm):
+                    found.add(item.name)
+                yield item
+            remaining = [name for name in remaining if name not in found]
+        if archives:
+            yield from self._absent(remaining)
+
+    def _absent(self, names: list[str]) -> Iterator[AbsentFilm]:
+        return (AbsentFilm(name, f"no image file in {self.folder}") for name in names)
+
+
+def read_label_file(path: Path) -> LabelFile:
+    """Read Data_Entry_2017 of either generation, plain or gzipped: ages `57` or `058Y`, lines that end in a comma.
+
+    Raises `UserError`, with the row, for an empty file, missing columns, an unknown finding, a bad name, a missing
+    value or a film that is listed twice.
+    """
+    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
+    rows: dict[str, int] = {}
+    patients, views, labels = [], [], []
+    try:
+        places = _column_places(path, next(reader, []))
+        for cells in reader:
+            if not any(cells):
+                continue
+            name, findings, patient, view = _cells_of_row(path, reader.line_num, cells, places)
+            if name in rows:
+                raise UserError(f"{path} lists {name} twice, in rows {rows[name]} and {reader.line_num}; remove one")
+            rows[name] = reader.line_num
+            patients.append(patient)
+            views.append(view)
+            labels.append(_labels_of(findings))
+    except csv.Error as error:
+        raise UserError(f"{path}, row {reader.line_num} is no CSV ({error}); mend the row") from error
+    except ValueError as error:
+        raise UserError(f"{path}, row {reader.line_num} {error}") from error
+    if not rows:
+        raise UserError(f"{path} has no rows; give the release's label file")
+    return LabelFile(path, np.array(list(rows)), np.array(patients), np.array(views), np.array(labels))
+
+
+def read_film_list(path: Path) -> list[str]:
+    """Read a split list: one film name a line, blank lines ignored, repeats dropped. Raises `UserError` if empty."""
+    names = list(dict.fromkeys(line.strip() for line in _read_text(path).splitlines() if line.strip()))
+    if not names:
+        raise UserError(f"{path} names no film; give the release's list with one file name a line")
+    return names
+
+
+def differences_from_release(labels: LabelFile) -> list[str]:
+    """Compare a full label file with the counts of the release: one sentence a finding that differs.
+
+    Empty when all agree, or when the file has not the release's 112,120 rows and so is a part of it.
+    """
+    if len(labels) != RELEASED_FILMS:
+        return []
+    counts = dict(zip(FINDINGS, labels.labels.sum(axis=0).tolist(), strict=True))
+    counts[NO_FINDING] = int((~labels.labels.any(axis=1)).sum())
+    return [
+        f"{finding}: {counts[finding]:,} films in {labels.path.name}, {released:,} in the release of 2020"
+        for finding, released in RELEASED_COUNTS.items()
+        if counts[finding] != released
+    ]
+
+
+def _read_text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = content[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}, row {row} has a byte that is not UTF-8; save the file as UTF-8") from error
+    except (OSError, EOFError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def _column_places(path: Path, header: list[str]) -> list[int]:
+    names = [name.strip() for name in header]
+    if not any(names):
+        raise UserError(f"{path} is empty; give the release's label file, which begins with {_COLUMNS[0]!r}")
+    missing = [column for column in _COLUMNS if column not in names]
+    if missing:
+        raise UserError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(names)}")
+    return [names.index(column) for column in _COLUMNS]
+
+
+def _cells_of_row(path: Path, row: int, cells: list[str], places: list[int]) -> tuple[str, str, str, str]:
+    if len(cells) <= max(places):
+        raise UserError(f"{path}, row {row} has {len(cells)} cells, expected at least {max(places) + 1}; mend the row")
+    name, findings, patient, view = (cells[place].strip() for place in places)
+    if not _FILM_NAME.fullmatch(name):
+        raise UserError(f"{path}, row {row} has Image Index {name!r}, expected a file name such as 00000001_000.png")
+    if not patient or patient.lower() == "nan":
+        raise UserError(f"{path}, row {row} ({name}) has Patient ID {patient!r}, expected the patient's number")
+    if patient.isdigit():
+        patient = str(int(patient))  # so that 00013 and 13 are one patient
+    return name, findings, patient, view
+
+
+@cache
+def _labels_of(findings: str) -> NDArray[np.bool_]:
+    """`Mass|Nodule` as a vector over `FINDINGS`, `No Finding` as all false; raises ValueError with what is wrong.
+
+    Cached, as the release's 112,120 rows hold 836 combinations.
+    """
+    names = [name.strip() for name in findings.split("|")]
+    unknown = [name for name in names if name not in FINDINGS and name != NO_FINDING]
+    if unknown:
+        expected = f"{NO_FINDING} or some of {', '.join(FINDINGS)}, joined by |"
+        raise ValueError(f"has the unknown finding {unknown[0]!r}; expected {expected}")
+    if NO_FINDING in names and len(set(names)) > 1:
+        raise ValueError(f"says both {NO_FINDING} and a finding: {findings!r}; mend the row")
+    return np.array([finding in names for finding in FINDINGS])

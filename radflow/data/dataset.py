@@ -1,0 +1,338 @@
+"""The dataset on disk: a folder with a manifest and memory-mapped shards; opened, read, verified and written."""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radflow.data.manifest import (
+    MANIFEST_NAME,
+    SPLITS,
+    Manifest,
+    ShardEntry,
+    SplitCounts,
+    SplitRule,
+    read_manifest,
+    write_manifest,
+)
+from radflow.data.shards import FilmTable, map_shard, rows_per_shard, write_shard
+from radflow.errors import UserError
+from radflow.files import atomic_folder, sha256_file
+
+REJECTED_NAME = "rejected.csv"
+
+
+class Split:
+    """The films of one split, in the dataset's order. Safe to fork and to pickle: another process maps anew."""
+
+    def __init__(self, name: str, shard_paths: list[Path], image_size: int) -> None:
+        self.name = name
+        self.image_size = image_size
+        self._shard_paths = shard_paths
+        self._map_shards()
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"name": self.name, "image_size": self.image_size, "_shard_paths": self._shard_paths}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._map_shards()
+
+    @property
+    def image_ids(self) -> NDArray[np.str_]:
+        """File names of the films in the release, [N]."""
+        return self._table.image_ids
+
+    @property
+    def patient_ids(self) -> NDArray[np.str_]:
+        """Patients as text, [N]."""
+        return self._table.patient_ids
+
+    @property
+    def views(self) -> NDArray[np.str_]:
+        """View positions (PA, AP, ...), [N]."""
+        return self._table.views
+
+    @property
+    def labels(self) -> NDArray[np.bool_]:
+        """Whether each finding is present, [N, findings]."""
+        return self._table.labels
+
+    def gather(self, indices: NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Copy the films at `indices` (0 <= i < N, any order, repeats allowed) out of the map: uint8 [n, H, W].
+
+        Raises IndexError for an index outside the split.
+        """
+        wanted = np.asarray(indices, dtype=np.int64)
+        if wanted.size and (wanted.min() < 0 or wanted.max() >= len(self)):
+            raise IndexError(f"split {self.name} has {len(self)} films, asked for {wanted.min()} to {wanted.max()}")
+        gathered = np.empty((len(wanted), self.image_size, self.image_size), np.uint8)
+        shard_of = np.searchsorted(self._first_rows, wanted, side="right") - 1
+        for shard in np.unique(shard_of):
+            places = np.flatnonzero(shard_of == shard)
+            gathered[places] = self._films[shard][wanted[places] - self._first_rows[shard]]
+        return gathered
+
+    def _map_shards(self) -> None:
+        mapped = [map_shard(path, self.image_size) for path in self._shard_paths]
+        self._table = FilmTable.concatenate([table for table, _ in mapped])
+        self._films = [films for _, films in mapped]
+        self._first_rows = np.cumsum([0, *(len(films) for films in self._films[:-1])])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset on disk. Splits are mapped when first asked for."""
+
+    path: Path
+    manifest: Manifest
+    digest: str
+    """SHA-256 of the manifest, which names the SHA-256 of everything else: equal digests are equal datasets."""
+    _opened: dict[str, Split] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """Name of the collection, such as chestxray14."""
+        return self.manifest.name
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the films in pixels."""
+        return self.manifest.image_size
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """Names of the label columns, in order."""
+        return self.manifest.findings
+
+    def split(self, name: str) -> Split:
+        """Return a split by name (train, val, test); raises `UserError` for an unknown or empty one."""
+        if name not in self._opened:
+            shards = [self.path / shard.file for shard in self.manifest.shards if shard.split == name]
+            if not shards:
+                there = ", ".join(f"{split} ({counts.rows})" for split, counts in self.manifest.splits.items())
+                raise UserError(f"the dataset at {self.path} has no films in split {name!r}; it has {there}")
+            self._opened[name] = Split(name, shards, self.image_size)
+        return self._opened[name]
+
+
+def open_dataset(path: str | Path) -> Dataset:
+    """Open a dataset folder: manifest read, shards present with the sizes that it names.
+
+    The hashes are not checked (`verify_dataset` does). Raises `UserError` for a folder that is no whole dataset.
+    """
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    for shard in manifest.shards:
+        file = folder / shard.file
+        if not file.is_file():
+            raise UserError(f"shard {file} is missing; copy the dataset again or make it again with preprocess")
+        if file.stat().st_size != shard.bytes:
+            given = file.stat().st_size
+            raise UserError(f"shard {file} has {given:,} bytes, the manifest says {shard.bytes:,}; copy it again")
+    return Dataset(folder, manifest, sha256_file(folder / MANIFEST_NAME))
+
+
+def verify_dataset(path: str | Path) -> Dataset:
+    """Open a dataset and read every shard against its hash; raises `UserError` that names the first damaged shard."""
+    dataset = open_dataset(path)
+    for shard in dataset.manifest.shards:
+        if sha256_file(dataset.path / shard.file) != shard.sha256:
+            damaged = dataset.path / shard.file
+            raise UserError(f"shard {damaged} is damaged: its SHA-256 differs from the manifest; copy it again")
+    return dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetHeader:
+    """What a dataset says of itself that its rows do not tell."""
+
+    name: str
+    image_size: int
+    findings: tuple[str, ...]
+    split_rule: SplitRule
+    sources: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the label file and the split lists, by file name."""
+
+
+@contextmanager
+def write_dataset(path: str | Path, header: DatasetHeader, table: FilmTable) -> Iterator[DatasetWriter]:
+    """Write a dataset: the folder stands at `path` when the block ends well, and nothing of it when it does not.
+
+    Within the block every row of `table` is `put` or `reject`ed once, in any order; the files do not depend on the
+    order. A dataset already at `path` is replaced; raises `UserError` where something else is there.
+    """
+    folder = Path(path)
+    if folder.exists() and not (folder / MANIFEST_NAME).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists and is no dataset; name a new folder for the output")
+    try:
+        with atomic_folder(folder) as temporary:
+            writer = DatasetWriter(temporary, header, table)
+            yield writer
+            writer.finish()
+    except OSError as error:
+        raise UserError(f"the dataset {folder} cannot be written: {error}") from error
+
+
+class DatasetWriter:
+    """Fills shards with films that arrive in any order; see `write_dataset`.
+
+    Which row goes to which place of which shard is settled before the first film: a split's rows in their order, cut
+    into equal shards. Rejected rows leave no gap, their shard is shorter. So the bytes depend on the table alone.
+    """
+
+    def __init__(self, folder: Path, header: DatasetHeader, table: FilmTable) -> None:
+        self._rejections: dict[int, str] = {}
+        self._folder = folder
+        self._header = header
+        self._table = table
+        self._unlabelled: list[tuple[str, str]] = []
+        self._notes: list[tuple[str, str]] = []
+        self._unlisted = 0
+        self._shards: list[ShardEntry] = []
+        self._filling: list[_FillingShard] = []
+        self._place = np.full((len(table), 2), -1)
+        for split in SPLITS:
+            self._plan_split(split)
+        if (self._place < 0).any():
+            raise ValueError(f"splits are {sorted(set(table.splits.tolist()))}, expected only {SPLITS}")
+
+    @property
+    def rejected(self) -> int:
+        """Films rejected so far."""
+        return len(self._rejections) + len(self._unlabelled)
+
+    def put(self, row: int, film: NDArray[np.uint8]) -> None:
+        """Store the film of a row, uint8 [image_size, image_size]."""
+        shard, place = self._place[row]
+        self._filling[shard].put(place, film)
+        self._write_if_complete(shard)
+
+    def reject(self, row: int, reason: str) -> None:
+        """Leave the film of a row out of the dataset, with the reason in `rejected.csv`."""
+        shard, place = self._place[row]
+        self._filling[shard].reject(place)
+        self._rejections[row] = reason
+        self._write_if_complete(shard)
+
+    def reject_unlabelled(self, image_id: str, reason: str) -> None:
+        """Name a film in `rejected.csv`, and count it as rejected, that was wanted and has no row in the table."""
+        self._unlabelled.append((image_id, reason))
+
+    def note_unlisted(self, image_ids: list[str], reason: str) -> None:
+        """Name films in `rejected.csv` that belong to no split; they do not count as rejected."""
+        self._unlisted += len(image_ids)
+        self._notes.extend((image_id, reason) for image_id in image_ids)
+
+    def note_refused(self, name: str, reason: str) -> None:
+        """Name something in `rejected.csv` that was offered by the source and is no film of the table."""
+        self._notes.append((name, reason))
+
+    def finish(self) -> None:
+        """Write `rejected.csv` and the manifest; raises ValueError where a row was neither put nor rejected."""
+        waiting = sum(shard.waiting for shard in self._filling)
+        if waiting:
+            raise ValueError(f"{waiting} of {len(self._table)} rows were neither put nor rejected")
+        rejected = [(str(self._table.image_ids[row]), self._rejections[row]) for row in sorted(self._rejections)]
+        lines = [("image_id", "reason"), *rejected, *self._unlabelled, *self._notes]
+        with (self._folder / REJECTED_NAME).open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(lines)
+        write_manifest(self._folder, self._manifest())
+
+    def _plan_split(self, split: str) -> None:
+        rows = np.flatnonzero(self._table.splits == split)
+        for number, start in enumerate(range(0, len(rows), rows_per_shard(self._header.image_size))):
+            members = rows[start : start + rows_per_shard(self._header.image_size)]
+            self._place[members, 0] = len(self._filling)
+            self._place[members, 1] = np.arange(len(members))
+            path = self._folder / f"{split}-{number:05d}.arrow"
+            self._filling.append(_FillingShard(path, split, members, self._header.image_size))
+
+    def _write_if_complete(self, number: int) -> None:
+        shard = self._filling[number]
+        if shard.waiting:
+            return
+        entry = shard.write(self._table)
+        if entry is not None:
+            self._shards.append(entry)
+
+    def _manifest(self) -> Manifest:
+        kept = np.ones(len(self._table), bool)
+        kept[list(self._rejections)] = False
+        counts = {split: _count(self._table.take(kept & (self._table.splits == split)), self._header.findings)
+                  for split in SPLITS}  # fmt: skip
+        return Manifest(
+            name=self._header.name,
+            image_size=self._header.image_size,
+            findings=self._header.findings,
+            splits=counts,
+            split_rule=self._header.split_rule,
+            rejected=self.rejected,
+            unlisted=self._unlisted,
+            sources=dict(sorted(self._header.sources.items())),
+            shards=tuple(sorted(self._shards, key=lambda shard: (SPLITS.index(shard.split), shard.file))),
+            radflow_version=importlib.metadata.version("radflow"),
+        )
+
+
+class _FillingShard:
+    """A shard that waits for its films. They are kept in a file, so that any number of shards may wait."""
+
+    def __init__(self, path: Path, split: str, rows: NDArray[np.integer], image_size: int) -> None:
+        self.waiting = len(rows)
+        self._path = path
+        self._pixels_path = path.with_suffix(".pixels")
+        self._split = split
+        self._rows = rows
+        self._image_size = image_size
+        self._outcome = np.zeros(len(rows), np.int8)  # 0 waiting, 1 there, -1 rejected
+
+    def put(self, place: int, film: NDArray[np.uint8]) -> None:
+        expected = (self._image_size, self._image_size)
+        if film.shape != expected or film.dtype != np.uint8:
+            raise ValueError(f"film is {film.dtype} {film.shape}, expected uint8 {expected}")
+        self._settle(place, 1)
+        with self._pixels_path.open("r+b" if self._pixels_path.exists() else "w+b") as file:
+            file.seek(place * film.nbytes)
+            file.write(film.tobytes())
+
+    def reject(self, place: int) -> None:
+        self._settle(place, -1)
+
+    def write(self, table: FilmTable) -> ShardEntry | None:
+        """Turn the complete shard into an Arrow file and let its pixels go; None where every film was rejected."""
+        there = np.flatnonzero(self._outcome == 1)
+        if not len(there):
+            return None
+        films = np.memmap(self._pixels_path, np.uint8, "r").reshape(-1, self._image_size, self._image_size)
+        without_gaps = films if len(there) == len(films) else films[there]
+        write_shard(self._path, table.take(self._rows[there]), without_gaps)
+        self._pixels_path.unlink()
+        return ShardEntry(self._path.name, self._split, len(there), self._path.stat().st_size, sha256_file(self._path))
+
+    def _settle(self, place: int, outcome: int) -> None:
+        if self._outcome[place]:
+            raise ValueError(f"row {self._rows[place]} was put or rejected twice")
+        self._outcome[place] = outcome
+        self.waiting -= 1
+
+
+def _count(table: FilmTable, findings: tuple[str, ...]) -> SplitCounts:
+    positives = table.labels.sum(axis=0)
+    return SplitCounts(
+        rows=len(table),
+        patients=len(np.unique(table.patient_ids)),
+        no_finding=int((~table.labels.any(axis=1)).sum()),
+        positives={finding: int(count) for finding, count in zip(findings, positives, strict=True)},
+    )

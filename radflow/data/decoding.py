@@ -1,0 +1,117 @@
+"""Many films decoded by several processes, in order, with a bounded number of them on the way.
+
+Worker processes are started afresh (spawn), never forked: the parent may have imported TensorFlow, whose threads do
+not survive a fork. They import this module and Pillow only.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radflow.data.archives import StoredFilm
+from radflow.data.images import MAX_FILM_BYTES, BadFilm, read_film
+from radflow.errors import UserError
+
+FILMS_PER_TASK = 16
+"""Films handed over at once: the hand-over costs less than decoding, even for films of 64 pixels."""
+
+Decoded = tuple[str, NDArray[np.uint8] | BadFilm]
+"""A film's name with its pixels or what is wrong with it."""
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, which in a container or a Slurm step are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def decode_films(films: Iterable[StoredFilm], size: int, workers: int = 0) -> Iterator[Decoded]:
+    """Decode films to uint8 [size, size], in the order given, by `workers` processes (0 = all usable cores).
+
+    One worker decodes in this process. Raises `UserError` when a worker dies, naming films that it may have been at.
+    """
+    workers = workers or usable_cores()
+    tasks = _in_tasks(films)
+    if workers == 1:
+        for task in tasks:
+            yield from _decode_task(task, size)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker)
+    try:
+        yield from _decode_in_pool(pool, tasks, size, most_waiting=2 * workers + 1)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _decode_in_pool(
+    pool: ProcessPoolExecutor, tasks: Iterator[list[StoredFilm]], size: int, most_waiting: int
+) -> Iterator[Decoded]:
+    waiting: deque[tuple[list[StoredFilm], Future[list[Decoded]]]] = deque()
+    try:
+        for task in tasks:
+            waiting.append((task, pool.submit(_decode_task, task, size)))
+            if len(waiting) == most_waiting:
+                yield from waiting[0][1].result()
+                waiting.popleft()
+        while waiting:
+            yield from waiting[0][1].result()
+            waiting.popleft()
+    except BrokenProcessPool as error:
+        suspects = f"{waiting[0][0][0].name} to {waiting[-1][0][-1].name}" if waiting else "the last films"
+        raise UserError(f"a decoding process died near {suspects} (out of memory?); try fewer workers") from error
+
+
+def _in_tasks(films: Iterable[StoredFilm]) -> Iterator[list[StoredFilm]]:
+    iterator = iter(films)
+    while task := list(islice(iterator, FILMS_PER_TASK)):
+        yield task
+
+
+def _decode_task(task: list[StoredFilm], size: int) -> list[Decoded]:
+    return [(film.name, _decode_one(film, size)) for film in task]
+
+
+def _decode_one(film: StoredFilm, size: int) -> NDArray[np.uint8] | BadFilm:
+    try:
+        content = film.content if isinstance(film.content, bytes) else _read_bounded(film.content)
+        return read_film(content, film.name, size)
+    except BadFilm as error:
+        return error
+
+
+def _read_bounded(path: Path) -> bytes:
+    try:
+        if not path.is_file():  # a pipe or a device of that name would never end
+            raise BadFilm("not a regular file")
+        size = path.stat().st_size
+        if size > MAX_FILM_BYTES:
+            raise BadFilm(f"file of {size:,} bytes, the limit is {MAX_FILM_BYTES:,}")
+        return path.read_bytes()
+    except OSError as error:
+        raise BadFilm(f"cannot be read: {error.strerror}") from error
+
+
+def _prepare_worker() -> None:
+    """Leave Ctrl-C to the parent, and end with it: a killed parent cannot tell its workers to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)

@@ -1,0 +1,113 @@
+"""The manifest of a dataset on disk: what is in it, from what it was made, and the hash of every part."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from radflow.errors import UserError
+from radflow.files import atomic_file
+
+MANIFEST_NAME = "manifest.json"
+FORMAT = "radflow-dataset"
+VERSION = 1
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class SplitCounts:
+    """How many films and patients a split has, and how many films show each finding."""
+
+    rows: int
+    patients: int
+    no_finding: int
+    positives: dict[str, int]
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """How films were given to train, val and test; with the label file it repeats the splits exactly."""
+
+    rule: str
+    seed: int
+    val_fraction: float
+    test_fraction: float | None = None
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """One Arrow file of the dataset."""
+
+    file: str
+    split: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything about a dataset but its films. Equal sources and settings give equal manifests, byte for byte."""
+
+    name: str
+    image_size: int
+    findings: tuple[str, ...]
+    splits: dict[str, SplitCounts]
+    split_rule: SplitRule
+    rejected: int
+    """Films that were listed but could not be used; `rejected.csv` names them with the reasons."""
+    unlisted: int
+    """Films of the label file that are on no split list, and so in no split; `rejected.csv` names them too."""
+    sources: dict[str, str]
+    """SHA-256 of the label file and the split lists, by file name."""
+    shards: tuple[ShardEntry, ...]
+    radflow_version: str
+
+    @property
+    def rows(self) -> int:
+        """Films in all splits."""
+        return sum(counts.rows for counts in self.splits.values())
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `manifest.json` into `folder`, atomically."""
+    document = {"format": FORMAT, "version": VERSION, **asdict(manifest)}
+    with atomic_file(folder / MANIFEST_NAME) as temporary:
+        temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read `manifest.json` of a dataset folder; raises `UserError` where absent, damaged or of another version."""
+    path = folder / MANIFEST_NAME
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"no dataset at {folder}: {MANIFEST_NAME} is missing; make one with preprocess") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); make the dataset again with preprocess") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise UserError(f"{path} is no radflow dataset manifest; give a folder that preprocess made")
+    if document.get("version") != VERSION:
+        given = document.get("version")
+        raise UserError(f"{path} has version {given!r}, this radflow reads version {VERSION}; preprocess again")
+    try:
+        return _parse_manifest(document)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({error!r}); make the dataset again with preprocess") from error
+
+
+def _parse_manifest(document: dict[str, Any]) -> Manifest:
+    return Manifest(
+        name=str(document["name"]),
+        image_size=int(document["image_size"]),
+        findings=tuple(document["findings"]),
+        splits={name: SplitCounts(**counts) for name, counts in document["splits"].items()},
+        split_rule=SplitRule(**document["split_rule"]),
+        rejected=int(document["rejected"]),
+        unlisted=int(document["unlisted"]),
+        sources=dict(document["sources"]),
+        shards=tuple(ShardEntry(**entry) for entry in document["shards"]),
+        radflow_version=str(document["radflow_version"]),
+    )

@@ -1,0 +1,66 @@
+"""A model from anywhere in MLflow, assessed on a split of any data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from radflow.cluster.threads import set_threads
+from radflow.config import flatten
+from radflow.data.dataset import open_dataset
+from radflow.data.sample import dataset_folder
+from radflow.errors import UserError
+from radflow.tracking.connection import prepare_tracking
+from radflow.tracking.models import load_classifier
+from radflow.tracking.run import tracking_run
+
+if TYPE_CHECKING:
+    from radflow.training.assessment import Assessment
+
+BATCH = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Assess a model on a split of a data set."""
+
+    model: str = "models:/radflow-chest-densenet121@champion"
+    """Any MLflow model URI of a model that radflow trained."""
+    data: str = "sample"
+    """Data set made by `preprocess`; the word sample stands for the phantom films."""
+    split: Literal["train", "val", "test"] = "test"
+    """Films to assess on."""
+    out: str = "runs"
+    """Folder for the predictions; each job makes its own folder in it."""
+    threads: int = 0
+    """Threads of the computation; 0 is one a core."""
+
+
+def evaluate(config: EvaluateConfig) -> Assessment:
+    """Predict the split, print AUCs with intervals, and log them with figures in a run of their own.
+
+    Raises
+    ------
+    UserError
+        No such model or data set, or they differ in film size or findings.
+    """
+    set_threads(config.threads)
+    # These import TensorFlow, which reads the number of threads once.
+    from radflow.training.assessment import assess, make_job_folder, predictions_of
+    from radflow.training.inference import SplitPredictor
+
+    dataset = open_dataset(dataset_folder(config.data))
+    prepare_tracking()
+    model = load_classifier(config.model)
+    if (model.image_size, model.findings) != (dataset.image_size, dataset.findings):
+        raise UserError(
+            f"model={config.model} takes {model.image_size} px films and gives {len(model.findings)} findings, but "
+            f"data={config.data} has {dataset.image_size} px and {len(dataset.findings)}; preprocess the films anew"
+        )
+    split = dataset.split(config.split)
+    with tracking_run(f"evaluate-{dataset.name}", flatten(config), {"radflow.data_digest": dataset.digest}) as run:
+        probabilities = SplitPredictor(model.classifier, BATCH).predict(split)
+        predictions = predictions_of(split, dataset.findings, probabilities)
+        title = f"{model.classifier.name} on {dataset.name}, {config.split} films"
+        return assess(predictions, config.split, title, make_job_folder(Path(config.out), "evaluate"), run)

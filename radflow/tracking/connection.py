@@ -1,0 +1,195 @@
+"""Where runs are tracked: the tracking URI, whether it answers, and the experiment."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from radflow.errors import UserError
+from radflow.tracking.spool import root_cause
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+EXPERIMENT = "radflow"
+
+_ANSWER_SECONDS = 4.0
+_DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+
+def prepare_tracking() -> str:
+    """Decide the tracking URI, make sure that it can be written to, and return it; nothing is logged yet.
+
+    MLFLOW_TRACKING_URI decides, else MLflow's own default, `mlflow.db` in the working folder. A sqlite path becomes
+    absolute, and the URI goes into the environment, so that child processes agree. A fresh sqlite store is created by
+    one process while others that start at the same moment wait.
+
+    Raises UserError in one line, within ten seconds, for a server that does not answer or refuses, and for file stores.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    # Before MLflow is imported (seconds) and long before any training.
+    if urlsplit(uri).scheme in ("http", "https"):
+        _check_server_answers(uri)
+    import mlflow
+
+    uri = uri or mlflow.get_tracking_uri()
+    scheme = urlsplit(uri).scheme.partition("+")[0]
+    if scheme in ("", "file"):
+        raise UserError(
+            f"MLFLOW_TRACKING_URI is {uri!r}, a file store, which MLflow no longer writes to; expected "
+            "sqlite:///mlflow.db or http://HOST:PORT: set MLFLOW_TRACKING_URI "
+            "(`mlflow migrate-filestore` carries old runs over)"
+        )
+    if scheme == "sqlite":
+        uri = _prepare_sqlite(uri)
+    elif scheme in _DATABASE_PORTS:
+        _check_port_open(uri, scheme)
+    mlflow.set_tracking_uri(uri)
+    _check_accepts_us(uri)
+    return uri
+
+
+def find_or_create_experiment(client: MlflowClient, uri: str) -> str:
+    """Return the experiment id for a new run: MLFLOW_EXPERIMENT_NAME, else MLFLOW_EXPERIMENT_ID, else 'radflow'.
+
+    A missing experiment is created. With sqlite its artefacts lie in `mlruns` beside the database: MLflow's own default
+    is `mlruns` in whatever folder the first process was started.
+    """
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME")
+    identifier = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    if identifier and not name:
+        return identifier
+    name = name or EXPERIMENT
+    existing = client.get_experiment_by_name(name)
+    if existing is not None:
+        if existing.lifecycle_stage != "active":
+            raise UserError(
+                f"MLflow experiment {name!r} is deleted; restore it (`mlflow experiments restore --experiment-id "
+                f"{existing.experiment_id}`) or set MLFLOW_EXPERIMENT_NAME to another name"
+            )
+        return existing.experiment_id
+    return _create_experiment(client, uri, name)
+
+
+def where_to_look(uri: str, experiment_id: str, run_id: str) -> str:
+    """Say how to see a run in the MLflow UI: the address for a server, the command to type for a local store."""
+    if urlsplit(uri).scheme in ("http", "https"):
+        page = f"{_without_password(uri).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+        return f"{page}?workflowType=machine_learning"
+    return f"mlflow ui --backend-store-uri {_without_password(uri)}"
+
+
+def _check_server_answers(uri: str) -> None:
+    import requests
+
+    shown = _without_password(uri)
+    try:
+        requests.get(f"{uri.rstrip('/')}/health", timeout=_ANSWER_SECONDS)
+    except requests.exceptions.SSLError as error:
+        raise UserError(
+            f"the MLflow server at {shown} has a certificate that this machine does not trust: {root_cause(error)}; "
+            "correct MLFLOW_TRACKING_URI or set MLFLOW_TRACKING_SERVER_CERT_PATH"
+        ) from error
+    except (requests.exceptions.RequestException, UnicodeError) as error:
+        raise UserError(
+            f"the MLflow server at {shown} does not answer ({root_cause(error)}); start it, correct "
+            "MLFLOW_TRACKING_URI, or unset MLFLOW_TRACKING_URI to log into ./mlflow.db"
+        ) from error
+
+
+def _check_accepts_us(uri: str) -> None:
+    """One small authenticated question, which an MLflow server only answers to whom it lets in."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    shown = _without_password(uri)
+    try:
+        MlflowClient(uri).search_experiments(max_results=1)
+    except (MlflowException, SQLAlchemyError) as error:
+        reason = root_cause(error)
+        if getattr(error, "error_code", "") in ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"):
+            mend = (
+                "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN), "
+                "or let the server allow this host name (--allowed-hosts)"
+            )
+            raise UserError(f"the MLflow server at {shown} refuses this user: {reason}; {mend}") from error
+        raise UserError(
+            f"{shown} does not serve MLflow tracking: {reason}; expected an MLflow server or a database that MLflow "
+            "can use: correct MLFLOW_TRACKING_URI"
+        ) from error
+
+
+def _check_port_open(uri: str, scheme: str) -> None:
+    """MLflow itself would retry a database that is not there for minutes."""
+    parts = urlsplit(uri)
+    host, port = parts.hostname or "localhost", parts.port or _DATABASE_PORTS[scheme]
+    try:
+        socket.create_connection((host, port), timeout=_ANSWER_SECONDS).close()
+    except OSError as error:
+        raise UserError(
+            f"the database of MLFLOW_TRACKING_URI {_without_password(uri)} does not answer on {host}:{port} ({error}); "
+            "start it or correct MLFLOW_TRACKING_URI"
+        ) from error
+
+
+def _prepare_sqlite(uri: str) -> str:
+    """Create the store under a lock if it is new: two MLflow processes that do so at once break each other's tables."""
+    database = Path(unquote(urlsplit(uri).path)[1:])
+    if str(database) in (".", ":memory:"):
+        raise UserError(f"MLFLOW_TRACKING_URI {uri!r} names no file; expected sqlite:///mlflow.db or another path")
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    database = database.absolute()
+    absolute_uri = f"sqlite:///{database}"
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(database.with_name(f"{database.name}.lock")):
+            MlflowClient(absolute_uri).search_experiments(max_results=1)
+    except (OSError, MlflowException, SQLAlchemyError) as error:
+        reason = root_cause(error)
+        raise UserError(
+            f"the MLflow store {database} cannot be used: {reason}; make it readable and writable, bring an old store "
+            f"up to date with `mlflow db upgrade {absolute_uri}`, or set MLFLOW_TRACKING_URI"
+        ) from error
+    return absolute_uri
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the file's lock; the empty file stays, since removing it would let two processes hold 'the' lock."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _create_experiment(client: MlflowClient, uri: str, name: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    location = None
+    if urlsplit(uri).scheme == "sqlite":
+        folder = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
+        location = str(Path(unquote(urlsplit(uri).path)[1:]).absolute().parent / "mlruns" / folder)
+    try:
+        return client.create_experiment(name, artifact_location=location)
+    except MlflowException as error:
+        # Another process created it between the question and the answer.
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        return client.get_experiment_by_name(name).experiment_id
+
+
+def _without_password(uri: str) -> str:
+    parts = urlsplit(uri)
+    if parts.password is None:
+        return uri
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=f"{parts.username}:***@{host}").geturl()

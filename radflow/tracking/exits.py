@@ -1,0 +1,98 @@
+"""How a run ends: SIGTERM, SIGINT and SIGHUP become an exception, and an exception becomes a status and a reason."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
+
+_REASON_LENGTH = 500
+
+
+class RunKilled(KeyboardInterrupt):
+    """A signal asked the process to end; an entry point catches it and exits with `exit_code`.
+
+    A KeyboardInterrupt, so that no `except Exception` on the way takes it for a failure of its own.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        self.signal_number = signal_number
+        super().__init__(f"killed by {signal.Signals(signal_number).name}")
+
+    @property
+    def exit_code(self) -> int:
+        """128 plus the signal's number, as a shell reports it: 130 for SIGINT, 143 for SIGTERM."""
+        return 128 + self.signal_number
+
+
+class SignalGate:
+    """What a signal does: wait until `open()`, then raise RunKilled, and after `close()` nothing any more."""
+
+    def __init__(self) -> None:
+        self._waits = True
+        self._closed = False
+        self._arrived: int | None = None
+
+    def open(self) -> None:
+        """From here on a signal raises; one that came before raises now."""
+        self._waits = False
+        if self._arrived is not None:
+            raise RunKilled(self._arrived)
+
+    def close(self) -> None:
+        """From here on signals are ignored: what remains of the run is short, and must not be torn."""
+        self._closed = True
+
+    def __call__(self, signal_number: int, _frame: FrameType | None) -> None:
+        """Receive a signal (the signature is a signal handler's)."""
+        if self._closed:
+            return
+        if self._waits:
+            self._arrived = signal_number
+            return
+        raise RunKilled(signal_number)
+
+
+@contextmanager
+def signals_raise() -> Iterator[SignalGate]:
+    """Turn SIGTERM, SIGINT and SIGHUP into RunKilled while the gate is open; the former handlers come back.
+
+    A SIGHUP that is ignored (nohup) stays ignored. Outside the main thread, where Python allows no handlers, the block
+    runs with the handlers that there are.
+    """
+    gate = SignalGate()
+    former: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in _signals_to_catch():
+            former[number] = signal.signal(number, gate)
+    try:
+        yield gate
+    finally:
+        for number, handler in former.items():
+            # None stands for a handler that was not installed from Python and cannot be put back.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def status_and_reason(error: BaseException | None) -> tuple[str, str]:
+    """Tell the MLflow status of a run that ended with `error` (None: well), and why, in one line ('' if well)."""
+    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+        return FINISHED, ""
+    if isinstance(error, KeyboardInterrupt):
+        return KILLED, str(error) or "killed by SIGINT"
+    if isinstance(error, SystemExit):
+        return FAILED, f"exit code {error.code}"
+    first_line = str(error).strip().partition("\n")[0]
+    reason = f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
+    return FAILED, reason[:_REASON_LENGTH]
+
+
+def _signals_to_catch() -> list[int]:
+    caught: list[int] = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        caught.append(signal.SIGHUP)
+    return caught

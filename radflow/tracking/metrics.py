@@ -1,0 +1,76 @@
+"""The one table of metric keys. A key that is not in it cannot be logged."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import NamedTuple
+
+
+class MetricRow(NamedTuple):
+    """One row of the table: a key pattern, its unit and what it means."""
+
+    pattern: str
+    unit: str
+    meaning: str
+
+
+# <split> is train, val or test; <Finding> is a finding's name as in the dataset, or another single word.
+METRICS: tuple[MetricRow, ...] = (
+    MetricRow("train/loss", "nats", "binary cross-entropy per finding, mean over the training films of the epoch"),
+    MetricRow("val/loss", "nats", "binary cross-entropy per finding, mean over all validation films"),
+    MetricRow("test/loss", "nats", "binary cross-entropy per finding, mean over all test films"),
+    MetricRow("val/auc/mean", "0 to 1", "mean ROC AUC over the findings that have both classes in the split"),
+    MetricRow("val/auc/<Finding>", "0 to 1", "ROC AUC of one finding; not a number when it has only one class"),
+    MetricRow("val/auc_ci_low/mean", "0 to 1", "lower end of the 95 % interval of the mean AUC"),
+    MetricRow("val/auc_ci_high/mean", "0 to 1", "upper end of the 95 % interval of the mean AUC"),
+    MetricRow("val/auc_ci_low/<Finding>", "0 to 1", "lower end of the 95 % interval of the finding's AUC"),
+    MetricRow("val/auc_ci_high/<Finding>", "0 to 1", "upper end of the 95 % interval of the finding's AUC"),
+    MetricRow("test/auc/mean", "0 to 1", "as val/auc/mean, on the test films"),
+    MetricRow("test/auc/<Finding>", "0 to 1", "as val/auc/<Finding>, on the test films"),
+    MetricRow("test/auc_ci_low/mean", "0 to 1", "as val/auc_ci_low/mean, on the test films"),
+    MetricRow("test/auc_ci_high/mean", "0 to 1", "as val/auc_ci_high/mean, on the test films"),
+    MetricRow("test/auc_ci_low/<Finding>", "0 to 1", "as val/auc_ci_low/<Finding>, on the test films"),
+    MetricRow("test/auc_ci_high/<Finding>", "0 to 1", "as val/auc_ci_high/<Finding>, on the test films"),
+    MetricRow("optim/learning_rate", "1", "learning rate of the epoch's last optimiser step"),
+    MetricRow("throughput/images_per_second", "images/s", "training films per second of the epoch, all ranks together"),
+    MetricRow("throughput/seconds_per_epoch", "s", "wall-clock time of the epoch's training steps"),
+    MetricRow("data/films/<split>", "films", "films of the split"),
+    MetricRow("data/patients/<split>", "patients", "patients of the split"),
+    MetricRow("data/positives/<split>/<Finding>", "films", "films of the split that show the finding"),
+    MetricRow("data/rejected_films", "films", "films that could not be read; rejected.csv names them with the reason"),
+    MetricRow("system/<measure>", "in the name", "MLflow's system metrics of the host of rank 0"),
+)
+
+_PLACEHOLDERS = {"<split>": "(?:train|val|test)", "<Finding>": "[^/]+", "<measure>": "[^/]+"}
+
+
+def check_metric_key(key: str) -> None:
+    """Raise KeyError, naming the key, unless the table of metric keys has a row for it."""
+    if not _documented(key):
+        raise KeyError(
+            f"metric key {key!r} is in no row of the table of metric keys; expected a key such as 'val/auc/mean'; "
+            "correct the key or add its row to METRICS in radflow/tracking/metrics.py"
+        )
+
+
+def metric_table_markdown() -> str:
+    """Render the table of metric keys as a Markdown table, one row per key pattern, ending with a newline."""
+    lines = ["| key | unit | meaning |", "|---|---|---|"]
+    lines += [f"| `{row.pattern}` | {row.unit} | {row.meaning} |" for row in METRICS]
+    return "\n".join(lines) + "\n"
+
+
+@functools.lru_cache(maxsize=4096)
+def _documented(key: str) -> bool:
+    return any(pattern.fullmatch(key) for pattern in _patterns())
+
+
+@functools.cache
+def _patterns() -> tuple[re.Pattern[str], ...]:
+    return tuple(_compile(row.pattern) for row in METRICS)
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    parts = re.split("(<[A-Za-z]+>)", pattern)
+    return re.compile("".join(_PLACEHOLDERS[part] if part.startswith("<") else re.escape(part) for part in parts))

@@ -1,0 +1,260 @@
+"""Keras models in MLflow: saved as `.keras` inside an MLflow model, logged as a LoggedModel, loaded in safe mode."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel, LoggedModelOutput, Metric
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+from radflow.errors import UserError
+from radflow.tracking.spool import RunAddress, root_cause
+
+if TYPE_CHECKING:
+    import keras
+
+_UPLOAD_TAG = "radflow.upload"
+_KERAS_FILE = "data/model.keras"
+
+FINDINGS_PARAM = "findings"
+"""The model param, and entry of its metadata, that names the outputs, joined by commas."""
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What is said about a model beside its files.
+
+    `name` is the model's name within the run; `points` (key, value, timestamp in milliseconds, step) and `params` are
+    shown with it; `upload` is an unused word that names this upload: repeated, it makes no second model.
+    """
+
+    name: str
+    points: list[tuple[str, float, int, int]]
+    params: dict[str, str]
+    upload: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+def log_keras_model(
+    run_id: str,
+    model: keras.Model,
+    example: np.ndarray,
+    name: str = "model",
+    metrics: Mapping[str, float] | None = None,
+    params: Mapping[str, object] | None = None,
+) -> str:
+    """Log a model as a LoggedModel of the run and return its URI, `models:/m-...`.
+
+    Args:
+        run_id: the run that produced the model.
+        model: maps uint8 films [N, H, W] to probabilities, float32 [N, findings].
+        example: one or more films, uint8 [N, H, W]; stored as input example, and its shape gives the signature.
+        name: the model's name within the run: `runs:/<run_id>/<name>` finds it too.
+        metrics: values that are shown with the model (keys of the metric table).
+        params: values that are shown with the model.
+    """
+    client = MlflowClient()
+    address = RunAddress(client.tracking_uri, run_id)
+    now = int(time.time() * 1000)
+    description = ModelDescription(
+        name,
+        points=[(key, float(value), now, 0) for key, value in (metrics or {}).items()],
+        params={key: str(value) for key, value in (params or {}).items()},
+    )
+    with tempfile.TemporaryDirectory(prefix="radflow-model-") as temporary:
+        folder = Path(temporary) / "model"
+        save_keras_model(model, example, folder, description.params)
+        return publish_model(client, address, folder, description)
+
+
+def save_keras_model(
+    model: keras.Model, example: np.ndarray, folder: Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a model as an MLflow model folder (TensorFlow flavour, `.keras` inside), without running or pickling it.
+
+    The requirements are given, since MLflow would else load and run the model in a second process to find them, and the
+    signature is derived from the shapes. `metadata` stays with the folder wherever it goes.
+
+    Raises ValueError if `example` is not uint8 [N, H, W].
+    """
+    import mlflow.tensorflow
+
+    if example.dtype != np.uint8 or example.ndim != 3:
+        raise ValueError(f"example is {example.dtype} {list(example.shape)}; expected uint8 films [N, H, W]")
+    outputs = model.output_shape[-1]
+    # Unnamed: a named one reaches the model as a dict, whose keys would have to be its layers' names.
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]))]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, outputs))]),
+    )
+    with _registered_classes_hidden():
+        mlflow.tensorflow.save_model(
+            model,
+            str(folder),
+            signature=signature,
+            input_example=example,
+            pip_requirements=_requirements(),
+            metadata=dict(metadata or {}),
+        )
+
+
+def publish_model(client: MlflowClient, address: RunAddress, folder: Path, description: ModelDescription) -> str:
+    """Make a LoggedModel of a saved MLflow model folder and return its URI, `models:/m-...`.
+
+    `mlflow.tensorflow.log_model` does the same from a live model only, and runs it to validate the example. From a
+    folder, a model can wait in the spool.
+    """
+    experiment_id = client.get_run(address.run_id).info.experiment_id
+    logged = _find_upload(client, experiment_id, description.upload) or client.create_logged_model(
+        experiment_id,
+        name=description.name,
+        source_run_id=address.run_id,
+        params=description.params,
+        tags={_UPLOAD_TAG: description.upload},
+        model_type="keras",
+    )
+    client.log_outputs(address.run_id, models=[LoggedModelOutput(logged.model_id, step=0)])
+    _write_identity(folder, logged, address.run_id)
+    client.log_model_artifacts(logged.model_id, str(folder))
+    client.finalize_logged_model(logged.model_id, "READY")
+    if description.points:
+        metrics = [
+            Metric(key, value, timestamp, step, model_id=logged.model_id, run_id=address.run_id)
+            for key, value, timestamp, step in description.points
+        ]
+        client.log_batch(address.run_id, metrics=metrics)
+    return f"models:/{logged.model_id}"
+
+
+@dataclass(frozen=True)
+class LoadedClassifier:
+    """A Keras model with what it says about its outputs."""
+
+    model: keras.Model
+    findings: tuple[str, ...]
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the films that it takes, in pixels."""
+        return int(self.model.input_shape[1])
+
+    def predict(self, films: np.ndarray) -> np.ndarray:
+        """Probabilities float32 [n, findings] of films uint8 [n, size, size]."""
+        return np.asarray(self.model(films, training=False))
+
+
+def load_classifier(uri: str) -> LoadedClassifier:
+    """Load the classifier behind an MLflow model URI or folder, in Keras' safe mode and without pickle.
+
+    `uri` is `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `models:/m-ID`, `runs:/RUN_ID/NAME`, another artefact URI, or
+    a local MLflow model folder. Layers of radflow's own must be imported (and so registered with Keras) before.
+
+    Raises UserError if there is no such model, or if it is not one that radflow's `train` logs.
+    """
+    with tempfile.TemporaryDirectory(prefix="radflow-model-") as temporary:
+        folder = _local_folder(uri, temporary)
+        model = _load_keras_file(folder / _KERAS_FILE, uri)
+        findings = (Model.load(str(folder)).metadata or {}).get(FINDINGS_PARAM, "")
+    names = tuple(findings.split(","))
+    if len(names) != model.output_shape[-1]:
+        raise UserError(f"model {uri} does not name its findings; expected a model as radflow's `train` logs it")
+    return LoadedClassifier(model, names)
+
+
+def load_keras_model(uri: str) -> keras.Model:
+    """Load only the Keras model, as `load_classifier` does."""
+    with tempfile.TemporaryDirectory(prefix="radflow-model-") as temporary:
+        return _load_keras_file(_local_folder(uri, temporary) / _KERAS_FILE, uri)
+
+
+def _load_keras_file(file: Path, uri: str) -> keras.Model:
+    import keras
+
+    if not file.is_file():
+        raise UserError(f"model {uri} holds no {_KERAS_FILE}; expected a Keras model as radflow's `train` logs it")
+    try:
+        return keras.saving.load_model(file, compile=False, safe_mode=True)
+    except (ValueError, TypeError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0][:300]
+        raise UserError(f"model {uri} cannot be loaded: {reason}; it needs the radflow that saved it") from error
+
+
+def _requirements() -> list[str]:
+    """List what serving needs, pinned to what is installed (GPU machines have `tensorflow`, others its CPU wheel)."""
+    pinned = []
+    for package in ("mlflow", "tensorflow-cpu", "tensorflow", "keras", "numpy"):
+        try:
+            pinned.append(f"{package}=={importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return pinned
+
+
+@contextmanager
+def _registered_classes_hidden() -> Iterator[None]:
+    """Hide Keras' global registry of classes: what MLflow finds there it would pickle beside the model.
+
+    A `.keras` file needs the registered names only, which stay.
+    """
+    import keras
+
+    registry = keras.saving.get_custom_objects()
+    registered = dict(registry)
+    registry.clear()
+    try:
+        yield
+    finally:
+        registry.update(registered)
+
+
+def _find_upload(client: MlflowClient, experiment_id: str, upload: str) -> LoggedModel | None:
+    found = client.search_logged_models(
+        [experiment_id], filter_string=f"tags.`{_UPLOAD_TAG}` = '{upload}'", max_results=1
+    )
+    return found[0] if found else None
+
+
+def _write_identity(folder: Path, logged: LoggedModel, run_id: str) -> None:
+    """Tell the saved MLmodel file which model it is, as MLflow's own log_model does."""
+    description = Model.load(str(folder))
+    description.model_id = description.model_uuid = logged.model_id
+    description.run_id = run_id
+    description.artifact_path = logged.artifact_location
+    description.save(str(folder / "MLmodel"))
+
+
+def _local_folder(uri: str, temporary: str) -> Path:
+    """Find the model's folder on this machine: where it lies, or a copy in `temporary`."""
+    if Path(uri).is_dir():
+        return Path(uri)
+    if not re.match(r"[a-z0-9+-]+:/", uri):
+        raise UserError(
+            f"model {uri!r} is neither a folder nor an MLflow model URI; expected models:/NAME@champion, "
+            "models:/NAME/VERSION, models:/m-ID, runs:/RUN_ID/model or a folder"
+        )
+    import mlflow.artifacts
+
+    try:
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=temporary))
+    except (MlflowException, OSError) as error:
+        raise UserError(_no_such_model(uri, error)) from error
+
+
+def _no_such_model(uri: str, error: Exception) -> str:
+    alias = re.fullmatch(r"models:/([^/@]+)@([^/@]+)", uri)
+    if alias and getattr(error, "error_code", "") in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        model, name = alias.groups()
+        return f"no {name} of {model} yet; run `mlflow run . -e promote`, or name another model URI"
+    return f"model {uri} cannot be fetched from {MlflowClient().tracking_uri}: {root_cause(error)}"

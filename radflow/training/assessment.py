@@ -1,0 +1,81 @@
+"""What a classifier is worth on a split: predictions, AUCs with intervals, figures; written down and sent to MLflow."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from radflow.data.dataset import Split
+from radflow.evaluation.auc import FindingAuc, auc_per_finding, mean_auc, mean_auc_interval
+from radflow.evaluation.figures import auc_figure, roc_figure
+from radflow.evaluation.predictions import Predictions, write_predictions
+from radflow.evaluation.report import auc_table
+from radflow.terminal import say
+from radflow.tracking.run import TrackedRun
+from radflow.training.inference import mean_loss
+
+PREDICTIONS_FILE = "predictions.parquet"
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """AUCs of a split, by finding and in the mean, with 95 % intervals between patients."""
+
+    results: dict[str, FindingAuc]
+    mean_interval: tuple[float, float]
+    metrics: dict[str, float]
+    """Under the metric keys of the split."""
+
+
+def make_job_folder(out: Path, name: str) -> Path:
+    """Make and return a new folder in `out`, named by time and `name`."""
+    folder = out / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+    for attempt in range(1, 1000):
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            folder = folder.with_name(f"{folder.name}-{attempt}")
+        else:
+            return folder
+    raise FileExistsError(folder)
+
+
+def predictions_of(split: Split, findings: tuple[str, ...], probabilities: np.ndarray) -> Predictions:
+    """Probabilities [films, findings] joined with the identity and labels of their films."""
+    name = np.full(len(split), split.name)
+    return Predictions(findings, split.image_ids, split.patient_ids, name, split.labels, probabilities)
+
+
+def assess(predictions: Predictions, split: str, title: str, folder: Path, run: TrackedRun, step: int = 0) -> Assessment:
+    """Write the predictions file into `folder`, log it with metrics and figures, and print the table of AUCs."""
+    path = folder / PREDICTIONS_FILE
+    write_predictions(path, predictions)
+    results, interval = auc_per_finding(predictions), mean_auc_interval(predictions)
+    assessment = Assessment(results, interval, _metrics(predictions, split, results, interval))
+    run.log_metrics(assessment.metrics, step)
+    run.log_file(path, "predictions")
+    run.log_figure(auc_figure(results, title), f"figures/auc_{split}.png")
+    run.log_figure(roc_figure(predictions, title), f"figures/roc_{split}.png")
+    Console(width=None if Console().is_terminal else 100).print(auc_table(results, title, interval))
+    say(f"predictions: {path}")
+    return assessment
+
+
+def _metrics(
+    predictions: Predictions, split: str, results: dict[str, FindingAuc], interval: tuple[float, float]
+) -> dict[str, float]:
+    metrics = {
+        f"{split}/loss": mean_loss(predictions.labels, predictions.probabilities),
+        f"{split}/auc/mean": mean_auc(results),
+        f"{split}/auc_ci_low/mean": interval[0],
+        f"{split}/auc_ci_high/mean": interval[1],
+    }
+    for finding, result in results.items():
+        metrics[f"{split}/auc/{finding}"] = result.auc
+        metrics[f"{split}/auc_ci_low/{finding}"] = result.low
+        metrics[f"{split}/auc_ci_high/{finding}"] = result.high
+    return metrics

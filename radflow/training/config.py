@@ -1,0 +1,73 @@
+"""What a training job is told; flags, MLproject parameters and config files all come from these dataclasses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from radflow.errors import UserError
+from radflow.models.config import ModelConfig
+from radflow.optim.config import OptimizerConfig
+
+Ranks = Literal["auto"] | int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """What single-process and distributed training share."""
+
+    data: str = "sample"
+    """Data set made by `preprocess`; the word sample stands for phantom films, made on first use."""
+    out: str = "runs"
+    """Folder for checkpoints and predictions; each job makes its own folder in it."""
+    epochs: int = 5
+    """Passes over the training films."""
+    model: Annotated[ModelConfig, Parameter(name="*")] = field(default_factory=ModelConfig)
+    optim: Annotated[OptimizerConfig, Parameter(name="*")] = field(default_factory=OptimizerConfig)
+    threads: int = 0
+    """Threads of a rank; 0 is an equal share of the node's cores."""
+    seed: int = 0
+    """Of the initial weights and the order of films."""
+    config: str = ""
+    """YAML file of these parameters; a parameter given with another value than its default wins over the file."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if self.epochs < 1:
+            raise UserError(f"epochs={self.epochs} must be at least 1")
+        if self.threads < 0:
+            raise UserError(f"threads={self.threads} must be 0 (an equal share of the cores) or a positive number")
+        if self.seed < 0:
+            raise UserError(f"seed={self.seed} must be 0 or positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(TrainingConfig):
+    """Train a classifier in one process."""
+
+    bz: int = 16
+    """Batch size in films."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        super().__post_init__()
+        if self.bz < 1:
+            raise UserError(f"bz={self.bz} must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistributedConfig(TrainingConfig):
+    """Train a classifier with Horovod on several ranks."""
+
+    gbz: int = 64
+    """Global batch: films of one optimiser step over all ranks and micro-steps."""
+    lbz: int = 16
+    """Largest local batch: films that one rank computes at a time."""
+    np: Ranks = "auto"
+    """Number of ranks; auto fits them to the cores, or fills the slots of hosts."""
+    hosts: str = ""
+    """Machines and their slots, as node1:2,node2:2; empty is this machine."""
+    launcher: Literal["auto", "mpirun", "gloo"] = "auto"
+    """What starts the ranks; auto is mpirun, or nothing where a scheduler has started them already."""

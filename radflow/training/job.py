@@ -1,0 +1,146 @@
+"""A training job from the data set to the logged model: build, fit, assess. Every rank runs it alike."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, closing
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from radflow.cluster.batch_plan import BatchPlan
+from radflow.cluster.communicator import Communicator
+from radflow.cluster.threads import choose_precision
+from radflow.config import flatten
+from radflow.data.dataset import Dataset, Split
+from radflow.evaluation.figures import learning_curves_figure
+from radflow.evaluation.report import RunFacts, summary_markdown
+from radflow.models.classifier import build_classifier
+from radflow.optim.factory import build_optimizer
+from radflow.optim.learning_rate import LearningRate, peak_learning_rate
+from radflow.terminal import say
+from radflow.tracking.models import FINDINGS_PARAM
+from radflow.tracking.run import SilentRun, TrackedRun, tracking_run
+from radflow.training.assessment import Assessment, assess, make_job_folder, predictions_of
+from radflow.training.config import TrainingConfig
+from radflow.training.inference import SplitPredictor
+from radflow.training.loop import History, Reporting, TrainingState, fit
+from radflow.training.progress import SilentProgress, TerminalProgress
+
+EXAMPLE_FILMS = 2
+
+
+def run_job(config: TrainingConfig, dataset: Dataset, plan: BatchPlan, communicator: Communicator) -> None:
+    """Train, assess on the test films and log the model, in one MLflow run whatever the number of ranks."""
+    train, validation, test = (dataset.split(name) for name in ("train", "val", "test"))
+    state = _build(config, dataset, plan)
+    communicator.broadcast(state.classifier.variables)
+    settings = _settings(config, dataset, plan, state.learning_rate.peak)
+    folder = communicator.choose(lambda: make_job_folder(Path(config.out), config.model.arch), lambda: None)
+    progress = communicator.choose(TerminalProgress, SilentProgress)
+    with communicator.choose(lambda: _open_run(config, dataset, settings), SilentRun) as run, closing(progress):
+        _log_inputs(dataset, run)
+        reporting = Reporting(run, progress, folder)
+        history = fit(state, train, validation, dataset.findings, plan, config.seed, communicator, reporting)
+        probabilities = SplitPredictor(state.classifier, plan.local_batch, communicator).predict(test)
+
+        def conclude() -> None:
+            predictions = predictions_of(test, dataset.findings, probabilities)
+            title = f"{config.model.arch} on {dataset.name}, test films"
+            assessment = assess(predictions, "test", title, folder or Path(config.out), run, len(history))
+            run.log_figure(learning_curves_figure(history, title), "figures/learning_curves.png")
+            run.set_note(_note(config, dataset, plan, state, history, assessment))
+            _log_model(config, dataset, state, train, assessment, run)
+            say(run.url())
+
+        communicator.choose(conclude, lambda: None)
+
+
+def _build(config: TrainingConfig, dataset: Dataset, plan: BatchPlan) -> TrainingState:
+    prevalences = dataset.split("train").labels.mean(axis=0)
+    precision = choose_precision(config.model.precision)
+    classifier = build_classifier(config.model, precision, dataset.image_size, prevalences, config.seed)
+    peak = peak_learning_rate(config.optim, plan.effective_global_batch)
+    schedule = LearningRate(peak, config.optim.warmup_epochs, config.epochs, config.optim.schedule)
+    return TrainingState(classifier, build_optimizer(config.optim.optimizer), schedule)
+
+
+def _settings(config: TrainingConfig, dataset: Dataset, plan: BatchPlan, peak: float) -> dict[str, Any]:
+    """What was asked for and all that was derived from it."""
+    return {
+        **flatten(config),
+        "precision": choose_precision(config.model.precision),
+        "ranks": plan.ranks,
+        "local_batch": plan.local_batch,
+        "micro_steps": plan.micro_steps,
+        "global_batch": plan.global_batch,
+        "effective_gbz": plan.effective_global_batch,
+        "steps_per_epoch": plan.steps_per_epoch,
+        "peak_lr": peak,
+        "image_size": dataset.image_size,
+        "data_name": dataset.name,
+        "data_digest": dataset.digest,
+        "host": platform.node(),
+        **{f"version_{name}": version(name) for name in ("radflow", "keras", "tensorflow-cpu", "mlflow")},
+    }
+
+
+def _open_run(
+    config: TrainingConfig, dataset: Dataset, settings: Mapping[str, Any]
+) -> AbstractContextManager[TrackedRun]:
+    return tracking_run(f"{config.model.arch}-{dataset.name}", settings, run_tags(config.model.arch, dataset))
+
+
+def run_tags(arch: str, dataset: Dataset) -> dict[str, str]:
+    """Tags by which promotion finds comparable runs."""
+    return {"radflow.arch": arch, "radflow.data_name": dataset.name, "radflow.data_digest": dataset.digest}
+
+
+def _log_inputs(dataset: Dataset, run: TrackedRun) -> None:
+    for split, context in (("train", "training"), ("val", "validation"), ("test", "testing")):
+        counts = dataset.manifest.splits[split]
+        profile = {"films": counts.rows, "patients": counts.patients, "positives": counts.positives}
+        run.log_dataset(dataset.name, dataset.digest, str(dataset.path), profile, context)
+
+
+def _note(
+    config: TrainingConfig,
+    dataset: Dataset,
+    plan: BatchPlan,
+    state: TrainingState,
+    history: History,
+    assessment: Assessment,
+) -> str:
+    # The first epoch includes tracing of the graph; the median says what training costs.
+    facts = RunFacts(
+        model=config.model.arch if config.model.norm == "auto" else f"{config.model.arch} with {config.model.norm} norm",
+        dataset=dataset.name,
+        dataset_digest=dataset.digest,
+        films={split: counts.rows for split, counts in dataset.manifest.splits.items()},
+        evaluated_split="test",
+        ranks=plan.ranks,
+        local_batch=plan.local_batch,
+        micro_steps=plan.micro_steps,
+        optimizer=config.optim.optimizer,
+        learning_rate=state.learning_rate.peak,
+        epochs=len(history),
+        images_per_second=float(np.median([epoch["throughput/images_per_second"] for epoch in history])),
+        seconds_per_epoch=float(np.median([epoch["throughput/seconds_per_epoch"] for epoch in history])),
+    )
+    return summary_markdown(facts, assessment.results, assessment.mean_interval)
+
+
+def _log_model(
+    config: TrainingConfig,
+    dataset: Dataset,
+    state: TrainingState,
+    train: Split,
+    assessment: Assessment,
+    run: TrackedRun,
+) -> None:
+    example = train.gather(np.arange(min(EXAMPLE_FILMS, len(train))))
+    params = {FINDINGS_PARAM: ",".join(dataset.findings), "arch": config.model.arch, "data_digest": dataset.digest}
+    run.log_model(state.classifier, example, metrics=assessment.metrics, params=params)

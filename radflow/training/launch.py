@@ -1,0 +1,87 @@
+"""From a command to running ranks. TensorFlow is imported only after threads are set and mistakes are found."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from radflow.cluster.batch_plan import BatchPlan, plan_batches
+from radflow.cluster.launcher import choose_ranks, is_rank, launch, parse_hosts, ranks_on_this_node
+from radflow.cluster.threads import set_threads
+from radflow.config import command_line
+from radflow.data.dataset import Dataset, open_dataset
+from radflow.data.sample import dataset_folder
+from radflow.errors import JobError, UserError
+from radflow.terminal import say
+from radflow.tracking.connection import prepare_tracking
+from radflow.tracking.run import close_abandoned_run, create_run
+from radflow.training.config import DistributedConfig, TrainConfig, TrainingConfig
+
+
+def train(config: TrainConfig) -> None:
+    """Train in this process."""
+    dataset, plan = _check(config, config.bz, config.bz, ranks=1)
+    prepare_tracking()
+    set_threads(config.threads)
+    from radflow.cluster.communicator import SerialCommunicator
+    from radflow.training.job import run_job
+
+    run_job(config, dataset, plan, SerialCommunicator())
+
+
+def train_distributed(config: DistributedConfig) -> None:
+    """Start the ranks and wait for them; in a rank, train."""
+    if is_rank():
+        _train_as_rank(config)
+    else:
+        _launch_ranks(config)
+
+
+def _launch_ranks(config: DistributedConfig) -> None:
+    hosts = parse_hosts(config.hosts)
+    ranks = choose_ranks(config.np, hosts)
+    _, plan = _check(config, config.gbz, config.lbz, ranks)
+    say(f"{plan}; {plan.steps_per_epoch} steps an epoch over {plan.films} films")
+    prepare_tracking()
+    # The run is made here, so that it can be closed as failed when the ranks die too suddenly to do it themselves.
+    run_id = create_run(config.model.arch)
+    command = [sys.executable, "-m", "entrypoints.distributed", *command_line(replace(config, np=ranks))]
+    launcher = "mpirun" if config.launcher == "auto" else config.launcher
+    status, reason = "FAILED", "the ranks ended without a word"
+    try:
+        code = launch(command, ranks, hosts, config.threads, launcher, {"MLFLOW_RUN_ID": run_id})
+    except KeyboardInterrupt as interruption:
+        status, reason = "KILLED", str(interruption)
+        raise
+    finally:
+        close_abandoned_run(run_id, reason, status)
+    if code:
+        raise JobError(f"{ranks} ranks ended with exit code {code}; the reason is above")
+
+
+def _train_as_rank(config: DistributedConfig) -> None:
+    set_threads(config.threads, ranks_on_this_node())
+    from radflow.cluster.communicator import HorovodCommunicator
+    from radflow.training.job import run_job
+
+    communicator = HorovodCommunicator()
+    if config.np not in ("auto", communicator.size):
+        raise UserError(f"np={config.np} given, but {communicator.size} ranks were started; leave np=auto")
+    dataset, plan = _check(config, config.gbz, config.lbz, communicator.size)
+    run_job(config, dataset, plan, communicator)
+
+
+def _check(config: TrainingConfig, global_batch: int, local_batch: int, ranks: int) -> tuple[Dataset, BatchPlan]:
+    """Open the data set and plan the batches; every mistake that can be found without TensorFlow is found here."""
+    weights = config.model.weights
+    if weights not in ("none", "imagenet") and not Path(weights).is_file():
+        raise UserError(f"weights={weights} is not a file; give none, imagenet, a .weights.h5 or a .keras model")
+    dataset = open_dataset(dataset_folder(config.data))
+    plan = plan_batches(global_batch, local_batch, ranks, len(dataset.split("train")))
+    if plan.effective_global_batch < plan.global_batch:
+        say(
+            f"warning: {plan.films} training films are fewer than the global batch of {plan.global_batch}; "
+            "each epoch is one step over all of them"
+        )
+    return dataset, plan

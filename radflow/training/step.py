@@ -1,0 +1,66 @@
+"""One optimiser step: accumulate the gradients of micro-batches, sum them over ranks once, update."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from radflow.cluster.communicator import Communicator
+from radflow.data.batches import Batch
+
+
+class TrainingStep:
+    """The step as three calls: `accumulate` each micro-batch, `reduce` over ranks, `update` the weights.
+
+    Gradients are sums over films and are divided by the number of films of the whole global batch, so a short last
+    batch weighs each film alike and N ranks x LBZ equals 1 rank x GBZ.
+    """
+
+    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, communicator: Communicator) -> None:
+        self._model = model
+        self._optimizer = optimizer
+        self._communicator = communicator
+        self._weights = model.trainable_variables
+        self._sums = [tf.Variable(tf.zeros(weight.shape, weight.dtype), trainable=False) for weight in self._weights]
+        self._loss_sum = tf.Variable(0.0, trainable=False)
+        optimizer.build(self._weights)
+
+    def accumulate(self, batch: Batch) -> None:
+        """Add the gradients of one micro-batch to the sums of this rank."""
+        self._accumulate(*(tf.convert_to_tensor(array) for array in batch))
+
+    def reduce(self, films: int) -> float:
+        """Sum over all ranks and divide by `films`, those of the whole global batch; return its mean loss."""
+        return float(self._reduce(tf.constant(films, tf.float32)))
+
+    def update(self, learning_rate: float) -> None:
+        """Apply the reduced gradients, and set the sums back to zero."""
+        self._optimizer.learning_rate.assign(learning_rate)
+        self._update()
+
+    @tf.function(jit_compile=False)
+    def _accumulate(self, films: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> None:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(weights * film_losses(labels, self._model(films, training=True)))
+        gradients = tape.gradient(loss, [weight.value for weight in self._weights])
+        for total, gradient in zip(self._sums, gradients, strict=True):
+            total.assign_add(tf.convert_to_tensor(gradient))
+        self._loss_sum.assign_add(loss)
+
+    @tf.function(jit_compile=False)
+    def _reduce(self, films: tf.Tensor) -> tf.Tensor:
+        *gradients, loss = self._communicator.sum_tensors([*self._sums, self._loss_sum])
+        for total, gradient in zip(self._sums, gradients, strict=True):
+            total.assign(gradient / films)
+        return loss / films
+
+    @tf.function(jit_compile=False)
+    def _update(self) -> None:
+        self._optimizer.apply(list(self._sums), self._weights)
+        for total in [*self._sums, self._loss_sum]:
+            total.assign(tf.zeros_like(total))
+
+
+def film_losses(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Binary cross-entropy of each film, averaged over findings: float32 [n] from two float32 [n, findings]."""
+    return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels, logits), axis=-1)

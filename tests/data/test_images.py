@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nih_folder import png_bytes
+from PIL import Image, ImageFile
+
+from radflow.data.images import BadFilm, decode_film, read_film, resize_film
+
+GRADIENT = (np.add.outer(np.arange(60), np.arange(80)) % 256).astype(np.uint8)
+
+
+def encoded(image: Image.Image, form: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def announced_png(width: int, height: int) -> bytes:
+    """A valid PNG header that announces a size, with next to no pixel data behind it."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    pixels = zlib.compress(bytes(1000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P"])
+def test_grey_film_is_the_same_in_every_png_mode(mode: str) -> None:
+    assert np.array_equal(decode_film(encoded(Image.fromarray(GRADIENT).convert(mode), "PNG"), "a.png"), GRADIENT)
+
+
+def test_one_bit_png_is_black_and_white() -> None:
+    checks = np.indices((8, 8)).sum(axis=0) % 2 == 1
+    assert np.array_equal(decode_film(encoded(Image.fromarray(checks), "PNG"), "a.png"), checks * 255)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+def test_deep_png_is_scaled_from_the_bits_it_uses(bits: int) -> None:
+    deep = np.array([[0, 2 ** (bits - 1), 2**bits - 1]], dtype=np.uint16)
+    assert decode_film(png_bytes(deep), "a.png").tolist() == [[0, 128, 255]]
+
+
+def test_colour_becomes_luminance() -> None:
+    red = Image.new("RGB", (4, 4), (255, 0, 0))
+    assert np.unique(decode_film(encoded(red, "PNG"), "a.png")).tolist() == [76]  # 0.299 * 255
+
+
+def test_jpeg_is_told_by_content_not_by_name() -> None:
+    content = encoded(Image.fromarray(GRADIENT), "JPEG", quality=95)
+    reference = np.asarray(Image.open(io.BytesIO(content)))
+    assert np.array_equal(decode_film(content, "film.png"), reference)
+
+
+def test_colour_jpeg_with_four_channels() -> None:
+    black = Image.new("CMYK", (16, 16), (0, 0, 0, 255))
+    assert decode_film(encoded(black, "JPEG"), "a.jpg").max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty file"),
+        (b"Patient,Name\n", "not a PNG, JPEG or DICOM film although named .png"),
+        (b"GIF89a" + bytes(200), "not a PNG, JPEG or DICOM"),
+        (b"\x89PNG\r\n\x1a\n", "truncated PNG"),
+        (png_bytes(GRADIENT)[:-1], "truncated PNG"),
+        (png_bytes(GRADIENT)[:100], "truncated PNG"),
+        (encoded(Image.fromarray(GRADIENT), "JPEG")[:400], "damaged JPEG"),
+        (encoded(Image.fromarray(GRADIENT), "JPEG")[:-30], "damaged JPEG: image file is truncated"),
+        (announced_png(0, 5), "no pixels"),
+        (announced_png(200, 200), "truncated"),
+    ],
+)
+def test_what_is_no_whole_film_is_refused_with_the_reason(content: bytes, reason: str) -> None:
+    with pytest.raises(BadFilm, match=reason):
+        decode_film(content, "film.png")
+
+
+def test_a_single_flipped_bit_of_a_png_is_noticed() -> None:
+    content = bytearray(png_bytes(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)))
+    content[len(content) // 2] ^= 1
+    with pytest.raises(BadFilm, match="wrong checksum of the IDAT chunk"):
+        decode_film(bytes(content), "film.png")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        announced_png(10_000, 10_000),
+        encoded(Image.fromarray(GRADIENT), "JPEG").replace(struct.pack(">HH", 60, 80), struct.pack(">HH", 9000, 9000)),
+    ],
+    ids=["png", "jpeg"],
+)
+def test_too_many_pixels_are_refused_before_decoding(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(image: ImageFile.ImageFile) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    with pytest.raises(BadFilm, match=r"too large: \d+x\d+ is (100|81) megapixels, the limit is 50"):
+        decode_film(content, "film.png")
+
+
+@given(st.binary(max_size=300), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", bytes(128) + b"DICM"]))
+def test_any_bytes_are_a_film_or_refused(content: bytes, start: bytes) -> None:
+    try:
+        assert decode_film(start + content, "film").dtype == np.uint8
+    except BadFilm as error:
+        assert str(error).isprintable()  # noqa: PT017
+
+
+def test_resizing_keeps_to_lanczos() -> None:
+    ramp = np.tile(np.linspace(0, 255, 1024), (1024, 1)).astype(np.uint8)
+    exact = np.asarray(Image.fromarray(ramp).resize((224, 224), Image.Resampling.LANCZOS))
+    resized = resize_film(ramp, 224)
+    assert resized.shape == (224, 224)
+    assert np.abs(resized.astype(int) - exact).max() <= 1
+
+
+def test_a_long_thin_film_is_squashed() -> None:
+    film = np.zeros((30, 3000), np.uint8)
+    film[:, 1500:] = 200
+    squashed = resize_film(film, 64)
+    assert (squashed[:, :30] < 10).all()
+    assert (squashed[:, 34:] > 190).all()
+
+
+def test_read_film_is_decode_then_resize() -> None:
+    content = png_bytes(GRADIENT)
+    assert np.array_equal(read_film(content, "a.png", 32), resize_film(decode_film(content, "a.png"), 32))
+    assert np.array_equal(read_film(png_bytes(GRADIENT[:60, :60]), "a.png", 60), GRADIENT[:60, :60])
+
+
+def test_real_originals_agree_with_lanczos_within_a_grey_level(real_data: Path) -> None:
+    for path in sorted((real_data / "nih" / "originals").glob("*.png")):
+        with Image.open(path) as image:
+            exact = np.asarray(image.convert("L").resize((224, 224), Image.Resampling.LANCZOS), dtype=int)
+        assert np.abs(read_film(path.read_bytes(), path.name, 224) - exact).mean() < 1
+
+
+def test_real_rgba_originals_equal_their_grey_channel(real_data: Path) -> None:
+    coloured = 0
+    for path in (real_data / "nih" / "originals").glob("*.png"):
+        with Image.open(path) as image:
+            if image.mode == "RGBA":
+                coloured += 1
+                assert np.array_equal(decode_film(path.read_bytes(), path.name), np.asarray(image)[..., 0])
+    assert coloured == 2

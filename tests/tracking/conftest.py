@@ -1,0 +1,129 @@
+"""A tracking store of each test's own, and real MLflow servers that can be killed and started again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import mlflow
+import mlflow.store.db.utils  # defines every table that configure_mappers should see
+import pytest
+import requests
+import sqlalchemy.exc
+import sqlalchemy.orm
+from mlflow import MlflowClient
+
+from radflow.tracking.spool import RunAddress, Spool
+
+
+@pytest.fixture
+def open_spool(tmp_path: Path) -> Iterator[Callable[[], Spool]]:
+    """Opens the spool of one run under tmp_path, as often as asked; all are let go at the end."""
+    opened: list[Spool] = []
+
+    def open_again() -> Spool:
+        opened.append(Spool(tmp_path, RunAddress("sqlite:///mlflow.db", "0123456789abcdef")))
+        return opened[-1]
+
+    yield open_again
+    for spool in opened:
+        spool.close(keep=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def mlflow_tables_mapped() -> None:
+    """Let SQLAlchemy look at MLflow's tables once: MLflow uses a loader strategy that SQLAlchemy 2.1 deprecates."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*noload.*", category=sqlalchemy.exc.SADeprecationWarning)
+        sqlalchemy.orm.configure_mappers()
+
+
+@pytest.fixture(scope="session")
+def fresh_store(tmp_path_factory: pytest.TempPathFactory, mlflow_tables_mapped: None) -> Path:
+    """An empty sqlite store: making one takes seconds, copying it does not."""
+    database = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{database}").search_experiments(max_results=1)
+    return database
+
+
+@pytest.fixture
+def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An own working folder and no MLflow settings of whoever runs the tests."""
+    for name in ("TRACKING_URI", "RUN_ID", "EXPERIMENT_ID", "EXPERIMENT_NAME", "TRACKING_USERNAME", "TRACKING_TOKEN"):
+        monkeypatch.delenv(f"MLFLOW_{name}", raising=False)
+    # Loopback servers are asked directly, whatever proxy this machine has.
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    monkeypatch.chdir(tmp_path)
+    mlflow.set_tracking_uri(None)
+    yield
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def store(tmp_path: Path, fresh_store: Path, clean_environment: None) -> MlflowClient:
+    """A client of an empty sqlite store in the working folder, which is where a run goes by default."""
+    shutil.copyfile(fresh_store, tmp_path / "mlflow.db")
+    return MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+
+
+class MlflowServer:
+    """A real `mlflow server` on loopback with its own sqlite store; it can be killed and started again."""
+
+    def __init__(self, folder: Path, database: Path) -> None:
+        self._folder = folder
+        self._database = database
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1"]
+        command += ["--port", str(self.port), "--backend-store-uri", f"sqlite:///{self._database}"]
+        command += ["--artifacts-destination", str(self._folder / "artifacts")]
+        settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")} | settings
+        with (self._folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log, cwd=self._folder, start_new_session=True
+            )
+        self._wait_until_ready()
+
+    def kill(self) -> None:
+        """End the server as a power cut would."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            try:
+                requests.get(f"{self.uri}/health", timeout=2).raise_for_status()
+            except requests.RequestException:
+                time.sleep(0.2)
+            else:
+                return
+        pytest.fail(f"mlflow server did not start: {(self._folder / 'server.log').read_text()[-2000:]}")
+
+
+@pytest.fixture
+def server(tmp_path: Path, fresh_store: Path, clean_environment: None) -> Iterator[MlflowServer]:
+    """A started server, ended with the test."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    shutil.copyfile(fresh_store, folder / "mlflow.db")
+    running = MlflowServer(folder, folder / "mlflow.db")
+    running.start()
+    yield running
+    running.kill()

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from radflow.tracking.metrics import METRICS, check_metric_key, metric_table_markdown
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "train/loss",
+        "val/auc/mean",
+        "val/auc/Pleural_Thickening",
+        "test/auc_ci_high/No Finding",
+        "data/positives/train/Hernia",
+        "throughput/images_per_second",
+        "system/cpu_utilization_percentage",
+    ],
+)
+def test_documented_keys_pass(key: str) -> None:
+    check_metric_key(key)
+
+
+@pytest.mark.parametrize(
+    "key", ["loss", "val/auc", "val/auc/", "val/auc/a/b", "Val/loss", "val/loss ", "data/films/holdout"]
+)
+def test_any_other_key_is_an_error_that_names_it(key: str) -> None:
+    with pytest.raises(KeyError, match=re.escape(repr(key))):
+        check_metric_key(key)
+
+
+def test_the_table_has_one_whole_row_per_pattern() -> None:
+    lines = metric_table_markdown().splitlines()
+    patterns = [row.pattern for row in METRICS]
+    assert len(set(patterns)) == len(patterns)
+    assert [line.split("|")[1].strip() for line in lines[2:]] == [f"`{pattern}`" for pattern in patterns]
+    assert {line.count("|") for line in lines} == {4}

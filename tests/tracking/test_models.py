@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import mlflow
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from radflow.errors import UserError
+from radflow.tracking.models import load_keras_model, log_keras_model, save_keras_model
+from radflow.tracking.run import tracking_run
+
+pytestmark = [
+    # Keras' TensorFlow backend copies variables in a way that NumPy 2 deprecates.
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
+    # MLflow warns of a type hint of its own when mlflow.pyfunc is imported.
+    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),
+]
+
+FILMS = np.arange(2 * 12 * 10, dtype=np.uint8).reshape(2, 12, 10)
+
+
+@pytest.fixture(scope="module")
+def model() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    films = keras.Input((12, 10), dtype="uint8", name="film")
+    features = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(films))
+    return keras.Model(films, keras.layers.Dense(14, activation="sigmoid")(features))
+
+
+@pytest.fixture
+def logged(store: MlflowClient, model: keras.Model) -> tuple[str, str]:
+    """The run and the URI of a logged model."""
+    with tracking_run("model", {}) as run:
+        run.log_metrics({"test/auc/mean": 0.75, "test/loss": 0.2}, step=3)
+        uri = run.log_model(model, FILMS[:1], metrics={"test/auc/mean": 0.75}, params={"arch": "tiny"})
+    assert uri is not None
+    return run.run_id, uri
+
+
+def test_a_logged_model_predicts_the_same_however_it_is_named(
+    store: MlflowClient, model: keras.Model, logged: tuple[str, str]
+) -> None:
+    run_id, uri = logged
+    version = mlflow.register_model(uri, "radflow-chest-tiny").version
+    store.set_registered_model_alias("radflow-chest-tiny", "champion", version)
+    expected = np.asarray(model(FILMS))
+    registered = ("models:/radflow-chest-tiny@champion", "models:/radflow-chest-tiny/1")
+    for name in (uri, f"runs:/{run_id}/model", *registered, mlflow.artifacts.download_artifacts(uri)):
+        np.testing.assert_array_equal(np.asarray(load_keras_model(name)(FILMS)), expected)
+    served = mlflow.pyfunc.load_model(uri)
+    np.testing.assert_allclose(served.predict(FILMS), expected, rtol=1e-6)
+
+
+def test_a_logged_model_says_what_it_takes_and_how_good_it_is(store: MlflowClient, logged: tuple[str, str]) -> None:
+    run_id, uri = logged
+    info = mlflow.models.get_model_info(uri)
+    taken, given = info.signature.inputs.inputs[0], info.signature.outputs.inputs[0]
+    assert (taken.type, taken.shape) == (np.dtype("uint8"), (-1, 12, 10))
+    assert (given.type, given.shape) == (np.dtype("float32"), (-1, 14))
+    assert (info.run_id, info.model_id) == (run_id, uri.removeprefix("models:/"))
+    entity = store.get_logged_model(info.model_id)
+    assert (str(entity.status), entity.source_run_id, entity.params) == ("READY", run_id, {"arch": "tiny"})
+    assert {metric.key: metric.value for metric in entity.metrics} == {"test/auc/mean": 0.75}
+    assert [output.model_id for output in store.get_run(run_id).outputs.model_outputs] == [info.model_id]
+    assert len(store.get_metric_history(run_id, "test/auc/mean")) == 1
+
+
+def test_nothing_in_a_saved_model_is_pickled(model: keras.Model, tmp_path: Path) -> None:
+    @keras.saving.register_keras_serializable("radflow-tests")
+    class Registered(keras.layers.Layer):
+        pass
+
+    save_keras_model(model, FILMS[:1], tmp_path / "model")
+    names = sorted(str(file.relative_to(tmp_path / "model")) for file in (tmp_path / "model").rglob("*"))
+    assert "data/model.keras" in names
+    assert not [name for name in names if "pickle" in name or name.endswith(".pkl")]
+    assert keras.saving.get_registered_object("radflow-tests>Registered") is Registered
+    del keras.saving.get_custom_objects()["radflow-tests>Registered"]
+
+
+def test_requirements_are_pinned_to_what_is_installed(model: keras.Model, tmp_path: Path) -> None:
+    save_keras_model(model, FILMS[:1], tmp_path / "model")
+    requirements = (tmp_path / "model/requirements.txt").read_text().split()
+    assert f"keras=={keras.__version__}" in requirements
+    assert f"mlflow=={mlflow.__version__}" in requirements
+    assert all("==" in requirement for requirement in requirements)
+
+
+@pytest.mark.parametrize("example", [FILMS.astype(np.float32), FILMS[0]])
+def test_an_example_that_is_not_films_is_refused(model: keras.Model, example: np.ndarray, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected uint8 films \[N, H, W\]"):
+        save_keras_model(model, example, tmp_path / "model")
+
+
+def test_a_model_can_be_logged_to_a_finished_run(store: MlflowClient, model: keras.Model) -> None:
+    with tracking_run("model", {}) as run:
+        pass
+    uri = log_keras_model(run.run_id, model, FILMS[:1], name="again", metrics={"val/auc/mean": 0.5})
+    assert load_keras_model(f"runs:/{run.run_id}/again").count_params() == model.count_params()
+    assert store.get_logged_model(uri.removeprefix("models:/")).metrics[0].value == 0.5
+    assert store.get_run(run.run_id).info.status == "FINISHED"
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        (
+            "models:/radflow-chest-vgg16@champion",
+            "no champion of radflow-chest-vgg16 yet; run `mlflow run . -e promote`",
+        ),
+        ("models:/radflow-chest-vgg16/3", "models:/radflow-chest-vgg16/3 cannot be fetched"),
+        ("models:/m-0123456789abcdef0123456789abcdef", "cannot be fetched"),
+        ("runs:/0123456789abcdef0123456789abcdef/model", "cannot be fetched"),
+        ("densenet121", "neither a folder nor an MLflow model URI"),
+        ("/no/such/folder", "neither a folder nor an MLflow model URI"),
+    ],
+)
+def test_a_model_that_is_not_there_is_one_line(store: MlflowClient, uri: str, says: str) -> None:
+    mlflow.set_tracking_uri(store.tracking_uri)
+    with pytest.raises(UserError) as error:
+        load_keras_model(uri)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_alias_that_a_known_model_lacks_is_one_line(store: MlflowClient) -> None:
+    mlflow.set_tracking_uri(store.tracking_uri)
+    store.create_registered_model("radflow-chest-vgg16")
+    with pytest.raises(UserError, match="no champion of radflow-chest-vgg16 yet"):
+        load_keras_model("models:/radflow-chest-vgg16@champion")
+
+
+def test_a_folder_without_a_keras_model_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds no data/model\.keras"):
+        load_keras_model(str(tmp_path))
+
+
+def test_code_hidden_in_a_model_is_not_run(tmp_path: Path) -> None:
+    """A Lambda layer is arbitrary code: safe mode refuses it."""
+    films = keras.Input((2,))
+    (tmp_path / "data").mkdir()
+    keras.Model(films, keras.layers.Lambda(lambda values: values * 2)(films)).save(tmp_path / "data/model.keras")
+    with pytest.raises(UserError, match="cannot be loaded") as error:
+        load_keras_model(str(tmp_path))
+    assert "\n" not in str(error.value)
