@@ -50,5 +50,10 @@ def main() -> None:
         raise UserError(" ".join(str(error).split())) from error
 
 
+def run() -> int:
+    """Exit code of the command that the process was started with."""
+    return exit_code_of(main)
+
+
 if __name__ == "__main__":
-    sys.exit(exit_code_of(main))
+    sys.exit(run())

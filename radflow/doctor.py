@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from radflow.cluster.threads import available_cores, choose_precision, supports_bfloat16
 from radflow.errors import UserError
+from radflow.terminal import print_table
 
 PACKAGES = ("radflow", "keras", "mlflow", "numpy", "pandas", "pyarrow", "pydicom", "pillow")
 MEND_SETUP = "run `make setup` in the project's folder"
@@ -54,7 +54,7 @@ def print_report(findings: list[Finding]) -> None:
     for finding in findings:
         mark = Text("missing", style="red") if finding.mend else Text("ok", style="green")
         table.add_row(mark, finding.topic, Text(finding.state), Text(finding.mend))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    print_table(table)
 
 
 def _machine() -> Finding:
@@ -129,7 +129,7 @@ def _mlflow_environment() -> Finding:
 
     project = Path(__file__).parent.parent
     if not (project / "python_env.yaml").exists():
-        return Finding("mlflow run", "radflow is installed outside a checkout; `mlflow run` needs one", "clone the project")
+        return Finding("mlflow run", "radflow is installed outside a checkout", "clone the project to use it")
     link = registered_environment(project)
     if not link.exists():
         return Finding("mlflow run", f"no environment at {link}", f"{MEND_SETUP}, or add `--env-manager local`")

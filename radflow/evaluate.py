@@ -52,15 +52,15 @@ def evaluate(config: EvaluateConfig) -> Assessment:
 
     dataset = open_dataset(dataset_folder(config.data))
     prepare_tracking()
-    model = load_classifier(config.model)
-    if (model.image_size, model.findings) != (dataset.image_size, dataset.findings):
+    loaded = load_classifier(config.model)
+    if (loaded.image_size, loaded.findings) != (dataset.image_size, dataset.findings):
         raise UserError(
-            f"model={config.model} takes {model.image_size} px films and gives {len(model.findings)} findings, but "
+            f"model={config.model} takes {loaded.image_size} px films and gives {len(loaded.findings)} findings, but "
             f"data={config.data} has {dataset.image_size} px and {len(dataset.findings)}; preprocess the films anew"
         )
     split = dataset.split(config.split)
     with tracking_run(f"evaluate-{dataset.name}", flatten(config), {"radflow.data_digest": dataset.digest}) as run:
-        probabilities = SplitPredictor(model.classifier, BATCH).predict(split)
+        probabilities = SplitPredictor(loaded.model, BATCH).predict(split)
         predictions = predictions_of(split, dataset.findings, probabilities)
-        title = f"{model.classifier.name} on {dataset.name}, {config.split} films"
+        title = f"{loaded.model.name} on {dataset.name}, {config.split} films"
         return assess(predictions, config.split, title, make_job_folder(Path(config.out), "evaluate"), run)

@@ -19,7 +19,7 @@ from radflow.errors import UserError
 from radflow.files import atomic_file
 from radflow.terminal import progress_bar, say
 from radflow.tracking.connection import prepare_tracking
-from radflow.tracking.models import LoadedClassifier, load_classifier
+from radflow.tracking.models import load_classifier
 
 BATCH = 32
 TABLE_SUFFIXES = (".csv", ".parquet")

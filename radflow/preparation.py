@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
 from radflow.config import flatten
@@ -16,7 +15,7 @@ from radflow.data.manifest import MANIFEST_NAME
 from radflow.data.preprocess import PreprocessConfig
 from radflow.data.sample import preprocess_with_bar, source_folder
 from radflow.evaluation.figures import frequency_figure
-from radflow.terminal import say
+from radflow.terminal import print_table, say
 from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.run import TrackedRun, tracking_run
 
@@ -28,7 +27,7 @@ def prepare(config: PreprocessConfig) -> Dataset:
     with tracking_run(f"preprocess-{Path(config.out).name}", flatten(resolved)) as run:
         dataset = preprocess_with_bar(resolved)
         table = frequency_table(dataset)
-        Console(width=None if Console().is_terminal else 100).print(_terminal_table(table))
+        print_table(_terminal_table(table))
         _log(dataset, table, run)
         say(f"data set: {dataset.path}")
     return dataset
@@ -52,8 +51,8 @@ def _log(dataset: Dataset, frequencies: pd.DataFrame, run: TrackedRun) -> None:
     run.log_table(frequencies, "table_1.json")
     run.log_file(dataset.path / MANIFEST_NAME, "dataset")
     run.log_file(dataset.path / "rejected.csv", "dataset")
-    counts = dict(zip(frequencies["Disease"], frequencies["Images"], strict=True))
-    films = counts.pop(TOTALS_ROW)
-    figure = frequency_figure(counts, films, f"Films by finding in {dataset.path.name}")
+    images = dict(zip(frequencies["Disease"], frequencies["Images"], strict=True))
+    films = images.pop(TOTALS_ROW)
+    figure = frequency_figure(images, films, f"Films by finding in {dataset.path.name}")
     run.log_figure(figure, "figures/frequencies.png")
     run.set_tags({"radflow.data_name": dataset.name, "radflow.data_digest": dataset.digest})

@@ -11,12 +11,12 @@ import mlflow
 import yaml
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
-from rich.console import Console
 from rich.table import Table
 
 from radflow.data.dataset import open_dataset
 from radflow.data.sample import dataset_folder
 from radflow.errors import UserError
+from radflow.terminal import print_table
 from radflow.tracking.connection import prepare_tracking
 
 CHAMPION = "champion"
@@ -70,7 +70,7 @@ def promote(config: PromoteConfig) -> list[Decision]:
             f"no finished run of arch={config.arch} with a logged model"
             f"{f' on data={config.data}' if config.data else ''}; train one, for example `mlflow run . -e train`"
         )
-    Console(width=None if Console().is_terminal else 160).print(_table(decisions))
+    print_table(_table(decisions))
     return decisions
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
 
@@ -29,6 +30,12 @@ def console() -> Console:
 def say(message: str) -> None:
     """Print one line on stderr."""
     console().print(message, markup=False, soft_wrap=True)
+
+
+def print_table(table: Table) -> None:
+    """Print a result on stdout, as wide as the terminal, or as wide as it needs to be in a file."""
+    watched = is_watched() and sys.stdout.isatty()
+    Console(force_terminal=watched, width=None if watched else 160).print(table)
 
 
 @contextmanager

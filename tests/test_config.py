@@ -82,7 +82,9 @@ def test_a_config_file_replaces_defaults_and_yields_to_flags(tmp_path):
     assert config == OuterConfig(count=9, inner=Inner(rate=0.125), ranks=8, packed=True, config=str(file))
 
 
-@pytest.mark.parametrize("content", ["cuont: 7\n", "count: many\n", "- 1\n", "a: [1, 2]\n", "a: {\n", "!!python/object:os.system {}\n"])
+@pytest.mark.parametrize(
+    "content", ["cuont: 7\n", "count: many\n", "- 1\n", "a: [1, 2]\n", "a: {\n", "!!python/object:os.system {}\n"]
+)
 def test_a_wrong_config_file_is_a_mistake_of_the_user(content, tmp_path):
     file = tmp_path / "wrong.yaml"
     file.write_text(content)
@@ -91,7 +93,7 @@ def test_a_wrong_config_file_is_a_mistake_of_the_user(content, tmp_path):
 
 
 def test_a_missing_config_file_is_named(tmp_path):
-    with pytest.raises(UserError, match="nowhere.yaml"):
+    with pytest.raises(UserError, match=r"nowhere\.yaml"):
         parse(OuterConfig, [f"--config={tmp_path / 'nowhere.yaml'}"])
 
 

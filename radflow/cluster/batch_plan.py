@@ -54,7 +54,8 @@ def plan_batches(global_batch: int, largest_local_batch: int, ranks: int, films:
     UserError
         The global batch is not a whole number of micro-batches; the text names the nearest that are.
     """
-    for name, value in (("global batch", global_batch), ("local batch", largest_local_batch), ("number of ranks", ranks)):
+    given = {"global batch": global_batch, "local batch": largest_local_batch, "number of ranks": ranks}
+    for name, value in given.items():
         if value < 1:
             raise UserError(f"the {name} must be at least 1, got {value}")
     if films < 1:

@@ -12,7 +12,8 @@ from typing import Protocol, TypeVar
 import numpy as np
 import tensorflow as tf
 
-Result = TypeVar("Result")
+First = TypeVar("First")
+Others = TypeVar("Others")
 
 
 class Communicator(Protocol):
@@ -30,7 +31,7 @@ class Communicator(Protocol):
     def gather(self, rows: np.ndarray) -> np.ndarray:
         """The rows of all ranks, joined along the first axis in the order of ranks, on every rank."""
 
-    def choose(self, first: Callable[[], Result], others: Callable[[], Result]) -> Result:
+    def choose(self, first: Callable[[], First], others: Callable[[], Others]) -> First | Others:
         """Call `first` on the first rank and `others` elsewhere: how files and MLflow get a single writer."""
 
 
@@ -51,7 +52,7 @@ class SerialCommunicator:
         """Return the rows themselves."""
         return rows
 
-    def choose(self, first: Callable[[], Result], others: Callable[[], Result]) -> Result:  # noqa: ARG002
+    def choose(self, first: Callable[[], First], others: Callable[[], Others]) -> First | Others:  # noqa: ARG002
         """Call `first`."""
         return first()
 
@@ -60,7 +61,7 @@ class HorovodCommunicator:
     """Ranks started by mpirun, Horovod's Gloo launcher or a scheduler, joined by Horovod."""
 
     def __init__(self) -> None:
-        import horovod.tensorflow as horovod  # noqa: PLC0415 - only where there are ranks: initialising MPI costs a second
+        import horovod.tensorflow as horovod
 
         horovod.init()
         self._horovod = horovod
@@ -72,14 +73,20 @@ class HorovodCommunicator:
         return self._horovod.grouped_allreduce(tensors, op=self._horovod.Sum)
 
     def broadcast(self, variables: list[tf.Variable]) -> None:
-        """One broadcast a variable, named by its place so that ranks agree."""
-        for place, variable in enumerate(variables):
-            variable.assign(self._horovod.broadcast(variable, root_rank=0, name=f"broadcast.{place}"))
+        """One broadcast a variable, named by its place so that ranks agree; in one graph, so that they overlap."""
+
+        @tf.function
+        def broadcast_all() -> None:
+            for place, variable in enumerate(variables):
+                value = tf.convert_to_tensor(variable)
+                variable.assign(self._horovod.broadcast(value, root_rank=0, name=f"broadcast.{place}"))
+
+        broadcast_all()
 
     def gather(self, rows: np.ndarray) -> np.ndarray:
         """One allgather; ranks may give different numbers of rows."""
         return self._horovod.allgather(tf.convert_to_tensor(rows)).numpy()
 
-    def choose(self, first: Callable[[], Result], others: Callable[[], Result]) -> Result:
+    def choose(self, first: Callable[[], First], others: Callable[[], Others]) -> First | Others:
         """Call `first` on rank 0, `others` elsewhere."""
         return first() if self.rank == 0 else others()

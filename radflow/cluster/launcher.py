@@ -127,7 +127,9 @@ def _program(name: str) -> str:
     beside_python = Path(sys.executable).parent / name
     found = str(beside_python) if beside_python.exists() else shutil.which(name)
     if not found:
-        raise UserError(f"{name} not found beside {sys.executable} or on PATH; run `make setup`, or see `radflow doctor`")
+        raise UserError(
+            f"{name} is neither beside {sys.executable} nor on PATH; run `make setup`, or see `radflow doctor`"
+        )
     return found
 
 

@@ -82,7 +82,8 @@ class Chest:
     """Where things are on the films: maps [films, size, size] over the pixels.
 
     `u`, `v` are body coordinates, `lateral` the distance inwards from the lateral lung wall, `above_base` the distance
-    upwards from the diaphragm, `thorax` the rib cage above it, `lungs` its part beside heart and mediastinum.
+    upwards from the diaphragm, `dome` the v of its top on that side, `thorax` the rib cage above it, `lungs` its part
+    beside heart and mediastinum.
     """
 
     anatomy: Anatomy
@@ -90,6 +91,7 @@ class Chest:
     v: Map
     lateral: Map
     above_base: Map
+    dome: Map
     thorax: Map
     heart: Map
     lungs: Map
@@ -101,7 +103,7 @@ class Chest:
 
     def of(self, rows: NDArray[np.intp]) -> Chest:
         """Return the chests of some of the films."""
-        maps = (self.u, self.v, self.lateral, self.above_base, self.thorax, self.heart, self.lungs)
+        maps = (self.u, self.v, self.lateral, self.above_base, self.dome, self.thorax, self.heart, self.lungs)
         return Chest(self.anatomy.of(rows), *(array[rows] for array in maps))
 
 
@@ -123,7 +125,7 @@ def place_chest(anatomy: Anatomy, portable: Map, chance: Chance, size: int) -> C
     thorax = edge(lateral) * edge(above_base)
     heart = _heart(anatomy, u, v - breath, 1 + 0.07 * portable)
     beside_spine = edge(across - anatomy.mediastinum - 0.13 * np.square(np.square(1 - height)))
-    return Chest(anatomy, u, v, lateral, above_base, thorax, heart, thorax * beside_spine * (1 - heart))
+    return Chest(anatomy, u, v, lateral, above_base, dome, thorax, heart, thorax * beside_spine * (1 - heart))
 
 
 def draw_chest(chest: Chest, portable: Map, chance: Chance) -> Map:

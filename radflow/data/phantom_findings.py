@@ -70,7 +70,7 @@ def draw_effusion(picture: Map, chest: Chest, chance: Chance) -> Map:
     side, both = chance.side(), chance.happens(0.3)
     depth, climb = chance.between(0.06, 0.26), chance.between(0.12, 0.25)
     outward = np.clip(np.abs(chest.u) / chest.anatomy.chest_width, 0, 1)
-    surface = chest.anatomy.diaphragm + 0.16 - depth - climb * np.square(outward**2)
+    surface = chest.dome + 0.16 - depth - climb * np.square(outward**2)
     fluid = edge(chest.v - surface, 0.05) * edge(chest.lateral) * edge(chest.above_base + 0.03)
     fluid = fluid * edge(np.abs(chest.u) - 0.1, 0.1)
     here = np.maximum(both, (chest.u * side > 0).astype(np.float32))

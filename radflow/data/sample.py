@@ -1,4 +1,4 @@
-"""The data set called `sample`: phantom films that are made on first use, so that everything runs without patients' data."""
+"""The data set called `sample`: phantom films, made on first use, with which everything runs without patients' data."""
 
 from __future__ import annotations
 
@@ -78,7 +78,11 @@ def dataset_folder(data: str) -> Path:
 def preprocess_with_bar(config: PreprocessConfig) -> Dataset:
     """Preprocess with a progress bar that counts films done and rejected."""
     with progress_bar("preprocessing", "films") as move:
-        return preprocess(config, lambda done, total, rejected: move(done, f"preprocessing, {rejected} rejected", total))
+
+        def show(done: int, total: int, rejected: int) -> None:
+            move(done, f"preprocessing, {rejected} rejected", total)
+
+        return preprocess(config, show)
 
 
 @contextmanager

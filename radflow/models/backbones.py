@@ -54,7 +54,8 @@ def _with_norm(layer: keras.Layer, norm: str) -> keras.Layer:
         return keras.layers.BatchNormalization.from_config({**layer.get_config(), "momentum": BATCH_NORM_MOMENTUM})
     # Wu & He 2018 (arXiv:1803.08494): 32 groups; instance normalisation is one group a channel.
     groups = {"group": 32, "instance": -1}[norm]
-    return keras.layers.GroupNormalization(groups=groups, epsilon=layer.epsilon, name=layer.name, dtype=layer.dtype_policy)
+    settings = {"epsilon": layer.epsilon, "name": layer.name, "dtype": layer.dtype_policy}
+    return keras.layers.GroupNormalization(groups, **settings)
 
 
 def _call_without_mask(layer: keras.Layer, *inputs: keras.KerasTensor, **options: object) -> keras.KerasTensor:
@@ -68,7 +69,7 @@ def _read_weights(arch: str, weights: str, shape: tuple[int, int, int]) -> keras
     if weights == "imagenet":
         try:
             return _ARCHITECTURES[arch](include_top=False, weights="imagenet", input_shape=shape)
-        except Exception as error:  # noqa: BLE001 - Keras wraps a failed download in a bare Exception
+        except Exception as error:
             raise UserError(
                 f"weights=imagenet could not be downloaded ({' '.join(str(error).split())}); "
                 "give weights=FILE with a .weights.h5 of the backbone, or weights=none"

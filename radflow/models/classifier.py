@@ -21,7 +21,9 @@ _CENTRED = ([1.0, 1.0, 1.0], [-103.939, -116.779, -123.68])
 _CHANNEL_SCALING = {"densenet121": _STANDARDISED, "vgg16": _CENTRED, "resnet50": _CENTRED}
 
 
-def build_classifier(config: ModelConfig, precision: str, image_size: int, prevalences: np.ndarray, seed: int) -> keras.Model:
+def build_classifier(
+    config: ModelConfig, precision: str, image_size: int, prevalences: np.ndarray, seed: int
+) -> keras.Model:
     """A Keras model: uint8 [n, size, size] grey films -> float32 [n, findings] probabilities.
 
     Parameters

@@ -28,4 +28,4 @@ class ModelConfig:
         if self.arch == "vgg16" and self.norm not in ("auto", "none"):
             raise UserError(f"norm={self.norm} given for vgg16, which has no normalisation layers; leave norm=auto")
         if self.arch in NORMALISED_ARCHITECTURES and self.norm == "none":
-            raise UserError(f"norm=none given for {self.arch}, which does not train without; use batch, group or instance")
+            raise UserError(f"norm=none given for {self.arch}, which does not train without; give batch or group")

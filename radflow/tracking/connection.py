@@ -80,15 +80,15 @@ def find_or_create_experiment(client: MlflowClient, uri: str) -> str:
 def where_to_look(uri: str, experiment_id: str, run_id: str) -> str:
     """Say how to see a run in the MLflow UI: the address for a server, the command to type for a local store."""
     if urlsplit(uri).scheme in ("http", "https"):
-        page = f"{_without_password(uri).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+        page = f"{without_password(uri).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
         return f"{page}?workflowType=machine_learning"
-    return f"mlflow ui --backend-store-uri {_without_password(uri)}"
+    return f"mlflow ui --backend-store-uri {without_password(uri)}"
 
 
 def _check_server_answers(uri: str) -> None:
     import requests
 
-    shown = _without_password(uri)
+    shown = without_password(uri)
     try:
         requests.get(f"{uri.rstrip('/')}/health", timeout=_ANSWER_SECONDS)
     except requests.exceptions.SSLError as error:
@@ -109,7 +109,7 @@ def _check_accepts_us(uri: str) -> None:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    shown = _without_password(uri)
+    shown = without_password(uri)
     try:
         MlflowClient(uri).search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError) as error:
@@ -134,7 +134,7 @@ def _check_port_open(uri: str, scheme: str) -> None:
         socket.create_connection((host, port), timeout=_ANSWER_SECONDS).close()
     except OSError as error:
         raise UserError(
-            f"the database of MLFLOW_TRACKING_URI {_without_password(uri)} does not answer on {host}:{port} ({error}); "
+            f"the database of MLFLOW_TRACKING_URI {without_password(uri)} does not answer on {host}:{port} ({error}); "
             "start it or correct MLFLOW_TRACKING_URI"
         ) from error
 
@@ -187,7 +187,8 @@ def _create_experiment(client: MlflowClient, uri: str, name: str) -> str:
         return client.get_experiment_by_name(name).experiment_id
 
 
-def _without_password(uri: str) -> str:
+def without_password(uri: str) -> str:
+    """Hide the password that a tracking URI may carry, for messages."""
     parts = urlsplit(uri)
     if parts.password is None:
         return uri

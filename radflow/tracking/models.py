@@ -21,6 +21,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from radflow.errors import UserError
+from radflow.tracking.connection import without_password
 from radflow.tracking.spool import RunAddress, root_cause
 
 if TYPE_CHECKING:
@@ -257,4 +258,4 @@ def _no_such_model(uri: str, error: Exception) -> str:
     if alias and getattr(error, "error_code", "") in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
         model, name = alias.groups()
         return f"no {name} of {model} yet; run `mlflow run . -e promote`, or name another model URI"
-    return f"model {uri} cannot be fetched from {MlflowClient().tracking_uri}: {root_cause(error)}"
+    return f"model {uri} cannot be fetched from {without_password(MlflowClient().tracking_uri)}: {root_cause(error)}"

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from radflow.errors import UserError
-from radflow.tracking.connection import find_or_create_experiment, prepare_tracking, where_to_look
+from radflow.tracking.connection import find_or_create_experiment, prepare_tracking, where_to_look, without_password
 from radflow.tracking.exits import FAILED, FINISHED, KILLED, RunKilled, signals_raise, status_and_reason
 from radflow.tracking.metrics import check_metric_key
 from radflow.tracking.sender import Sender
@@ -278,7 +278,7 @@ def _start(name: str, config: Mapping[str, object], tags: Mapping[str, str], spo
         entity = _resume(client, run_id, name) if run_id else _create(client, uri, name)
     except MlflowException as error:
         what = f"go on with run {run_id} of MLFLOW_RUN_ID" if run_id else "start a run"
-        raise UserError(f"MLflow at {uri} cannot {what}: {root_cause(error)}") from error
+        raise UserError(f"MLflow at {without_password(uri)} cannot {what}: {root_cause(error)}") from error
     try:
         spool = Spool(spool_folder, RunAddress(uri, entity.info.run_id))
     except BlockingIOError as error:

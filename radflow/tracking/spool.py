@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from radflow.errors import UserError
 from radflow.files import atomic_file
 
 SPOOL_FOLDER = Path("runs/spool")
@@ -150,46 +149,6 @@ def merge_metrics(records: Iterable[Record]) -> Iterator[Record]:
     yield from _metric_records(points)
 
 
-def sync_spool(folder: Path = SPOOL_FOLDER, tracking_uri: str | None = None) -> int:
-    """Send what waits under `folder` and return how many records were sent; runs still in progress are left alone.
-
-    `tracking_uri` replaces the address that the runs were started with, for a server that has moved. A run that ended
-    without a word (killed during the outage) becomes FAILED.
-
-    Raises UserError if there is no such folder or if the server still does not answer; what waits then still waits.
-    """
-    if not folder.is_dir():
-        raise UserError(f"no spool at {folder}; expected the folder that a run named when it could not reach MLflow")
-    sent = 0
-    for description in sorted(folder.glob("*/run.json")):
-        fields = json.loads(description.read_text(encoding="utf-8"))
-        address = RunAddress(**(fields | ({"tracking_uri": tracking_uri} if tracking_uri else {})))
-        sent += _sync_run(folder, address)
-    return sent
-
-
-def _sync_run(folder: Path, address: RunAddress) -> int:
-    from radflow.tracking.delivery import Delivery
-
-    try:
-        spool = Spool(folder, address)
-    except BlockingIOError:
-        _logger.warning("run %s is still in progress; it sends its records itself", address.run_id)
-        return 0
-    records = spool.read()
-    silent_end = [] if any(record["kind"] == "status" for record in records) else [_silent_end()]
-    waiting, failure = send_in_order(records + silent_end, Delivery(spool))
-    if failure is not None:
-        spool.replace(waiting)
-    spool.close(keep=bool(waiting))
-    if failure is not None:
-        raise UserError(
-            f"MLflow at {address.tracking_uri} does not take the {len(waiting)} records in {spool.folder}: "
-            f"{root_cause(failure)}; they wait on: sync again when the server is back"
-        ) from failure
-    return len(records)
-
-
 def status_record(status: str, reason: str, only_if_running: bool = False) -> Record:
     """Make the record of how and when a run ended; `only_if_running` leaves alone a run that has ended meanwhile."""
     end_time = int(time.time() * 1000)
@@ -200,10 +159,6 @@ def status_record(status: str, reason: str, only_if_running: bool = False) -> Re
         "end_time": end_time,
         "only_if_running": only_if_running,
     }
-
-
-def _silent_end() -> Record:
-    return status_record("FAILED", "the process ended without a word while MLflow did not answer", only_if_running=True)
 
 
 def root_cause(error: BaseException) -> str:

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from radflow.data.dataset import Split
 from radflow.evaluation.auc import FindingAuc, auc_per_finding, mean_auc, mean_auc_interval
 from radflow.evaluation.figures import auc_figure, roc_figure
 from radflow.evaluation.predictions import Predictions, write_predictions
 from radflow.evaluation.report import auc_table
-from radflow.terminal import say
+from radflow.terminal import print_table, say
 from radflow.tracking.run import TrackedRun
 from radflow.training.inference import mean_loss
 
@@ -50,7 +49,9 @@ def predictions_of(split: Split, findings: tuple[str, ...], probabilities: np.nd
     return Predictions(findings, split.image_ids, split.patient_ids, name, split.labels, probabilities)
 
 
-def assess(predictions: Predictions, split: str, title: str, folder: Path, run: TrackedRun, step: int = 0) -> Assessment:
+def assess(
+    predictions: Predictions, split: str, title: str, folder: Path, run: TrackedRun, step: int = 0
+) -> Assessment:
     """Write the predictions file into `folder`, log it with metrics and figures, and print the table of AUCs."""
     path = folder / PREDICTIONS_FILE
     write_predictions(path, predictions)
@@ -60,7 +61,7 @@ def assess(predictions: Predictions, split: str, title: str, folder: Path, run: 
     run.log_file(path, "predictions")
     run.log_figure(auc_figure(results, title), f"figures/auc_{split}.png")
     run.log_figure(roc_figure(predictions, title), f"figures/roc_{split}.png")
-    Console(width=None if Console().is_terminal else 100).print(auc_table(results, title, interval))
+    print_table(auc_table(results, title, interval))
     say(f"predictions: {path}")
     return assessment
 

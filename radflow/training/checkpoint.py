@@ -28,10 +28,11 @@ class Checkpoint:
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write one .npz file, replacing what was there only when the new one is whole on disk."""
-    arrays = {f"weights/{place:04d}": array for place, array in enumerate(checkpoint.weights)}
+    arrays: dict[str, Any] = {f"weights/{place:04d}": array for place, array in enumerate(checkpoint.weights)}
     arrays |= {f"optimizer/{place:04d}": array for place, array in enumerate(checkpoint.optimizer)}
+    arrays["progress"] = np.frombuffer(json.dumps(checkpoint.progress).encode(), np.uint8)
     with atomic_file(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, progress=np.frombuffer(json.dumps(checkpoint.progress).encode(), np.uint8), **arrays)
+        np.savez(file, **arrays)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

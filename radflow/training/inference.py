@@ -25,7 +25,8 @@ class SplitPredictor:
         own = np.arange(self._communicator.rank * share, min((self._communicator.rank + 1) * share, len(split)))
         # The last batch repeats films up to full size: one shape, one traced function.
         starts = range(0, len(own), self._batch)
-        selections = ((np.resize(own[start : start + self._batch], self._batch), np.ones(self._batch)) for start in starts)
+        weights = np.ones(self._batch, np.float32)
+        selections = ((np.resize(own[start : start + self._batch], self._batch), weights) for start in starts)
         rows = [self._predict(tf.convert_to_tensor(batch.films)).numpy() for batch in gather_ahead(split, selections)]
         mine = np.concatenate(rows)[: len(own)] if rows else np.zeros((0, split.labels.shape[1]), np.float32)
         return self._communicator.gather(mine)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from radflow.training.assessment import Assessment, assess, make_job_folder, pre
 from radflow.training.config import TrainingConfig
 from radflow.training.inference import SplitPredictor
 from radflow.training.loop import History, Reporting, TrainingState, fit
-from radflow.training.progress import SilentProgress, TerminalProgress
+from radflow.training.progress import EpochProgress, SilentProgress, TerminalProgress
 
 EXAMPLE_FILMS = 2
 
@@ -40,8 +40,11 @@ def run_job(config: TrainingConfig, dataset: Dataset, plan: BatchPlan, communica
     communicator.broadcast(state.classifier.variables)
     settings = _settings(config, dataset, plan, state.learning_rate.peak)
     folder = communicator.choose(lambda: make_job_folder(Path(config.out), config.model.arch), lambda: None)
-    progress = communicator.choose(TerminalProgress, SilentProgress)
-    with communicator.choose(lambda: _open_run(config, dataset, settings), SilentRun) as run, closing(progress):
+    progress: EpochProgress = communicator.choose(TerminalProgress, SilentProgress)
+    own_run: AbstractContextManager[TrackedRun] = communicator.choose(
+        lambda: _open_run(config, dataset, settings), lambda: nullcontext(SilentRun())
+    )
+    with own_run as run, closing(progress):
         _log_inputs(dataset, run)
         reporting = Reporting(run, progress, folder)
         history = fit(state, train, validation, dataset.findings, plan, config.seed, communicator, reporting)
@@ -116,7 +119,7 @@ def _note(
 ) -> str:
     # The first epoch includes tracing of the graph; the median says what training costs.
     facts = RunFacts(
-        model=config.model.arch if config.model.norm == "auto" else f"{config.model.arch} with {config.model.norm} norm",
+        model=f"{config.model.arch}, norm {config.model.norm}",
         dataset=dataset.name,
         dataset_digest=dataset.digest,
         films={split: counts.rows for split, counts in dataset.manifest.splits.items()},

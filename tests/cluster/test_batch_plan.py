@@ -85,7 +85,8 @@ def test_a_step_holds_the_same_films_as_one_rank_with_the_whole_batch(plan, seed
 def test_all_ranks_take_the_same_number_of_micro_steps_of_full_shape(plan):
     order = epoch_order(plan.films, 0, 0)
     for step in range(plan.steps_per_epoch):
-        shapes = [[batch.indices.shape for batch in micro_batches(plan, order, step, rank)] for rank in range(plan.ranks)]
+        per_rank = [micro_batches(plan, order, step, rank) for rank in range(plan.ranks)]
+        shapes = [[batch.indices.shape for batch in batches] for batches in per_rank]
         assert all(rank_shapes == shapes[0] for rank_shapes in shapes)
         assert set(shapes[0]) == {(plan.local_batch,)}
         assert len(shapes[0]) <= plan.micro_steps

@@ -39,7 +39,11 @@ def test_more_ranks_than_slots_or_none_is_a_mistake(ranks):
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["mpirun", "gloo"])
 def test_two_ranks_join_and_a_failing_one_fails_the_job(launcher, capfd):
-    rank = "import horovod.tensorflow as h; h.init(); print(f'rank {h.rank()} of {h.size()} {__import__(\"os\").environ[\"MARK\"]}')"
+    rank = (
+        "import os, horovod.tensorflow as horovod\n"
+        "horovod.init()\n"
+        "print('rank', horovod.rank(), 'of', horovod.size(), os.environ['MARK'])"
+    )
     assert launch([sys.executable, "-c", rank], 2, [Host("localhost", 2)], 1, launcher, {"MARK": "seen"}) == 0
     output = capfd.readouterr().out
     assert "rank 0 of 2 seen" in output
@@ -52,16 +56,19 @@ def test_two_ranks_join_and_a_failing_one_fails_the_job(launcher, capfd):
 def test_a_signal_reaches_every_rank_once_and_ends_the_launcher(number, tmp_path):
     rank = (
         "import os, pathlib, signal, sys, time\n"
+        "def mark(event):\n"
+        f"    pathlib.Path({str(tmp_path)!r}, event + '-' + os.environ['OMPI_COMM_WORLD_RANK']).touch()\n"
         "def end(number, frame):\n"
-        f"    (pathlib.Path({str(tmp_path)!r}) / f\"ended-{{os.environ['OMPI_COMM_WORLD_RANK']}}\").write_text(str(number))\n"
+        "    mark('ended')\n"
         "    sys.exit(1)\n"
         "signal.signal(signal.SIGTERM, end)\n"
-        f"(pathlib.Path({str(tmp_path)!r}) / f\"started-{{os.environ['OMPI_COMM_WORLD_RANK']}}\").touch()\n"
+        "mark('started')\n"
         "time.sleep(60)\n"
     )
     launching = (
         "import sys; from radflow.cluster.launcher import *; from radflow.config import exit_code_of\n"
-        f"sys.exit(exit_code_of(lambda: launch([sys.executable, '-c', {rank!r}], 2, [Host('localhost', 2)], 1, 'mpirun', {{}})))"
+        f"command = [sys.executable, '-c', {rank!r}]\n"
+        "sys.exit(exit_code_of(lambda: launch(command, 2, [Host('localhost', 2)], 1, 'mpirun', {})))"
     )
     process = subprocess.Popen([sys.executable, "-c", launching])
     deadline = time.monotonic() + 60

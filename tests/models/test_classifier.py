@@ -55,7 +55,8 @@ def test_instance_norm_normalises_each_film_and_channel():
     body = build(norm="instance").get_layer("densenet121")
     layer = body.get_layer("conv1_bn")
     values = np.random.default_rng(1).normal(3, 5, (2, 8, 8, 64)).astype(np.float32)
-    expected = (values - values.mean((1, 2), keepdims=True)) / np.sqrt(values.var((1, 2), keepdims=True) + layer.epsilon)
+    mean, variance = values.mean((1, 2), keepdims=True), values.var((1, 2), keepdims=True)
+    expected = (values - mean) / np.sqrt(variance + layer.epsilon)
     np.testing.assert_allclose(layer(values), expected, atol=1e-4)
 
 
@@ -82,7 +83,8 @@ def test_the_body_of_a_saved_classifier_can_be_the_weights(tmp_path):
     first = build(seed=5)
     first.save(tmp_path / "model.keras")
     second = build(seed=6, weights=str(tmp_path / "model.keras"), size=96)
-    for left, right in zip(first.get_layer("densenet121").weights, second.get_layer("densenet121").weights, strict=True):
+    bodies = (classifier.get_layer("densenet121").weights for classifier in (first, second))
+    for left, right in zip(*bodies, strict=True):
         np.testing.assert_array_equal(left, right)
 
 

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from radflow.errors import UserError
 from radflow.tracking.models import load_keras_model
 from radflow.tracking.run import close_abandoned_run, tracking_run
-from radflow.tracking.spool import sync_spool
+from radflow.tracking.sync import sync_spool
 
 if TYPE_CHECKING:
     from tests.tracking.conftest import MlflowServer
