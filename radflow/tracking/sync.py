@@ -53,9 +53,10 @@ def _sync_run(folder: Path, address: RunAddress) -> int:
         spool.replace(waiting)
     spool.close(keep=bool(waiting))
     if failure is not None:
+        server = without_password(address.tracking_uri)
         raise UserError(
-            f"MLflow at {without_password(address.tracking_uri)} does not take the {len(waiting)} records in {spool.folder}: "
-            f"{root_cause(failure)}; they wait on: sync again when the server is back"
+            f"MLflow at {server} does not take the {len(waiting)} records in {spool.folder}: {root_cause(failure)}; "
+            "they wait on: sync again when the server is back"
         ) from failure
     return len(records)
 
