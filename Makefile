@@ -5,8 +5,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := $(or $(shell command -v uv),.tools/bin/uv)
 export UV
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export GIT_PYTHON_REFRESH := quiet
+
+# A training that two cores end in a few minutes; without these, `mlflow run` takes the defaults of MLproject.
+DEMO := -P gbz=32 -P epochs=3
+
+# Runs a command, showing it and how long it took.
+part = @echo "+ $(1)"; start=$$(date +%s); $(1) || exit $$?; echo "  ($$(( $$(date +%s) - start )) s)"
 
 .PHONY: setup demo test test-fast lint format screenshots clean help
 
@@ -16,22 +23,21 @@ help:
 	@echo "make lint    ruff, mypy, import-linter, codespell"
 	@echo "make setup   only the environment        make clean   remove what the demo made"
 
-setup: .venv/.ready
+# Another checkout may have taken the link by which `mlflow run` finds this environment; asking costs nothing.
+setup: .venv/.horovod .venv/.registered
+	@[ "$$(readlink -f "$$(cat .venv/.registered)")" = "$$(readlink -f .venv)" ] || $(BIN)/python -m radflow register >/dev/null
 
 # Each stamp file stands for a finished part, so that a second call takes no time.
-.venv/.ready: .venv/.horovod python_env.yaml
-	@$(BIN)/python -c "from pathlib import Path; from radflow.tracking.environment import register_environment as register; \
-	  print('mlflow run uses', register(Path.cwd(), Path('.venv')))"
-	@touch $@
+.venv/.registered: .venv/.synced python_env.yaml
+	@$(BIN)/python -m radflow register > $@.partial && mv $@.partial $@
 
 .venv/.horovod: .venv/.synced docker/build_horovod.sh
-	@docker/build_horovod.sh .venv
+	$(call part,docker/build_horovod.sh .venv)
 	@touch $@
 
 .venv/.synced: pyproject.toml uv.lock | $(if $(filter .tools/%,$(UV)),$(UV))
 	@command -v g++ >/dev/null || { echo "error: g++ not found; install a C++ compiler (Debian, Ubuntu: apt-get install g++)" >&2; exit 2; }
-	@echo "installing the locked environment into .venv"
-	@$(UV) sync --locked --inexact --quiet --python $(PYTHON)
+	$(call part,$(UV) sync --locked --inexact --quiet --python $(PYTHON))
 	@touch $@
 
 .tools/bin/uv:
@@ -39,8 +45,14 @@ setup: .venv/.ready
 	@$(PYTHON) -m venv .tools || { echo "error: $(PYTHON) has no venv module (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 2; }
 	@.tools/bin/pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
 
+# Each line is what a user types; phantom films are made on first use.
 demo: setup
-	@PATH="$(CURDIR)/$(BIN):$$PATH" ./demo.sh
+	$(call part,mlflow run . -e distributed $(DEMO))
+	$(call part,mlflow run . -e promote)
+	$(call part,mlflow run . -e predict -P output=predictions.csv)
+	@echo
+	@echo "predictions of the registered model:   $(CURDIR)/predictions.csv"
+	@echo "runs, charts and registered models:    $(BIN)/mlflow ui   and open http://127.0.0.1:5000"
 
 test: setup
 	$(BIN)/pytest -m "not slow"

@@ -25,6 +25,14 @@ def doctor() -> None:
 
 
 @app.command
+def register() -> None:
+    """Let plain `mlflow run` use this Python environment for this project, and print where MLflow finds it."""
+    from radflow.tracking.environment import register_environment
+
+    sys.stdout.write(f"{register_environment(Path.cwd(), Path(sys.prefix))}\n")
+
+
+@app.command
 def sync(folder: Path | None = None) -> None:
     """Send what runs could not log while the MLflow server was away.
 

@@ -34,7 +34,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Run every check. None of them changes anything."""
+    """Run every check; a tracking store is made where there is none yet, and nothing else is changed."""
     checks: tuple[Callable[[], Finding], ...] = (
         _machine,
         _packages,
@@ -133,6 +133,8 @@ def _mlflow_environment() -> Finding:
     link = registered_environment(project)
     if not link.exists():
         return Finding("mlflow run", f"no environment at {link}", f"{MEND_SETUP}, or add `--env-manager local`")
+    if link.resolve() != Path(sys.prefix).resolve():
+        return Finding("mlflow run", f"uses {link.resolve()}, of another checkout", MEND_SETUP)
     return Finding("mlflow run", f"uses {link.resolve()}")
 
 

@@ -13,13 +13,15 @@ import numpy as np
 import pandas as pd
 
 from radflow.cluster.threads import set_threads
+from radflow.config import flatten
 from radflow.data.images import FILM_SUFFIXES, BadFilm, read_film
 from radflow.data.sample import source_folder
 from radflow.errors import UserError
 from radflow.files import atomic_file
 from radflow.terminal import progress_bar, say
 from radflow.tracking.connection import prepare_tracking
-from radflow.tracking.models import load_classifier
+from radflow.tracking.models import LoadedClassifier, load_classifier
+from radflow.tracking.run import tracking_run
 
 BATCH = 32
 TABLE_SUFFIXES = (".csv", ".parquet")
@@ -57,7 +59,21 @@ def predict(config: PredictConfig) -> pd.DataFrame:
     films = find_films(folder)
     prepare_tracking()
     model = load_classifier(config.model)
-    started = time.perf_counter()
+    with tracking_run(f"predict-{folder.name}", flatten(config)) as run:
+        started = time.perf_counter()
+        table, rejected = _predict_films(model, films, folder)
+        seconds = time.perf_counter() - started
+        _write(table, Path(config.output), rejected)
+        counts = {"predict/films": float(len(table)), "predict/rejected_films": float(len(rejected))}
+        run.log_metrics({**counts, "throughput/images_per_second": len(table) / seconds}, step=0)
+    say(f"{len(table)} films in {seconds:.1f} s ({len(table) / seconds:.1f} films/s): {config.output}")
+    return table
+
+
+def _predict_films(
+    model: LoadedClassifier, films: Sequence[Path], folder: Path
+) -> tuple[pd.DataFrame, list[dict[str, str]]]:
+    """The table of probabilities, and the films that could not be read with the reason."""
     rejected: list[dict[str, str]] = []
     names, probabilities = [], []
     with progress_bar("predicting", "films", len(films)) as move:
@@ -69,10 +85,7 @@ def predict(config: PredictConfig) -> pd.DataFrame:
         raise UserError(f"none of the {len(films)} films in {folder} could be read; the first: {rejected[0]['reason']}")
     table = pd.DataFrame(np.concatenate(probabilities), columns=list(model.findings))
     table.insert(0, "film", names)
-    _write(table, Path(config.output), rejected)
-    seconds = time.perf_counter() - started
-    say(f"{len(names)} films in {seconds:.1f} s ({len(names) / seconds:.1f} films/s): {config.output}")
-    return table
+    return table, rejected
 
 
 def find_films(folder: Path) -> list[Path]:

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Literal
 
 import mlflow
+import pandas as pd
 import yaml
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from rich.table import Table
 
+from radflow.config import flatten
 from radflow.data.dataset import open_dataset
 from radflow.data.sample import dataset_folder
 from radflow.errors import UserError
 from radflow.terminal import print_table
 from radflow.tracking.connection import prepare_tracking
+from radflow.tracking.run import tracking_run
 
 CHAMPION = "champion"
 POLICY = Path(__file__).parent.parent / "registry" / "policy.yaml"
@@ -64,13 +67,16 @@ def promote(config: PromoteConfig) -> list[Decision]:
     prepare_tracking()
     digest = open_dataset(dataset_folder(config.data)).digest if config.data else None
     families = [family for family in read_policy() if config.arch in ("all", family.arch)]
-    decisions = [decision for family in families if (decision := _promote_family(family, digest))]
-    if not decisions:
-        raise UserError(
-            f"no finished run of arch={config.arch} with a logged model"
-            f"{f' on data={config.data}' if config.data else ''}; train one, for example `mlflow run . -e train`"
-        )
-    print_table(_table(decisions))
+    with tracking_run(f"promote-{config.arch}", flatten(config)) as run:
+        decisions = [decision for family in families if (decision := _promote_family(family, digest))]
+        if not decisions:
+            raise UserError(
+                f"no finished run of arch={config.arch} with a logged model"
+                f"{f' on data={config.data}' if config.data else ''}; train one, for example `mlflow run . -e train`"
+            )
+        rows = _rows(decisions)
+        run.log_table(rows, "decisions.json")
+    print_table(_table(rows))
     return decisions
 
 
@@ -131,16 +137,22 @@ def _make_champion(family: Family, run: Run) -> str:
     return f"version {version.version} is {CHAMPION}{was}"
 
 
-def _table(decisions: list[Decision]) -> Table:
-    table = Table("Model", "Best run", "Metric", "Value", "Of runs", "Decision")
-    for decision in decisions:
-        metric = decision.family.metric
-        table.add_row(
-            decision.family.name,
-            f"{decision.best.info.run_name} ({decision.best.info.run_id[:8]})",
-            metric,
-            f"{decision.best.data.metrics[metric]:.4f}",
-            str(decision.candidates),
-            decision.outcome,
-        )
+def _rows(decisions: list[Decision]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "Model": decision.family.name,
+            "Best run": f"{decision.best.info.run_name} ({decision.best.info.run_id[:8]})",
+            "Metric": decision.family.metric,
+            "Value": f"{decision.best.data.metrics[decision.family.metric]:.4f}",
+            "Of runs": str(decision.candidates),
+            "Decision": decision.outcome,
+        }
+        for decision in decisions
+    )
+
+
+def _table(rows: pd.DataFrame) -> Table:
+    table = Table(*rows.columns)
+    for row in rows.itertuples(index=False):
+        table.add_row(*row)
     return table

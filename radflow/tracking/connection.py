@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -148,6 +149,9 @@ def _prepare_sqlite(uri: str) -> str:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
+    # A line for each of the dozens of migrations of a fresh store tells the user nothing.
+    for chatty in ("mlflow.store.db.utils", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     database = database.absolute()
     absolute_uri = f"sqlite:///{database}"
     try:

@@ -9,29 +9,15 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from radflow.errors import Interrupted
+
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
 
 _REASON_LENGTH = 500
 
 
-class RunKilled(KeyboardInterrupt):
-    """A signal asked the process to end; an entry point catches it and exits with `exit_code`.
-
-    A KeyboardInterrupt, so that no `except Exception` on the way takes it for a failure of its own.
-    """
-
-    def __init__(self, signal_number: int) -> None:
-        self.signal_number = signal_number
-        super().__init__(f"killed by {signal.Signals(signal_number).name}")
-
-    @property
-    def exit_code(self) -> int:
-        """128 plus the signal's number, as a shell reports it: 130 for SIGINT, 143 for SIGTERM."""
-        return 128 + self.signal_number
-
-
 class SignalGate:
-    """What a signal does: wait until `open()`, then raise RunKilled, and after `close()` nothing any more."""
+    """What a signal does: wait until `open()`, then raise Interrupted, and after `close()` nothing any more."""
 
     def __init__(self) -> None:
         self._waits = True
@@ -42,7 +28,7 @@ class SignalGate:
         """From here on a signal raises; one that came before raises now."""
         self._waits = False
         if self._arrived is not None:
-            raise RunKilled(self._arrived)
+            raise Interrupted(self._arrived)
 
     def close(self) -> None:
         """From here on signals are ignored: what remains of the run is short, and must not be torn."""
@@ -55,12 +41,12 @@ class SignalGate:
         if self._waits:
             self._arrived = signal_number
             return
-        raise RunKilled(signal_number)
+        raise Interrupted(signal_number)
 
 
 @contextmanager
 def signals_raise() -> Iterator[SignalGate]:
-    """Turn SIGTERM, SIGINT and SIGHUP into RunKilled while the gate is open; the former handlers come back.
+    """Turn SIGTERM, SIGINT and SIGHUP into Interrupted while the gate is open; the former handlers come back.
 
     A SIGHUP that is ignored (nohup) stays ignored. Outside the main thread, where Python allows no handlers, the block
     runs with the handlers that there are.
@@ -83,7 +69,7 @@ def status_and_reason(error: BaseException | None) -> tuple[str, str]:
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return FINISHED, ""
     if isinstance(error, KeyboardInterrupt):
-        return KILLED, str(error) or "killed by SIGINT"
+        return KILLED, str(error) or "received SIGINT"
     if isinstance(error, SystemExit):
         return FAILED, f"exit code {error.code}"
     first_line = str(error).strip().partition("\n")[0]

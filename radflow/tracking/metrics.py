@@ -33,12 +33,18 @@ METRICS: tuple[MetricRow, ...] = (
     MetricRow("test/auc_ci_low/<Finding>", "0 to 1", "as val/auc_ci_low/<Finding>, on the test films"),
     MetricRow("test/auc_ci_high/<Finding>", "0 to 1", "as val/auc_ci_high/<Finding>, on the test films"),
     MetricRow("optim/learning_rate", "1", "learning rate of the epoch's last optimiser step"),
-    MetricRow("throughput/images_per_second", "images/s", "training films per second of the epoch, all ranks together"),
+    MetricRow(
+        "throughput/images_per_second",
+        "images/s",
+        "films per second, of all ranks together",
+    ),
     MetricRow("throughput/seconds_per_epoch", "s", "wall-clock time of the epoch's training steps"),
     MetricRow("data/films/<split>", "films", "films of the split"),
     MetricRow("data/patients/<split>", "patients", "patients of the split"),
     MetricRow("data/positives/<split>/<Finding>", "films", "films of the split that show the finding"),
     MetricRow("data/rejected_films", "films", "films that could not be read; rejected.csv names them with the reason"),
+    MetricRow("predict/films", "films", "films that got a row of probabilities"),
+    MetricRow("predict/rejected_films", "films", "films that could not be read; the .rejected.csv names them"),
     MetricRow("system/<measure>", "in the name", "MLflow's system metrics of the host of rank 0"),
 )
 

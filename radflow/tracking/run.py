@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from radflow.errors import UserError
 from radflow.tracking.connection import find_or_create_experiment, prepare_tracking, where_to_look, without_password
-from radflow.tracking.exits import FAILED, FINISHED, KILLED, RunKilled, signals_raise, status_and_reason
+from radflow.tracking.exits import FAILED, FINISHED, KILLED, signals_raise, status_and_reason
 from radflow.tracking.metrics import check_metric_key
 from radflow.tracking.sender import Sender
 from radflow.tracking.spool import SPOOL_FOLDER, RunAddress, Spool, root_cause, send_in_order, status_record
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run as MlflowRun
 
-__all__ = ["Run", "RunKilled", "SilentRun", "TrackedRun", "close_abandoned_run", "create_run", "tracking_run"]
+__all__ = ["Run", "SilentRun", "TrackedRun", "close_abandoned_run", "create_run", "tracking_run"]
 
 # MLflow's limits, in characters (a dataset digest's is the width of its database column).
 _PARAM_LENGTH, _TAG_LENGTH, _DIGEST_LENGTH = 6000, 8000, 36
@@ -206,7 +206,7 @@ def tracking_run(
     the tag `resumed/cfg/<key>`, since params never change.
 
     The run ends FINISHED, FAILED when the block raises (the tag `radflow.failure` says why), or KILLED on SIGTERM,
-    SIGINT or SIGHUP, which are raised in the block as RunKilled (main thread only). It never stays RUNNING, short of
+    SIGINT or SIGHUP, which are raised in the block as Interrupted (main thread only). It never stays RUNNING, short of
     SIGKILL: then the launcher calls close_abandoned_run.
 
     Raises UserError if MLflow cannot be reached, or if there is no such run. Later outages raise nothing: see spool.py.

@@ -45,6 +45,7 @@ def run_job(config: TrainingConfig, dataset: Dataset, plan: BatchPlan, communica
         lambda: _open_run(config, dataset, settings), lambda: nullcontext(SilentRun())
     )
     with own_run as run, closing(progress):
+        communicator.choose(lambda: _announce(plan), lambda: None)
         _log_inputs(dataset, run)
         reporting = Reporting(run, progress, folder)
         history = fit(state, train, validation, dataset.findings, plan, config.seed, communicator, reporting)
@@ -60,6 +61,15 @@ def run_job(config: TrainingConfig, dataset: Dataset, plan: BatchPlan, communica
             say(run.url())
 
         communicator.choose(conclude, lambda: None)
+
+
+def _announce(plan: BatchPlan) -> None:
+    say(f"{plan}; {plan.steps_per_epoch} steps an epoch over {plan.films} films")
+    if plan.effective_global_batch < plan.global_batch:
+        say(
+            f"warning: {plan.films} training films are fewer than the global batch of {plan.global_batch}; "
+            "each epoch is one step over all of them"
+        )
 
 
 def _build(config: TrainingConfig, dataset: Dataset, plan: BatchPlan) -> TrainingState:

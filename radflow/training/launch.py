@@ -41,13 +41,13 @@ def train_distributed(config: DistributedConfig) -> None:
 def _launch_ranks(config: DistributedConfig) -> None:
     hosts = parse_hosts(config.hosts)
     ranks = choose_ranks(config.np, hosts)
-    _, plan = _check(config, config.gbz, config.lbz, ranks)
-    say(f"{plan}; {plan.steps_per_epoch} steps an epoch over {plan.films} films")
+    _check(config, config.gbz, config.lbz, ranks)
     prepare_tracking()
     # The run is made here, so that it can be closed as failed when the ranks die too suddenly to do it themselves.
     run_id = create_run(config.model.arch)
     command = [sys.executable, "-m", "entrypoints.distributed", *command_line(replace(config, np=ranks))]
     launcher = "mpirun" if config.launcher == "auto" else config.launcher
+    say(f"starting {ranks} ranks with {launcher}")
     status, reason = "FAILED", "the ranks ended without a word"
     try:
         code = launch(command, ranks, hosts, config.threads, launcher, {"MLFLOW_RUN_ID": run_id})
@@ -79,9 +79,4 @@ def _check(config: TrainingConfig, global_batch: int, local_batch: int, ranks: i
         raise UserError(f"weights={weights} is not a file; give none, imagenet, a .weights.h5 or a .keras model")
     dataset = open_dataset(dataset_folder(config.data))
     plan = plan_batches(global_batch, local_batch, ranks, len(dataset.split("train")))
-    if plan.effective_global_batch < plan.global_batch:
-        say(
-            f"warning: {plan.films} training films are fewer than the global batch of {plan.global_batch}; "
-            "each epoch is one step over all of them"
-        )
     return dataset, plan

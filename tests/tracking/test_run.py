@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
-from radflow.errors import UserError
-from radflow.tracking.run import Run, RunKilled, SilentRun, TrackedRun, close_abandoned_run, tracking_run
+from radflow.errors import Interrupted, UserError
+from radflow.tracking.run import Run, SilentRun, TrackedRun, close_abandoned_run, tracking_run
 
 
 def only_run(store: MlflowClient) -> MlflowRun:
@@ -131,11 +131,11 @@ def test_a_signal_ends_the_run_as_killed_and_the_old_handlers_return(
     store: MlflowClient, number: signal.Signals, exit_code: int
 ) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(RunKilled) as killed, tracking_run("signals", {}):
+    with pytest.raises(Interrupted) as killed, tracking_run("signals", {}):
         os.kill(os.getpid(), number)
     assert killed.value.exit_code == exit_code
     assert only_run(store).info.status == "KILLED"
-    assert only_run(store).data.tags["radflow.failure"] == f"killed by {number.name}"
+    assert only_run(store).data.tags["radflow.failure"] == f"received {number.name}"
     assert signal.getsignal(number) == before
 
 
@@ -147,7 +147,7 @@ def test_a_second_signal_does_not_tear_the_end(store: MlflowClient, monkeypatch:
         close(run, status, reason)
 
     monkeypatch.setattr(Run, "close", close_under_fire)
-    with pytest.raises(RunKilled), tracking_run("impatient", {}):
+    with pytest.raises(Interrupted), tracking_run("impatient", {}):
         os.kill(os.getpid(), signal.SIGINT)
     assert only_run(store).info.status == "KILLED"
 
@@ -204,9 +204,11 @@ def test_a_failed_run_stays_failed_when_the_process_ends(store: MlflowClient, tm
 def test_a_job_that_gets_a_signal_exits_as_a_shell_expects(
     store: MlflowClient, tmp_path: Path, number: signal.Signals, exit_code: int
 ) -> None:
-    program = "import sys, time\nfrom radflow.tracking.run import RunKilled, tracking_run\n"
+    program = (
+        "import sys, time\nfrom radflow.errors import Interrupted\nfrom radflow.tracking.run import tracking_run\n"
+    )
     program += "try:\n with tracking_run('x', {}): print('ready', flush=True); time.sleep(300)\n"
-    program += "except RunKilled as killed: sys.exit(killed.exit_code)"
+    program += "except Interrupted as killed: sys.exit(killed.exit_code)"
     with subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as job:
         assert job.stdout is not None
         assert job.stdout.readline() == "ready\n"

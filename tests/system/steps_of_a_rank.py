@@ -1,0 +1,50 @@
+"""A program for mpirun: some optimiser steps of VGG-16 on a data set; every rank writes its losses and weights' hash.
+
+python steps_of_a_rank.py DATASET GLOBAL_BATCH LOCAL_BATCH STEPS OUT
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+from radflow.cluster.threads import set_threads
+
+set_threads(1)
+
+from radflow.cluster.batch_plan import epoch_order, films_of_step, micro_batches, plan_batches  # noqa: E402
+from radflow.cluster.communicator import HorovodCommunicator  # noqa: E402
+from radflow.data.batches import gather_ahead  # noqa: E402
+from radflow.data.dataset import open_dataset  # noqa: E402
+from radflow.models.classifier import build_classifier, logits_of  # noqa: E402
+from radflow.models.config import ModelConfig  # noqa: E402
+from radflow.optim.factory import build_optimizer  # noqa: E402
+from radflow.training.step import TrainingStep  # noqa: E402
+
+
+def main(dataset_folder: str, global_batch: int, local_batch: int, steps: int, out: Path) -> None:
+    communicator = HorovodCommunicator()
+    dataset = open_dataset(dataset_folder)
+    train = dataset.split("train")
+    plan = plan_batches(global_batch, local_batch, communicator.size, len(train))
+    # Ranks start from different weights, so that equal ones at the end come from the broadcast and the sums alone.
+    model = build_classifier(
+        ModelConfig(arch="vgg16"), "float32", dataset.image_size, train.labels.mean(axis=0), seed=communicator.rank
+    )
+    communicator.broadcast(model.variables)
+    step = TrainingStep(logits_of(model), build_optimizer("sgd"), communicator)
+    order = epoch_order(plan.films, seed=0, epoch=0)
+    losses = []
+    for number in range(steps):
+        for batch in gather_ahead(train, micro_batches(plan, order, number, communicator.rank)):
+            step.accumulate(batch)
+        losses.append(step.reduce(len(films_of_step(plan, order, number))))
+        step.update(0.01)
+    digest = hashlib.sha256(b"".join(weight.tobytes() for weight in model.get_weights())).hexdigest()
+    (out / f"rank{communicator.rank}.json").write_text(json.dumps({"losses": losses, "weights": digest}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]))

@@ -1,0 +1,47 @@
+"""N ranks x LBZ = 1 rank x GBZ: how a global batch is spread changes neither losses nor weights."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import REPOSITORY
+
+from radflow.cluster.launcher import Host, launch
+
+pytestmark = pytest.mark.slow
+
+STEPS = 5
+
+
+def train_steps(workplace: Path, out: Path, ranks: int, local_batch: int) -> list[dict]:
+    """Losses and weights of every rank after five steps of 16 films."""
+    out.mkdir()
+    program = Path(__file__).parent / "steps_of_a_rank.py"
+    arguments = [str(workplace / "dataset"), "16", str(local_batch), str(STEPS), str(out)]
+    code = launch(
+        [sys.executable, str(program), *arguments],
+        ranks,
+        [Host("localhost", ranks)],
+        threads=1,
+        launcher="mpirun",
+        variables={"PYTHONPATH": str(REPOSITORY)},
+    )
+    assert code == 0
+    return [json.loads(path.read_text()) for path in sorted(out.iterdir())]
+
+
+def test_losses_do_not_depend_on_ranks_and_micro_steps(workplace: Path, tmp_path: Path) -> None:
+    (alone,) = train_steps(workplace, tmp_path / "1x16", ranks=1, local_batch=16)
+    two = train_steps(workplace, tmp_path / "2x8", ranks=2, local_batch=8)
+    (in_micro_steps,) = train_steps(workplace, tmp_path / "1x4x4", ranks=1, local_batch=4)
+    assert len(two) == 2
+    assert two[0]["weights"] == two[1]["weights"]
+    assert two[0]["losses"] == two[1]["losses"]
+    assert len(set(alone["losses"])) == STEPS, "the weights did not change"
+    np.testing.assert_allclose(two[0]["losses"], alone["losses"], rtol=1e-4)
+    np.testing.assert_allclose(in_micro_steps["losses"], alone["losses"], rtol=1e-4)
+    print(alone["losses"], two[0]["losses"], in_micro_steps["losses"])

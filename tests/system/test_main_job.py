@@ -1,0 +1,164 @@
+"""The main job as a user runs it: train, compare, promote, evaluate, predict; and how runs end when they are stopped."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from commands import Command, run_entry_point, runs_of, user_environment
+from mlflow import MlflowClient
+from sklearn.metrics import roc_auc_score
+
+from radflow.data.findings import FINDINGS
+
+pytestmark = pytest.mark.slow
+
+TRAINING = ("--epochs=2", "--gbz=32", "--lbz=8", "--np=2", "--base_lr=0.0002")
+
+
+@pytest.fixture(scope="module")
+def trained(workplace: Path) -> Path:
+    """The workplace after a training on two ranks, whose terminal output lies in output.txt."""
+    ended = run_entry_point(workplace, "distributed", "--data=dataset", *TRAINING)
+    assert ended.returncode == 0, ended.stderr
+    (workplace / "output.txt").write_text(ended.stdout + ended.stderr)
+    return workplace
+
+
+def test_a_distributed_job_is_one_run_with_all_that_a_user_compares(trained: Path) -> None:
+    (run,) = [run for run in runs_of(trained) if run.data.tags.get("radflow.arch") == "densenet121"]
+    assert run.info.status == "FINISHED"
+    expected = {"gbz": "32", "lbz": "8", "ranks": "2", "micro_steps": "2", "peak_lr": "0.0008", "arch": "densenet121"}
+    assert {name: run.data.params[f"cfg/{name}"] for name in expected} == expected
+    for key in ("val/auc/mean", "throughput/images_per_second", "throughput/seconds_per_epoch", "train/loss"):
+        history = client(trained).get_metric_history(run.info.run_id, key)
+        assert [point.step for point in history] == [1, 2]
+    assert {f"test/auc/{finding}" for finding in FINDINGS} <= run.data.metrics.keys()
+    assert any(key.startswith("system/") for key in run.data.metrics)
+    assert [(item.dataset.name, item.tags[0].value) for item in run.inputs.dataset_inputs] == [
+        ("dataset/train", "training"),
+        ("dataset/val", "validation"),
+        ("dataset/test", "testing"),
+    ]
+    assert "AUC" in run.data.tags["mlflow.note.content"]
+    artifacts = {item.path for folder in ("figures", "predictions") for item in artifacts_in(trained, run, folder)}
+    assert artifacts == {
+        "figures/auc_test.png",
+        "figures/roc_test.png",
+        "figures/learning_curves.png",
+        "predictions/predictions.parquet",
+    }
+    assert len(run.outputs.model_outputs) == 1
+
+
+def test_the_logged_aucs_are_those_of_the_predictions_file(trained: Path) -> None:
+    (run,) = [run for run in runs_of(trained) if run.data.tags.get("radflow.arch") == "densenet121"]
+    path = client(trained).download_artifacts(run.info.run_id, "predictions/predictions.parquet")
+    predictions = pd.read_parquet(path)
+    test_list = (trained / "films" / "test_list.txt").read_text().split()
+    assert sorted(predictions["image_id"]) == sorted(test_list)
+    released = pd.read_csv(trained / "films" / "Data_Entry_2017.csv").set_index("Image Index")["Finding Labels"]
+    for finding in FINDINGS:
+        truth = released[predictions["image_id"]].str.split("|").map(lambda found, name=finding: name in found)
+        logged = run.data.metrics[f"test/auc/{finding}"]
+        if truth.any():
+            assert logged == pytest.approx(roc_auc_score(truth, predictions[f"probability/{finding}"]), abs=1e-9)
+        else:
+            assert np.isnan(logged)
+
+
+def test_what_a_user_reads_on_the_terminal(trained: Path) -> None:
+    output = (trained / "output.txt").read_text()
+    for words in ("GBZ 32 = 2 ranks x LBZ 8 x 2 micro-steps", "epoch 2/2", "images/s", "predictions:", "mlflow ui"):
+        assert output.count(words) == 1, words
+    assert "Traceback" not in output
+
+
+def test_promote_then_predict_and_evaluate_from_the_alias(trained: Path, command: Command) -> None:
+    promoted = command("promote")
+    assert promoted.returncode == 0, promoted.stderr
+    assert "version 1 is champion" in promoted.stdout
+    again = command("promote")
+    assert "version 1 stays champion" in again.stdout
+
+    predicted = command("predict", "--input=films/images", "--output=predicted.csv")
+    assert predicted.returncode == 0, predicted.stderr
+    table = pd.read_csv(trained / "predicted.csv").set_index("film")
+    assert list(table.columns) == list(FINDINGS)
+    assert len(table) == len(list((trained / "films" / "images").iterdir()))
+    (run,) = [run for run in runs_of(trained) if run.data.tags.get("radflow.arch") == "densenet121"]
+    path = client(trained).download_artifacts(run.info.run_id, "predictions/predictions.parquet")
+    tested = pd.read_parquet(path).set_index("image_id")
+    # Film files through the registered model give what the trained model in memory gave from the data set.
+    for finding in FINDINGS:
+        np.testing.assert_allclose(
+            table.loc[tested.index, finding], tested[f"probability/{finding}"], atol=2e-5, err_msg=finding
+        )
+
+    evaluated = command("evaluate", "--data=dataset", "--split=test")
+    assert evaluated.returncode == 0, evaluated.stderr
+    evaluation = runs_of(trained)[0]
+    assert evaluation.info.run_name == "evaluate-dataset"
+    assert evaluation.data.metrics["test/auc/mean"] == pytest.approx(run.data.metrics["test/auc/mean"], abs=1e-6)
+
+
+def test_a_registered_model_loads_with_mlflow_alone(trained: Path) -> None:
+    """By pyfunc, in a process that knows nothing of radflow, as a colleague would."""
+    program = (
+        "import mlflow, numpy, sys\n"
+        "model = mlflow.pyfunc.load_model('models:/radflow-chest-densenet121@champion')\n"
+        "print(model.predict(numpy.zeros((2, 32, 32), numpy.uint8)).shape, 'radflow' in sys.modules)"
+    )
+    environment = {**user_environment(trained), "PYTHONPATH": ""}
+    line = [sys.executable, "-c", program]
+    ended = subprocess.run(line, cwd=trained, env=environment, capture_output=True, text=True, check=False)
+    assert ended.stdout.split("\n")[0] == "(2, 14) False", ended.stderr
+
+
+@pytest.mark.parametrize("entry", ["train", "distributed"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_job_is_killed_and_says_so(workplace: Path, entry: str, number: signal.Signals, code: int) -> None:
+    line = [sys.executable, "-m", f"entrypoints.{entry}", "--data=dataset", "--epochs=500"]
+    environment = user_environment(workplace)
+    with subprocess.Popen(line, cwd=workplace, env=environment, stderr=subprocess.PIPE, text=True) as job:
+        assert job.stderr is not None
+        told = ""
+        while "epoch 1/500" not in told:
+            told = job.stderr.readline()
+            assert told, "the job ended before its first epoch did"
+        job.send_signal(number)
+        assert job.wait(60) == code
+        assert f"stopped: received {number.name}" in job.stderr.read()
+    newest = runs_of(workplace)[0]
+    assert newest.info.status == "KILLED"
+    assert newest.data.tags["radflow.failure"] == f"received {number.name}"
+
+
+def test_a_killed_rank_fails_the_run(workplace: Path) -> None:
+    line = [sys.executable, "-m", "entrypoints.distributed", "--data=dataset", "--epochs=500", "--seed=77"]
+    with subprocess.Popen(
+        line, cwd=workplace, env=user_environment(workplace), stderr=subprocess.PIPE, text=True
+    ) as job:
+        assert job.stderr is not None
+        while "epoch 1/500" not in job.stderr.readline():
+            pass
+        victim = subprocess.run(
+            ["pgrep", "--full", "entrypoints.distributed.*--np=2"], capture_output=True, text=True, check=True
+        ).stdout.split()[-1]
+        subprocess.run(["kill", "-KILL", victim], check=True)
+        assert job.wait(120) == 1
+    assert runs_of(workplace)[0].info.status == "FAILED"
+
+
+def client(folder: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+
+
+def artifacts_in(folder: Path, run, path: str) -> list:
+    return client(folder).list_artifacts(run.info.run_id, path)

@@ -1,0 +1,83 @@
+"""MLproject repeats the names, defaults and flags of the typed configs; nothing but this test keeps them equal."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+import yaml
+
+from radflow.config import parse
+from radflow.data.preprocess import PreprocessConfig
+from radflow.data.sample import SampleConfig
+from radflow.evaluate import EvaluateConfig
+from radflow.predict import PredictConfig
+from radflow.promotion import PromoteConfig
+from radflow.training.config import DistributedConfig, TrainConfig
+
+CONFIGS = {
+    "main": TrainConfig,
+    "train": TrainConfig,
+    "distributed": DistributedConfig,
+    "sample": SampleConfig,
+    "preprocess": PreprocessConfig,
+    "evaluate": EvaluateConfig,
+    "promote": PromoteConfig,
+    "predict": PredictConfig,
+}
+MLPROJECT = yaml.safe_load((Path(__file__).parent.parent / "MLproject").read_text())
+
+
+def settings(config: Any) -> dict[str, tuple[Any, Any]]:
+    """Type and default of each flag of a config, nested configs included."""
+    found: dict[str, tuple[Any, Any]] = {}
+    hints = get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        found |= settings(value) if dataclasses.is_dataclass(value) else {field.name: (hints[field.name], value)}
+    return found
+
+
+def mlproject_type(annotation: Any) -> str:
+    # MLflow has no type for true/false and for choices: they are its strings.
+    return {int: "int", float: "float"}.get(annotation, "string")
+
+
+def mlproject_default(value: Any) -> Any:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def test_every_entry_point_has_a_config_and_a_program() -> None:
+    assert MLPROJECT["entry_points"].keys() == CONFIGS.keys()
+    programs = {path.stem for path in (Path(__file__).parent.parent / "entrypoints").glob("[!_]*.py")}
+    assert programs == CONFIGS.keys() - {"main"}
+
+
+@pytest.mark.parametrize("entry", CONFIGS)
+def test_parameters_types_and_defaults_are_those_of_the_config(entry: str) -> None:
+    declared = MLPROJECT["entry_points"][entry]["parameters"]
+    expected = {
+        name: {"type": mlproject_type(annotation), "default": mlproject_default(default)}
+        for name, (annotation, default) in settings(CONFIGS[entry]()).items()
+    }
+    assert declared == expected
+
+
+@pytest.mark.parametrize("entry", CONFIGS)
+def test_the_command_passes_every_parameter_under_its_own_name(entry: str) -> None:
+    command = MLPROJECT["entry_points"][entry]["command"].split()
+    program = "train" if entry == "main" else entry
+    assert command[:3] == ["python", "-m", f"entrypoints.{program}"]
+    passed = [re.fullmatch(r"--(\w+)=\{(\w+)\}", flag) for flag in command[3:]]
+    assert all(match and match[1] == match[2] for match in passed)
+    assert [match[1] for match in passed if match] == list(MLPROJECT["entry_points"][entry]["parameters"])
+
+
+@pytest.mark.parametrize("entry", CONFIGS)
+def test_the_defaults_as_mlflow_passes_them_are_understood(entry: str) -> None:
+    defaults = MLPROJECT["entry_points"][entry]["parameters"].items()
+    arguments = [f"--{name}={parameter['default']}" for name, parameter in defaults]
+    assert parse(CONFIGS[entry], arguments) == CONFIGS[entry]()
