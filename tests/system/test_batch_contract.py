@@ -44,4 +44,3 @@ def test_losses_do_not_depend_on_ranks_and_micro_steps(workplace: Path, tmp_path
     assert len(set(alone["losses"])) == STEPS, "the weights did not change"
     np.testing.assert_allclose(two[0]["losses"], alone["losses"], rtol=1e-4)
     np.testing.assert_allclose(in_micro_steps["losses"], alone["losses"], rtol=1e-4)
-    print(alone["losses"], two[0]["losses"], in_micro_steps["losses"])

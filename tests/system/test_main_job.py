@@ -1,11 +1,10 @@
-"""The main job as a user runs it: train, compare, promote, evaluate, predict; and how runs end when they are stopped."""
+"""The main job as a user runs it: train, promote, evaluate, predict; and how runs end that are stopped."""
 
 from __future__ import annotations
 
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
