@@ -15,7 +15,7 @@ DEMO := -P gbz=32 -P epochs=3
 # Runs a command, showing it and how long it took.
 part = @echo "+ $(1)"; start=$$(date +%s); $(1) || exit $$?; echo "  ($$(( $$(date +%s) - start )) s)"
 
-.PHONY: setup demo test test-fast lint format screenshots clean help
+.PHONY: setup demo test test-fast lint format clean help
 
 help:
 	@echo "make demo    films, training on two ranks, registry, prediction: the whole product in small"

@@ -22,6 +22,8 @@ LABEL_FILE_PATTERN = "Data_Entry_2017*.csv"
 TRAIN_VAL_LIST = "train_val_list.txt"
 TEST_LIST = "test_list.txt"
 ARCHIVE_PATTERN = "images_*.tar.gz"
+PHANTOM_MARK = "PHANTOMS.txt"
+"""File beside synthetic films."""
 _COLUMNS = ("Image Index", "Finding Labels", "Patient ID", "View Position")
 _FILM_NAME = re.compile(r"[^/\\\0]+\.png", re.IGNORECASE)
 
@@ -69,6 +71,11 @@ class ChestXray14:
             names = ", ".join(path.name for path in found)
             raise UserError(f"several label files in {folder} ({names}); keep the one to use")
         return cls(folder, found[0])
+
+    @property
+    def name(self) -> str:
+        """What the films are called: `phantoms` where a file says that they are synthetic, else `chestxray14`."""
+        return "phantoms" if (self.folder / PHANTOM_MARK).is_file() else "chestxray14"
 
     def read_labels(self) -> LabelFile:
         """Read the label file; see `read_label_file`."""

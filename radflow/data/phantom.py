@@ -19,6 +19,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from radflow.data.chestxray14 import PHANTOM_MARK
 from radflow.data.phantom_films import check_image_size, render_films
 from radflow.data.phantom_patients import PhantomFilm, draw_patients, split_patients
 from radflow.errors import UserError
@@ -56,7 +57,7 @@ def write_phantom_films(
     """Write a phantom data set in the layout of the ChestX-ray14 release; the folder appears when it is whole.
 
     It holds `Data_Entry_2017.csv`, `train_val_list.txt`, `test_list.txt` (no patient is in both) and `images/*.png`,
-    8-bit grey, or `images_001.tar.gz` with the same files.
+    8-bit grey, or `images_001.tar.gz` with the same files; and `PHANTOMS.txt`, so that nobody takes them for patients.
 
     Parameters
     ----------
@@ -91,6 +92,7 @@ def write_phantom_films(
             if on_progress is not None:
                 on_progress(done)
         _write_label_file(rows, unfinished / "Data_Entry_2017.csv")
+        (unfinished / PHANTOM_MARK).write_text("Synthetic films, drawn by radflow. They show no patient.\n")
         _write_lists(rows, split_patients(rows, seed), unfinished)
         if archive:
             _pack(images, unfinished / "images_001.tar.gz")

@@ -30,8 +30,6 @@ from radflow.data.splits import official_split, prove_no_patient_crosses, random
 from radflow.errors import UserError
 from radflow.files import sha256_file
 
-DATASET_NAME = "chestxray14"
-
 Progress = Callable[[int, int, int], None]
 """Called with the films done, the films in all, and the films rejected so far."""
 
@@ -58,6 +56,8 @@ class PreprocessConfig:
     """processes that decode films (0 = all cores this process may use)"""
     seed: int = 0
     """seed of the split"""
+    name: str = "auto"
+    """name of the data set in MLflow; auto is chestxray14, or phantoms for films that `sample` has made"""
 
     def __post_init__(self) -> None:
         _require(32 <= self.image_size <= 1024, f"image_size={self.image_size}", "32 to 1024 pixels")
@@ -132,7 +132,7 @@ def _header(config: PreprocessConfig, release: ChestXray14) -> DatasetHeader:
     files = [release.label_path, *(release.list_path(name) for name in (TRAIN_VAL_LIST, TEST_LIST) if official)]
     rule = SplitRule(config.split, config.seed, config.val_fraction, None if official else config.test_fraction)
     return DatasetHeader(
-        name=DATASET_NAME,
+        name=release.name if config.name == "auto" else config.name,
         image_size=config.image_size,
         findings=FINDINGS,
         split_rule=rule,

@@ -29,3 +29,10 @@ class ModelConfig:
             raise UserError(f"norm={self.norm} given for vgg16, which has no normalisation layers; leave norm=auto")
         if self.arch in NORMALISED_ARCHITECTURES and self.norm == "none":
             raise UserError(f"norm=none given for {self.arch}, which does not train without; give batch or group")
+
+    @property
+    def chosen_norm(self) -> str:
+        """The normalisation that `norm` stands for: auto is what the architecture was published with."""
+        if self.norm != "auto":
+            return self.norm
+        return "batch" if self.arch in NORMALISED_ARCHITECTURES else "none"

@@ -42,6 +42,10 @@ class TrainingConfig:
         if self.seed < 0:
             raise UserError(f"seed={self.seed} must be 0 or positive")
 
+    def run_name(self, dataset: str) -> str:
+        """Name of the MLflow run on a data set of this name."""
+        return f"{self.model.arch}-{dataset}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(TrainingConfig):

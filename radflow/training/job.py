@@ -85,6 +85,7 @@ def _settings(config: TrainingConfig, dataset: Dataset, plan: BatchPlan, peak: f
     """What was asked for and all that was derived from it."""
     return {
         **flatten(config),
+        "norm": config.model.chosen_norm,
         "precision": choose_precision(config.model.precision),
         "ranks": plan.ranks,
         "local_batch": plan.local_batch,
@@ -104,7 +105,7 @@ def _settings(config: TrainingConfig, dataset: Dataset, plan: BatchPlan, peak: f
 def _open_run(
     config: TrainingConfig, dataset: Dataset, settings: Mapping[str, Any]
 ) -> AbstractContextManager[TrackedRun]:
-    return tracking_run(f"{config.model.arch}-{dataset.name}", settings, run_tags(config.model.arch, dataset))
+    return tracking_run(config.run_name(dataset.name), settings, run_tags(config.model.arch, dataset))
 
 
 def run_tags(arch: str, dataset: Dataset) -> dict[str, str]:
@@ -129,7 +130,7 @@ def _note(
 ) -> str:
     # The first epoch includes tracing of the graph; the median says what training costs.
     facts = RunFacts(
-        model=f"{config.model.arch}, norm {config.model.norm}",
+        model=f"{config.model.arch}, norm {config.model.chosen_norm}",
         dataset=dataset.name,
         dataset_digest=dataset.digest,
         films={split: counts.rows for split, counts in dataset.manifest.splits.items()},

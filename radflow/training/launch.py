@@ -41,10 +41,10 @@ def train_distributed(config: DistributedConfig) -> None:
 def _launch_ranks(config: DistributedConfig) -> None:
     hosts = parse_hosts(config.hosts)
     ranks = choose_ranks(config.np, hosts)
-    _check(config, config.gbz, config.lbz, ranks)
+    dataset, _ = _check(config, config.gbz, config.lbz, ranks)
     prepare_tracking()
     # The run is made here, so that it can be closed as failed when the ranks die too suddenly to do it themselves.
-    run_id = create_run(config.model.arch)
+    run_id = create_run(config.run_name(dataset.name))
     command = [sys.executable, "-m", "entrypoints.distributed", *command_line(replace(config, np=ranks))]
     launcher = "mpirun" if config.launcher == "auto" else config.launcher
     say(f"starting {ranks} ranks with {launcher}")

@@ -18,6 +18,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from radflow.data.chestxray14 import ChestXray14
 from radflow.data.findings import FINDINGS, NO_FINDING
 from radflow.data.phantom import write_phantom_films
 from radflow.data.phantom_anatomy import Anatomy, draw_chest, place_chest
@@ -92,6 +93,15 @@ def test_the_set_has_the_layout_of_the_release(small_set: Path) -> None:
     assert not table.groupby("Patient ID")["Patient Gender"].apply(set).map(len).gt(1).any()
     with Image.open(small_set / "images" / table["Image Index"][0]) as film:
         assert (film.format, film.mode, film.size) == ("PNG", "L", (64, 64))
+
+
+def test_phantoms_are_never_taken_for_patients(small_set: Path) -> None:
+    assert ChestXray14.at(small_set).name == "phantoms"
+    (small_set / "PHANTOMS.txt").rename(small_set / "moved")
+    try:
+        assert ChestXray14.at(small_set).name == "chestxray14"
+    finally:
+        (small_set / "moved").rename(small_set / "PHANTOMS.txt")
 
 
 def test_the_lists_share_no_patient_and_hold_every_film(small_set: Path) -> None:
@@ -295,6 +305,7 @@ def test_an_archive_holds_the_same_films_as_the_folder(tmp_path: Path, small_set
     write_phantom_films(tmp_path / "packed", SMALL_SET, 64, seed=5, archive=True, workers=1)
     assert sorted(path.name for path in (tmp_path / "packed").iterdir()) == [
         "Data_Entry_2017.csv",
+        "PHANTOMS.txt",
         "images_001.tar.gz",
         "test_list.txt",
         "train_val_list.txt",

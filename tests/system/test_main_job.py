@@ -41,9 +41,9 @@ def test_a_distributed_job_is_one_run_with_all_that_a_user_compares(trained: Pat
     assert {f"test/auc/{finding}" for finding in FINDINGS} <= run.data.metrics.keys()
     assert any(key.startswith("system/") for key in run.data.metrics)
     assert [(item.dataset.name, item.tags[0].value) for item in run.inputs.dataset_inputs] == [
-        ("dataset/train", "training"),
-        ("dataset/val", "validation"),
-        ("dataset/test", "testing"),
+        ("phantoms/train", "training"),
+        ("phantoms/val", "validation"),
+        ("phantoms/test", "testing"),
     ]
     assert "AUC" in run.data.tags["mlflow.note.content"]
     artifacts = {item.path for folder in ("figures", "predictions") for item in artifacts_in(trained, run, folder)}
@@ -103,7 +103,7 @@ def test_promote_then_predict_and_evaluate_from_the_alias(trained: Path, command
     evaluated = command("evaluate", "--data=dataset", "--split=test")
     assert evaluated.returncode == 0, evaluated.stderr
     evaluation = runs_of(trained)[0]
-    assert evaluation.info.run_name == "evaluate-dataset"
+    assert evaluation.info.run_name == "evaluate-phantoms"
     assert evaluation.data.metrics["test/auc/mean"] == pytest.approx(run.data.metrics["test/auc/mean"], abs=1e-6)
 
 

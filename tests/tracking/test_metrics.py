@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -37,3 +38,8 @@ def test_the_table_has_one_whole_row_per_pattern() -> None:
     assert len(set(patterns)) == len(patterns)
     assert [line.split("|")[1].strip() for line in lines[2:]] == [f"`{pattern}`" for pattern in patterns]
     assert {line.count("|") for line in lines} == {4}
+
+
+def test_the_documented_table_is_the_one_that_is_checked() -> None:
+    documented = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    assert documented.endswith(metric_table_markdown())

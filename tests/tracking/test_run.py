@@ -111,7 +111,7 @@ def test_values_longer_than_mlflow_takes_are_cut(store: MlflowClient) -> None:
         (UserError("gbz 7 does not divide"), "FAILED", "UserError: gbz 7 does not divide"),
         (SystemExit(2), "FAILED", "exit code 2"),
         (SystemExit(0), "FINISHED", None),
-        (KeyboardInterrupt(), "KILLED", "killed by SIGINT"),
+        (KeyboardInterrupt(), "KILLED", "received SIGINT"),
         (MemoryError(), "FAILED", "MemoryError"),
     ],
 )
