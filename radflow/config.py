@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import cyclopts
 import yaml
 
-from radflow.errors import Interrupted, JobError, UserError
+from radflow.errors import MISTAKE, Interrupted, JobError, UserError
 
 Config = TypeVar("Config")
 
@@ -32,7 +32,7 @@ def exit_code_of(command: Callable[[], object]) -> int:
     try:
         command()
     except UserError as error:
-        return _end(f"error: {error}", 2)
+        return _end(f"error: {error}", MISTAKE)
     except Interrupted as interruption:
         return _end(f"stopped: {interruption}", interruption.exit_code)
     except KeyboardInterrupt:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import signal
 
+MISTAKE = 2
+"""Exit code of a command that was used wrongly."""
+
 
 class UserError(Exception):
     """A mistake in what the user gave: its text is one line, and the command ends with exit code 2.

@@ -9,6 +9,7 @@ import pandas as pd
 from rich.table import Table
 
 from radflow.config import flatten
+from radflow.data.chestxray14 import ChestXray14
 from radflow.data.dataset import Dataset
 from radflow.data.frequencies import TOTALS_ROW, frequency_table
 from radflow.data.manifest import MANIFEST_NAME
@@ -22,8 +23,9 @@ from radflow.tracking.run import TrackedRun, tracking_run
 
 def prepare(config: PreprocessConfig) -> Dataset:
     """Preprocess `config.source` into `config.out`, print the paper's Table I and log it all."""
-    prepare_tracking()
     resolved = replace(config, source=str(source_folder(config.source)))
+    ChestXray14.at(resolved.source)  # a wrong folder is told at once, before MLflow is imported
+    prepare_tracking()
     with tracking_run(f"preprocess-{Path(config.out).name}", flatten(resolved)) as run:
         dataset = preprocess_with_bar(resolved)
         table = frequency_table(dataset)

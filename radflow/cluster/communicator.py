@@ -6,14 +6,19 @@ calls, so that nothing is reduced and nothing says so.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from contextlib import suppress
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
 import tensorflow as tf
 
+from radflow.errors import MISTAKE, UserError
+
 First = TypeVar("First")
 Others = TypeVar("Others")
+Result = TypeVar("Result")
 
 
 class Communicator(Protocol):
@@ -33,6 +38,9 @@ class Communicator(Protocol):
 
     def choose(self, first: Callable[[], First], others: Callable[[], Others]) -> First | Others:
         """Call `first` on the first rank and `others` elsewhere: how files and MLflow get a single writer."""
+
+    def together(self, action: Callable[[], Result]) -> Result:
+        """Call `action` on every rank; a UserError on any ends all, and only the first such rank tells of it."""
 
 
 class SerialCommunicator:
@@ -56,15 +64,21 @@ class SerialCommunicator:
         """Call `first`."""
         return first()
 
+    def together(self, action: Callable[[], Result]) -> Result:
+        """Call `action`."""
+        return action()
+
 
 class HorovodCommunicator:
     """Ranks started by mpirun, Horovod's Gloo launcher or a scheduler, joined by Horovod."""
 
     def __init__(self) -> None:
         import horovod.tensorflow as horovod
+        from horovod.common.exceptions import HorovodInternalError
 
         horovod.init()
         self._horovod = horovod
+        self._horovod_errors = (HorovodInternalError, tf.errors.OpError)
         self.rank: int = horovod.rank()
         self.size: int = horovod.size()
 
@@ -90,3 +104,23 @@ class HorovodCommunicator:
     def choose(self, first: Callable[[], First], others: Callable[[], Others]) -> First | Others:
         """Call `first` on rank 0, `others` elsewhere."""
         return first() if self.rank == 0 else others()
+
+    def together(self, action: Callable[[], Result]) -> Result:
+        """One allgather of who failed; those who did not wait for the one who tells to end first.
+
+        A launcher ends all ranks as soon as one ends, and must not do so before the reason is printed and logged.
+        """
+        result: Result | None = None
+        mistake: UserError | None = None
+        try:
+            result = action()
+        except UserError as error:
+            mistake = error
+        failed = np.flatnonzero(self.gather(np.array([mistake is not None])))
+        if failed.size and self.rank == failed[0] and mistake is not None:
+            raise mistake
+        if failed.size:
+            with suppress(*self._horovod_errors):
+                self.gather(np.zeros(1))
+            sys.exit(MISTAKE)
+        return cast(Result, result)

@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 
 from radflow.errors import UserError
+from radflow.models.weights_file import check_weights_file
 
 BATCH_NORM_MOMENTUM = 0.9
 """keras.applications has 0.99, whose moving statistics need hundreds of steps; large-batch training has few."""
@@ -74,9 +75,8 @@ def _read_weights(arch: str, weights: str, shape: tuple[int, int, int]) -> keras
                 f"weights=imagenet could not be downloaded ({' '.join(str(error).split())}); "
                 "give weights=FILE with a .weights.h5 of the backbone, or weights=none"
             ) from error
+    check_weights_file(weights)
     path = Path(weights)
-    if not path.is_file():
-        raise UserError(f"weights={weights} is not a file; give none, imagenet, a .weights.h5 or a .keras model")
     try:
         if path.suffix == ".keras":
             return keras.models.load_model(path, compile=False, safe_mode=True).get_layer(arch)

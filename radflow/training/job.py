@@ -36,10 +36,7 @@ EXAMPLE_FILMS = 2
 def run_job(config: TrainingConfig, dataset: Dataset, plan: BatchPlan, communicator: Communicator) -> None:
     """Train, assess on the test films and log the model, in one MLflow run whatever the number of ranks."""
     train, validation, test = (dataset.split(name) for name in ("train", "val", "test"))
-    state = _build(config, dataset, plan)
-    communicator.broadcast(state.classifier.variables)
-    settings = _settings(config, dataset, plan, state.learning_rate.peak)
-    folder = communicator.choose(lambda: make_job_folder(Path(config.out), config.model.arch), lambda: None)
+    settings = _settings(config, dataset, plan)
     progress: EpochProgress = communicator.choose(TerminalProgress, SilentProgress)
     own_run: AbstractContextManager[TrackedRun] = communicator.choose(
         lambda: _open_run(config, dataset, settings), lambda: nullcontext(SilentRun())
@@ -47,6 +44,9 @@ def run_job(config: TrainingConfig, dataset: Dataset, plan: BatchPlan, communica
     with own_run as run, closing(progress):
         communicator.choose(lambda: _announce(plan), lambda: None)
         _log_inputs(dataset, run)
+        state = communicator.together(lambda: _build(config, dataset, plan))
+        communicator.broadcast(state.classifier.variables)
+        folder = communicator.choose(lambda: make_job_folder(Path(config.out), config.model.arch), lambda: None)
         reporting = Reporting(run, progress, folder)
         history = fit(state, train, validation, dataset.findings, plan, config.seed, communicator, reporting)
         probabilities = SplitPredictor(state.classifier, plan.local_batch, communicator).predict(test)
@@ -81,7 +81,7 @@ def _build(config: TrainingConfig, dataset: Dataset, plan: BatchPlan) -> Trainin
     return TrainingState(classifier, build_optimizer(config.optim.optimizer), schedule)
 
 
-def _settings(config: TrainingConfig, dataset: Dataset, plan: BatchPlan, peak: float) -> dict[str, Any]:
+def _settings(config: TrainingConfig, dataset: Dataset, plan: BatchPlan) -> dict[str, Any]:
     """What was asked for and all that was derived from it."""
     return {
         **flatten(config),
@@ -93,7 +93,7 @@ def _settings(config: TrainingConfig, dataset: Dataset, plan: BatchPlan, peak: f
         "global_batch": plan.global_batch,
         "effective_gbz": plan.effective_global_batch,
         "steps_per_epoch": plan.steps_per_epoch,
-        "peak_lr": peak,
+        "peak_lr": peak_learning_rate(config.optim, plan.effective_global_batch),
         "image_size": dataset.image_size,
         "data_name": dataset.name,
         "data_digest": dataset.digest,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 from radflow.cluster.batch_plan import BatchPlan, plan_batches
 from radflow.cluster.launcher import choose_ranks, is_rank, launch, parse_hosts, ranks_on_this_node
@@ -12,7 +11,8 @@ from radflow.cluster.threads import set_threads
 from radflow.config import command_line
 from radflow.data.dataset import Dataset, open_dataset
 from radflow.data.sample import dataset_folder
-from radflow.errors import JobError, UserError
+from radflow.errors import MISTAKE, JobError, UserError
+from radflow.models.weights_file import check_weights_file
 from radflow.terminal import say
 from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.run import close_abandoned_run, create_run
@@ -56,6 +56,8 @@ def _launch_ranks(config: DistributedConfig) -> None:
         raise
     finally:
         close_abandoned_run(run_id, reason, status)
+    if code == MISTAKE:
+        sys.exit(MISTAKE)  # a rank has said in its one line what was wrong
     if code:
         raise JobError(f"{ranks} ranks ended with exit code {code}; the reason is above")
 
@@ -74,9 +76,7 @@ def _train_as_rank(config: DistributedConfig) -> None:
 
 def _check(config: TrainingConfig, global_batch: int, local_batch: int, ranks: int) -> tuple[Dataset, BatchPlan]:
     """Open the data set and plan the batches; every mistake that can be found without TensorFlow is found here."""
-    weights = config.model.weights
-    if weights not in ("none", "imagenet") and not Path(weights).is_file():
-        raise UserError(f"weights={weights} is not a file; give none, imagenet, a .weights.h5 or a .keras model")
+    check_weights_file(config.model.weights)
     dataset = open_dataset(dataset_folder(config.data))
     plan = plan_batches(global_batch, local_batch, ranks, len(dataset.split("train")))
     return dataset, plan

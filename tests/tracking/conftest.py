@@ -9,16 +9,12 @@ import socket
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
-import mlflow.store.db.utils  # defines every table that configure_mappers should see
 import pytest
 import requests
-import sqlalchemy.exc
-import sqlalchemy.orm
 from mlflow import MlflowClient
 
 from radflow.tracking.spool import RunAddress, Spool
@@ -38,16 +34,8 @@ def open_spool(tmp_path: Path) -> Iterator[Callable[[], Spool]]:
         spool.close(keep=True)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def mlflow_tables_mapped() -> None:
-    """Let SQLAlchemy look at MLflow's tables once: MLflow uses a loader strategy that SQLAlchemy 2.1 deprecates."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*noload.*", category=sqlalchemy.exc.SADeprecationWarning)
-        sqlalchemy.orm.configure_mappers()
-
-
 @pytest.fixture(scope="session")
-def fresh_store(tmp_path_factory: pytest.TempPathFactory, mlflow_tables_mapped: None) -> Path:
+def fresh_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty sqlite store: making one takes seconds, copying it does not."""
     database = tmp_path_factory.mktemp("store") / "mlflow.db"
     MlflowClient(f"sqlite:///{database}").search_experiments(max_results=1)
