@@ -123,7 +123,7 @@ def test_a_registered_model_loads_with_mlflow_alone(trained: Path) -> None:
 @pytest.mark.parametrize("entry", ["train", "distributed"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stopped_job_is_killed_and_says_so(workplace: Path, entry: str, number: signal.Signals, code: int) -> None:
-    line = [sys.executable, "-m", f"entrypoints.{entry}", "--data=dataset", "--epochs=500"]
+    line = [sys.executable, "-m", f"entrypoints.{entry}", "--data=dataset", "--arch=vgg16", "--epochs=500"]
     environment = user_environment(workplace)
     with subprocess.Popen(line, cwd=workplace, env=environment, stderr=subprocess.PIPE, text=True) as job:
         assert job.stderr is not None
@@ -140,7 +140,7 @@ def test_a_stopped_job_is_killed_and_says_so(workplace: Path, entry: str, number
 
 
 def test_a_killed_rank_fails_the_run(workplace: Path) -> None:
-    line = [sys.executable, "-m", "entrypoints.distributed", "--data=dataset", "--epochs=500", "--seed=77"]
+    line = [sys.executable, "-m", "entrypoints.distributed", "--data=dataset", "--arch=vgg16", "--epochs=500"]
     with subprocess.Popen(
         line, cwd=workplace, env=user_environment(workplace), stderr=subprocess.PIPE, text=True
     ) as job:
@@ -148,7 +148,7 @@ def test_a_killed_rank_fails_the_run(workplace: Path) -> None:
         while "epoch 1/500" not in job.stderr.readline():
             pass
         victim = subprocess.run(
-            ["pgrep", "--full", "entrypoints.distributed.*--np=2"], capture_output=True, text=True, check=True
+            ["pgrep", "--full", "entrypoints.distributed.*--epochs=500.*--np=2"], capture_output=True, text=True, check=True
         ).stdout.split()[-1]
         subprocess.run(["kill", "-KILL", victim], check=True)
         assert job.wait(120) == 1
