@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -147,10 +148,9 @@ def test_a_killed_rank_fails_the_run(workplace: Path) -> None:
         assert job.stderr is not None
         while "epoch 1/500" not in job.stderr.readline():
             pass
-        victim = subprocess.run(
-            ["pgrep", "--full", "entrypoints.distributed.*--epochs=500.*--np=2"], capture_output=True, text=True, check=True
-        ).stdout.split()[-1]
-        subprocess.run(["kill", "-KILL", victim], check=True)
+        search = ["pgrep", "--full", "entrypoints.distributed.*--epochs=500.*--np=2"]
+        ranks = subprocess.run(search, capture_output=True, text=True, check=True).stdout.split()
+        os.kill(int(ranks[-1]), signal.SIGKILL)
         assert job.wait(120) == 1
     assert runs_of(workplace)[0].info.status == "FAILED"
 
