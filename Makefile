@@ -10,7 +10,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export GIT_PYTHON_REFRESH := quiet
 
 # A training that two cores end in a few minutes; without these, `mlflow run` takes the defaults of MLproject.
-DEMO := -P gbz=32 -P epochs=3
+DEMO := -P gbz=32
 
 # Runs a command, showing it and how long it took.
 part = @echo "+ $(1)"; start=$$(date +%s); $(1) || exit $$?; echo "  ($$(( $$(date +%s) - start )) s)"

@@ -22,7 +22,7 @@ class TrainingConfig:
     """Data set made by `preprocess`; the word sample stands for phantom films, made on first use."""
     out: str = "runs"
     """Folder for checkpoints and predictions; each job makes its own folder in it."""
-    epochs: int = 5
+    epochs: int = 3
     """Passes over the training films."""
     model: Annotated[ModelConfig, Parameter(name="*")] = field(default_factory=ModelConfig)
     optim: Annotated[OptimizerConfig, Parameter(name="*")] = field(default_factory=OptimizerConfig)
