@@ -77,8 +77,8 @@ def _build(config: TrainingConfig, dataset: Dataset, plan: BatchPlan) -> Trainin
     precision = choose_precision(config.model.precision)
     classifier = build_classifier(config.model, precision, dataset.image_size, prevalences, config.seed)
     peak = peak_learning_rate(config.optim, plan.effective_global_batch)
-    schedule = LearningRate(peak, config.optim.warmup_epochs, config.epochs, config.optim.schedule)
-    return TrainingState(classifier, build_optimizer(config.optim.optimizer), schedule)
+    schedule = LearningRate(peak, config.optim.warmup_epochs, config.epochs, config.optim.schedule, config.optim.cycles)
+    return TrainingState(classifier, build_optimizer(config.optim, classifier.trainable_variables), schedule)
 
 
 def _settings(config: TrainingConfig, dataset: Dataset, plan: BatchPlan) -> dict[str, Any]:
