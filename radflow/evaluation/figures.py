@@ -1,4 +1,4 @@
-"""Pictures of a run, 1000 pixels wide: AUC per finding, ROC curves, learning curves, how often each finding occurs.
+"""Pictures of a run, 1000 pixels wide: AUC per finding, ROC curves, learning curves, learning rate, findings' counts.
 
 Every function returns a `matplotlib.figure.Figure` that belongs to nobody else: no pyplot, no global state. Colours are
 those of Okabe and Ito, which readers with any colour vision tell apart.
@@ -129,6 +129,31 @@ def learning_curves_figure(history: Sequence[Mapping[str, float]], title: str) -
         rate.set_ylim(bottom=0)
     if loss.lines:
         loss.legend(frameon=False, fontsize=9)
+    _set_title(figure, title)
+    return figure
+
+
+def learning_rate_figure(epochs: Sequence[float], rates: Sequence[float], title: str) -> Figure:
+    """Learning rate over training, warm-up and decay, finer than the learning curves' one point an epoch.
+
+    Parameters
+    ----------
+    epochs : points of training, fractions included; 0 is its start
+    rates : learning rate at each of them
+    title : str
+        What schedule it is, such as "densenet121 on ChestX-ray14, schedule cosine".
+    """
+    figure = Figure(figsize=(_WIDTH, 3.6), dpi=_DPI, layout="constrained")
+    axes = figure.subplots()
+    axes.plot(epochs, rates, color=GREEN, linewidth=1.6)
+    axes.set_xlim(0, math.ceil(max([*epochs, 1.0])))
+    axes.set_ylim(0, 1.05 * max(rates, default=0.0) or 1.0)
+    axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlabel("Epochs of training")
+    axes.set_ylabel("Learning rate")
+    axes.grid(color=PALE, linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
     _set_title(figure, title)
     return figure
 

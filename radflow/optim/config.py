@@ -7,27 +7,66 @@ from typing import Literal
 
 from radflow.errors import UserError
 
+OptimizerName = Literal["adam", "adamw", "adadelta", "sgd", "nesterov", "lars", "lamb"]
+ScheduleName = Literal["constant", "cosine", "polynomial", "step", "plateau", "cyclic"]
+
+WITH_MOMENTUM = ("sgd", "nesterov", "lars")
+WITH_WEIGHT_DECAY = ("adamw", "lars", "lamb")
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
     """Optimiser, scaled learning rate and its schedule."""
 
-    optimizer: Literal["adam", "adadelta", "sgd"] = "adam"
-    """Update rule; sgd has momentum 0.9."""
+    optimizer: OptimizerName = "adam"
+    """Update rule; nesterov is sgd with Nesterov's momentum, lars and lamb adapt the rate of each layer."""
+    momentum: float = 0.9
+    """Of sgd, nesterov and lars."""
+    weight_decay: float = 0.0
+    """Of adamw, lars and lamb; biases and normalisations do not decay."""
     base_lr: float = 0.0005
     """Learning rate at the base batch; the peak is base_lr x global batch / base_batch."""
     base_batch: int = 8
     """Batch size that base_lr belongs to; 0 takes base_lr as it is, whatever the batch."""
     warmup_epochs: float = 1.0
     """Epochs over which the learning rate climbs from near zero to its peak; fractions are allowed."""
-    schedule: Literal["constant", "cosine", "polynomial", "step", "plateau"] = "cosine"
+    schedule: ScheduleName = "cosine"
     """After warm-up; step is the paper's x0.1 an epoch from epoch 50, plateau x0.1 when validation loss stalls."""
+    cycles: int = 4
+    """Of the cyclic schedule: cosines from peak to zero after warm-up, each of the same length."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Check ranges, and that no setting is given to what does not use it."""
         if not 0 < self.base_lr < float("inf"):
             raise UserError(f"base_lr={self.base_lr} must be a positive number")
         if self.base_batch < 0:
             raise UserError(f"base_batch={self.base_batch} must be positive, or 0 to use base_lr without scaling")
         if not 0 <= self.warmup_epochs < float("inf"):
             raise UserError(f"warmup_epochs={self.warmup_epochs} must be 0 or positive")
+        self._check_update_rule()
+        self._check_cycles()
+
+    def _check_update_rule(self) -> None:
+        if not 0 <= self.momentum < 1:
+            raise UserError(f"momentum={self.momentum} must be at least 0 and less than 1")
+        if not 0 <= self.weight_decay < 1:
+            raise UserError(f"weight_decay={self.weight_decay} must be at least 0 and less than 1")
+        if self.weight_decay and self.optimizer not in WITH_WEIGHT_DECAY:
+            raise UserError(_unused("weight_decay", self.weight_decay, "optimizer", self.optimizer, WITH_WEIGHT_DECAY))
+        if self.momentum != OptimizerConfig.momentum and self.optimizer not in WITH_MOMENTUM:
+            raise UserError(_unused("momentum", self.momentum, "optimizer", self.optimizer, WITH_MOMENTUM))
+        if self.optimizer == "nesterov" and not self.momentum:
+            raise UserError("momentum=0 leaves nesterov nothing to look ahead with; give optimizer=sgd")
+
+    def _check_cycles(self) -> None:
+        if self.cycles < 1:
+            raise UserError(f"cycles={self.cycles} must be at least 1")
+        if self.cycles != OptimizerConfig.cycles and self.schedule != "cyclic":
+            raise UserError(_unused("cycles", self.cycles, "schedule", self.schedule, ("cyclic",)))
+
+
+def _unused(setting: str, value: float, choice: str, chosen: str, users: tuple[str, ...]) -> str:
+    return (
+        f"{setting}={value} has no effect with {choice}={chosen}; give {choice}={' or '.join(users)}, "
+        f"or leave {setting} at {getattr(OptimizerConfig, setting)}"
+    )

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import get_args
+
 import keras
 
-MOMENTUM = 0.9
+from radflow.optim.config import OptimizerConfig, OptimizerName
+from radflow.optim.lamb import LAMB
+from radflow.optim.lars import LARS
+from radflow.optim.skip_list import is_bias_or_norm
 
 
-def build_optimizer(name: str) -> keras.optimizers.Optimizer:
-    """A Keras optimiser whose learning rate the training loop sets before each step.
+def build_optimizer(config: OptimizerConfig, weights: Sequence[keras.Variable]) -> keras.optimizers.Optimizer:
+    """An optimiser for `weights`, not yet built, whose learning rate the training loop sets before each step.
 
     Raises ValueError for a name that is not known; there is no default to fall back to.
     """
-    # jit_compile must be off: XLA on CPU is slower and its update does not see Horovod's sums.
-    match name:
+    match config.optimizer:
         case "adam":
             return keras.optimizers.Adam(learning_rate=0.0)
+        case "adamw":
+            adamw = keras.optimizers.AdamW(learning_rate=0.0, weight_decay=config.weight_decay)
+            adamw.exclude_from_weight_decay([weight for weight in weights if is_bias_or_norm(weight)])
+            return adamw
         case "adadelta":
             return keras.optimizers.Adadelta(learning_rate=0.0)
-        case "sgd":
-            return keras.optimizers.SGD(learning_rate=0.0, momentum=MOMENTUM)
-    raise ValueError(f"optimizer={name!r} is not known; expected adam, adadelta or sgd")
+        case "sgd" | "nesterov":
+            return keras.optimizers.SGD(0.0, config.momentum, nesterov=config.optimizer == "nesterov")
+        case "lars":
+            return LARS(0.0, config.momentum, config.weight_decay)
+        case "lamb":
+            return LAMB(0.0, weight_decay=config.weight_decay)
+    raise ValueError(f"optimizer={config.optimizer!r} is not known; expected one of {get_args(OptimizerName)}")

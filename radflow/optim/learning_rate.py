@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import get_args
 
-from radflow.optim.config import OptimizerConfig
+from radflow.optim.config import OptimizerConfig, ScheduleName
 
 PLATEAU_PATIENCE = 2
 """Epochs without a better validation loss before the rate falls."""
@@ -32,10 +33,13 @@ class LearningRate:
     peak: float
     warmup_epochs: float
     epochs: int
-    schedule: str
+    schedule: ScheduleName
+    cycles: int = OptimizerConfig.cycles
     best_loss: float = math.inf
     stalled_epochs: int = 0
-    reductions: int = field(default=0)
+    observed_epochs: int = 0
+    reduced_after: list[int] = field(default_factory=list)
+    """Epochs after whose validation the plateau schedule lowered the rate."""
 
     def at(self, epoch: float) -> float:
         """The rate at a point of training in epochs, fractions included: 0.5 is halfway through the first epoch."""
@@ -44,25 +48,39 @@ class LearningRate:
         return self.peak * self._decay(epoch)
 
     def observe(self, validation_loss: float) -> None:
-        """Tell the schedule of an epoch's validation loss; `plateau` lowers the rate after two epochs without gain."""
+        """Tell the schedule of each epoch's validation loss; `plateau` lowers the rate after two without gain.
+
+        NaN is no gain.
+        """
+        self.observed_epochs += 1
         if validation_loss < self.best_loss:
             self.best_loss, self.stalled_epochs = validation_loss, 0
             return
         self.stalled_epochs += 1
         if self.stalled_epochs >= PLATEAU_PATIENCE:
-            self.reductions, self.stalled_epochs = self.reductions + 1, 0
+            self.reduced_after.append(self.observed_epochs)
+            self.stalled_epochs = 0
 
     def _decay(self, epoch: float) -> float:
         """Factor on the peak after warm-up, in [0, 1]."""
         progress = min(1.0, (epoch - self.warmup_epochs) / max(self.epochs - self.warmup_epochs, 1e-9))
         match self.schedule:
+            case "constant":
+                return 1.0
             case "cosine":  # Loshchilov & Hutter 2017, arXiv:1608.03983, one cycle
-                return 0.5 * (1 + math.cos(math.pi * progress))
+                return _cosine(progress)
+            case "cyclic":  # Huang et al. 2017, arXiv:1704.00109, equation 2; training ends at a cycle's end
+                finished = min(math.floor(progress * self.cycles), self.cycles - 1)
+                return _cosine(progress * self.cycles - finished)
             case "polynomial":  # power 2, as in You et al. 2017, arXiv:1708.03888
                 return (1 - progress) ** 2
             case "step":
                 return DECAY ** max(0, math.floor(epoch) - STEP_EPOCH + 1)
             case "plateau":
-                return DECAY**self.reductions
-            case _:
-                return 1.0
+                return DECAY ** sum(epoch >= reduced for reduced in self.reduced_after)
+        raise ValueError(f"schedule={self.schedule!r} is not known; expected one of {get_args(ScheduleName)}")
+
+
+def _cosine(progress: float) -> float:
+    """Half a cosine from 1 to 0 as progress goes from 0 to 1."""
+    return 0.5 * (1 + math.cos(math.pi * progress))

@@ -41,6 +41,11 @@ class TrainingConfig:
             raise UserError(f"threads={self.threads} must be 0 (an equal share of the cores) or a positive number")
         if self.seed < 0:
             raise UserError(f"seed={self.seed} must be 0 or positive")
+        if self.optim.schedule == "cyclic" and self.optim.cycles > self.epochs - self.optim.warmup_epochs:
+            raise UserError(
+                f"cycles={self.optim.cycles} of an epoch or more do not fit into epochs={self.epochs} "
+                f"after warmup_epochs={self.optim.warmup_epochs}; give fewer cycles or more epochs"
+            )
 
     def run_name(self, dataset: str) -> str:
         """Name of the MLflow run on a data set of this name."""

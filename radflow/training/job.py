@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from radflow.cluster.batch_plan import BatchPlan
 from radflow.cluster.communicator import Communicator
 from radflow.cluster.threads import choose_precision
 from radflow.config import flatten
 from radflow.data.dataset import Dataset, Split
-from radflow.evaluation.figures import learning_curves_figure
+from radflow.evaluation.figures import learning_curves_figure, learning_rate_figure
 from radflow.evaluation.report import RunFacts, summary_markdown
 from radflow.models.classifier import build_classifier
 from radflow.optim.factory import build_optimizer
@@ -56,6 +57,7 @@ def run_job(config: TrainingConfig, dataset: Dataset, plan: BatchPlan, communica
             title = f"{config.model.arch} on {dataset.name}, test films"
             assessment = assess(predictions, "test", title, folder or Path(config.out), run, len(history))
             run.log_figure(learning_curves_figure(history, title), "figures/learning_curves.png")
+            run.log_figure(_draw_learning_rate(config, dataset, state.learning_rate), "figures/learning_rate.png")
             run.set_note(_note(config, dataset, plan, state, history, assessment))
             _log_model(config, dataset, state, train, assessment, run)
             say(run.url())
@@ -77,8 +79,8 @@ def _build(config: TrainingConfig, dataset: Dataset, plan: BatchPlan) -> Trainin
     precision = choose_precision(config.model.precision)
     classifier = build_classifier(config.model, precision, dataset.image_size, prevalences, config.seed)
     peak = peak_learning_rate(config.optim, plan.effective_global_batch)
-    schedule = LearningRate(peak, config.optim.warmup_epochs, config.epochs, config.optim.schedule)
-    return TrainingState(classifier, build_optimizer(config.optim.optimizer), schedule)
+    schedule = LearningRate(peak, config.optim.warmup_epochs, config.epochs, config.optim.schedule, config.optim.cycles)
+    return TrainingState(classifier, build_optimizer(config.optim, classifier.trainable_variables), schedule)
 
 
 def _settings(config: TrainingConfig, dataset: Dataset, plan: BatchPlan) -> dict[str, Any]:
@@ -118,6 +120,13 @@ def _log_inputs(dataset: Dataset, run: TrackedRun) -> None:
         counts = dataset.manifest.splits[split]
         profile = {"films": counts.rows, "patients": counts.patients, "positives": counts.positives}
         run.log_dataset(dataset.name, dataset.digest, str(dataset.path), profile, context)
+
+
+def _draw_learning_rate(config: TrainingConfig, dataset: Dataset, learning_rate: LearningRate) -> Figure:
+    """The schedule over all epochs, at one point a pixel; after training it shows where a plateau lowered the rate."""
+    epochs = np.linspace(0, learning_rate.epochs, 1000, endpoint=False).tolist()
+    title = f"{config.model.arch} on {dataset.name}, schedule {learning_rate.schedule}"
+    return learning_rate_figure(epochs, [learning_rate.at(epoch) for epoch in epochs], title)
 
 
 def _note(

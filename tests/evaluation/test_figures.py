@@ -16,6 +16,7 @@ from radflow.evaluation.figures import (
     auc_figure,
     frequency_figure,
     learning_curves_figure,
+    learning_rate_figure,
     roc_figure,
 )
 from radflow.evaluation.predictions import Predictions
@@ -159,6 +160,23 @@ def test_an_empty_history_says_so() -> None:
     figure = learning_curves_figure([], "title")
     _drawn(figure)
     assert _texts(figure).count("nothing logged") == 3
+
+
+def test_learning_rate_figure_draws_every_point_within_labelled_axes() -> None:
+    figure = learning_rate_figure([0.0, 0.5, 2.8], [0.0, 3e-4, 1e-4], "title")
+    _drawn(figure)
+    (axes,) = figure.axes
+    assert axes.lines[0].get_xdata().tolist() == [0.0, 0.5, 2.8]
+    assert axes.lines[0].get_ydata().tolist() == [0.0, 3e-4, 1e-4]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("Epochs of training", "Learning rate")
+    assert axes.get_xlim() == (0, 3)
+    assert axes.get_ylim()[0] == 0
+    assert axes.get_ylim()[1] > 3e-4
+
+
+@pytest.mark.parametrize("rates", [[], [0.0, 0.0]])
+def test_learning_rates_of_nothing_are_drawn(rates: list[float]) -> None:
+    _drawn(learning_rate_figure([0.0, 1.0][: len(rates)], rates, "nothing yet"))
 
 
 def test_frequency_figure_shows_the_papers_table() -> None:

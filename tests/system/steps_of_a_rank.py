@@ -20,6 +20,7 @@ from radflow.data.batches import gather_ahead  # noqa: E402
 from radflow.data.dataset import open_dataset  # noqa: E402
 from radflow.models.classifier import build_classifier, logits_of  # noqa: E402
 from radflow.models.config import ModelConfig  # noqa: E402
+from radflow.optim.config import OptimizerConfig  # noqa: E402
 from radflow.optim.factory import build_optimizer  # noqa: E402
 from radflow.training.step import TrainingStep  # noqa: E402
 
@@ -34,7 +35,8 @@ def main(dataset_folder: str, global_batch: int, local_batch: int, steps: int, o
         ModelConfig(arch="vgg16"), "float32", dataset.image_size, train.labels.mean(axis=0), seed=communicator.rank
     )
     communicator.broadcast(model.variables)
-    step = TrainingStep(logits_of(model), build_optimizer("sgd"), communicator)
+    optimizer = build_optimizer(OptimizerConfig(optimizer="sgd"), model.trainable_variables)
+    step = TrainingStep(logits_of(model), optimizer, communicator)
     order = epoch_order(plan.films, seed=0, epoch=0)
     losses = []
     for number in range(steps):

@@ -52,6 +52,7 @@ def test_a_distributed_job_is_one_run_with_all_that_a_user_compares(trained: Pat
         "figures/auc_test.png",
         "figures/roc_test.png",
         "figures/learning_curves.png",
+        "figures/learning_rate.png",
         "predictions/predictions.parquet",
     }
     assert len(run.outputs.model_outputs) == 1
