@@ -9,9 +9,6 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export GIT_PYTHON_REFRESH := quiet
 
-# A training that two cores end in a few minutes; without these, `mlflow run` takes the defaults of MLproject.
-DEMO := -P gbz=32
-
 # Runs a command, showing it and how long it took.
 part = @echo "+ $(1)"; start=$$(date +%s); $(1) || exit $$?; echo "  ($$(( $$(date +%s) - start )) s)"
 
@@ -47,7 +44,7 @@ setup: .venv/.horovod .venv/.registered
 
 # Each line is what a user types; phantom films are made on first use.
 demo: setup
-	$(call part,mlflow run . -e distributed $(DEMO))
+	$(call part,mlflow run . -e distributed -P gbz=32)
 	$(call part,mlflow run . -e promote)
 	$(call part,mlflow run . -e predict -P output=predictions.csv)
 	@echo
