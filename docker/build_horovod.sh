@@ -9,6 +9,7 @@
 set -euo pipefail
 
 VERSION=0.28.1
+SOURCE_SHA256=92a43f5a94c43907a56805bad15f19700c62ffc83b7ca483f9e104e229f67ef0
 ENVIRONMENT=$(cd "${1:-.venv}" && pwd)
 PYTHON=$ENVIRONMENT/bin/python
 CACHE=${RADFLOW_CACHE:-$HOME/.cache/radflow}
@@ -47,12 +48,8 @@ export PATH=$ENVIRONMENT/bin:$PATH
 # The source is unpacked afresh each time: Horovod's build dirties its own tree, and a second build in it fails.
 "$PYTHON" -m ensurepip --upgrade >/dev/null 2>&1 || true
 "$PYTHON" -m pip download --quiet --no-deps --no-build-isolation --no-binary :all: --dest "$work" "horovod==$VERSION"
-"$PYTHON" - "$work/horovod-$VERSION.tar.gz" "$work" <<'PY'
-import sys, tarfile
-with tarfile.open(sys.argv[1]) as archive:
-    for member in archive:
-        archive.extract(member, sys.argv[2], filter="data")
-PY
+echo "$SOURCE_SHA256  $work/horovod-$VERSION.tar.gz" | sha256sum --check --quiet || fail "the source of Horovod $VERSION is not the released one"
+tar --extract --gzip --no-same-owner --file "$work/horovod-$VERSION.tar.gz" --directory "$work"
 # xla_mpi_ops.cc needs headers that TensorFlow has moved since; its operations are off by default.
 sed -i '/xla_mpi_ops\.cc/d' "$work/horovod-$VERSION/horovod/tensorflow/CMakeLists.txt"
 
