@@ -58,12 +58,14 @@ def parse(config_type: type[Config], arguments: Sequence[str]) -> Config:
 
     Raises UserError for unknown flags, wrong types and values outside their range.
     """
-    config = _parse_flags(config_type, arguments)
-    file = getattr(config, "config", "")
-    if not file:
-        return config
-    given = {name: value for name, value, default in _settings(config) if value != default}
-    return _parse_flags(config_type, _flags({**_read_config_file(Path(file)), **given}))
+    names_file = any(argument.startswith("--config") for argument in arguments)
+    if not names_file or not {"--help", "-h"}.isdisjoint(arguments):
+        return _parse_flags(config_type, arguments)
+    flags = _parse_flags(_unchecked(config_type), arguments)
+    if not getattr(flags, "config", ""):
+        return _parse_flags(config_type, arguments)
+    given = {name: value for name, value, default in _settings(flags) if value != default}
+    return _parse_flags(config_type, _flags({**_read_config_file(Path(flags.config)), **given}))
 
 
 def flatten(config: Any) -> dict[str, Any]:
@@ -94,6 +96,25 @@ def _parse_flags(config_type: type[Config], arguments: Sequence[str]) -> Config:
     if not parsed:  # --help has been printed
         sys.exit(0)
     return parsed[0]
+
+
+def _unchecked(config_type: type[Any]) -> type[Any]:
+    """The same flags and types without the checks of values: a flag may be right only beside the file's values."""
+    fields = [(name, hint, dataclasses.field(default=default)) for name, hint, default in _fields(config_type())]
+    # Without a module of its own the class counts as one of Python's, which cyclopts does not look into.
+    namespace = {"__module__": config_type.__module__}
+    return dataclasses.make_dataclass(config_type.__name__, fields, namespace=namespace, frozen=True, kw_only=True)
+
+
+def _fields(config: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Name, type and default of every setting, depth first."""
+    hints = typing.get_type_hints(type(config), include_extras=True)
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _fields(value)
+        else:
+            yield field.name, hints[field.name], field.default
 
 
 def _with_default(function: Callable[[Any], None], config_type: type) -> Callable[[Any], None]:

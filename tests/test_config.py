@@ -16,11 +16,14 @@ from radflow.errors import Interrupted, JobError, UserError
 
 @dataclass(frozen=True, kw_only=True)
 class Inner:
-    rate: float = 0.5
+    rate: float = 0.05
+    decay: float = 0.0
 
     def __post_init__(self) -> None:
         if self.rate <= 0:
             raise UserError(f"rate={self.rate} must be positive")
+        if self.decay and self.rate < 0.1:
+            raise UserError(f"decay={self.decay} needs a rate of 0.1 or more; rate={self.rate}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +85,18 @@ def test_a_config_file_replaces_defaults_and_yields_to_flags(tmp_path):
     assert config == OuterConfig(count=9, inner=Inner(rate=0.125), ranks=8, packed=True, config=str(file))
 
 
+def test_a_flag_that_needs_a_value_of_the_file_is_checked_together_with_it(tmp_path):
+    file = tmp_path / "best.yaml"
+    file.write_text("rate: 0.25\n")
+    config = parse(OuterConfig, [f"--config={file}", "--decay=0.5", "--rate=0.05"])
+    assert config.inner == Inner(rate=0.25, decay=0.5)
+    file.write_text("rate: 0.0625\n")
+    with pytest.raises(UserError, match=r"rate=0\.0625"):
+        parse(OuterConfig, [f"--config={file}", "--decay=0.5"])
+    with pytest.raises(UserError, match=r"rate=0\.05"):
+        parse(OuterConfig, ["--config=", "--decay=0.5"])
+
+
 @pytest.mark.parametrize(
     "content", ["cuont: 7\n", "count: many\n", "- 1\n", "a: [1, 2]\n", "a: {\n", "!!python/object:os.system {}\n"]
 )
@@ -97,9 +112,16 @@ def test_a_missing_config_file_is_named(tmp_path):
         parse(OuterConfig, [f"--config={tmp_path / 'nowhere.yaml'}"])
 
 
+def test_help_beside_a_config_file_is_that_of_the_config(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        parse(OuterConfig, ["--config=any.yaml", "--help"])
+    assert "A config with a nested one." in capsys.readouterr().out
+
+
 def test_flatten_names_every_setting():
     assert flatten(OuterConfig()) == {
-        "name": "plain", "count": 3, "kind": "a", "ranks": "auto", "packed": False, "rate": 0.5, "config": "",
+        "name": "plain", "count": 3, "kind": "a", "ranks": "auto", "packed": False, "rate": 0.05, "decay": 0.0,
+        "config": "",
     }  # fmt: skip
 
 

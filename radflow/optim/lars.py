@@ -25,8 +25,9 @@ class LARS(keras.optimizers.Optimizer):
     The rate stands inside the velocity, as in algorithm 1 of the paper: a step keeps the rate that it was taken with
     when the schedule or the ratio moves on. Biases, gammas and betas (`is_bias_or_norm`) have ratio 1 and no decay.
 
-    Without decay and epsilon a kernel's update does not depend on the scale of its gradient, and grows with the scale
-    of the kernel: learning rates are 1 / trust_coefficient times those of SGD.
+    Without decay and epsilon a kernel's update depends on the direction of its gradient alone, and is
+    learning_rate * trust_coefficient of the kernel's own norm: learning rates are far above those of SGD. Biases,
+    gammas and betas take them in full, and so does a kernel in the step that leaves zero; warm-up tames both.
 
     Parameters
     ----------
