@@ -59,7 +59,11 @@ class Manifest:
     rejected: int
     """Films that were listed but could not be used; `rejected.csv` names them with the reasons."""
     unlisted: int
-    """Films of the label file that are on no split list, and so in no split; `rejected.csv` names them too."""
+    """What the label file names and no split holds, although nothing is damaged; `rejected.csv` names it too.
+
+    Chest films that are on no split list; lesions and films of mammograms that are left out, and crops of normal
+    tissue for which a film has no room.
+    """
     sources: dict[str, str]
     """SHA-256 of the label file and the split lists, by file name."""
     shards: tuple[ShardEntry, ...]
