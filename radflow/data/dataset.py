@@ -164,6 +164,8 @@ class DatasetHeader:
     split_rule: SplitRule
     sources: dict[str, str] = field(default_factory=dict)
     """SHA-256 of the label file and the split lists, by file name."""
+    crops: dict[str, float] = field(default_factory=dict)
+    """Settings by which crops were cut; empty where images are whole films."""
 
 
 @contextmanager
@@ -293,6 +295,7 @@ class DatasetWriter:
             unlisted=self._unlisted + len(self._left_out),
             sources=dict(sorted(self._header.sources.items())),
             shards=tuple(sorted(self._shards, key=lambda shard: (SPLITS.index(shard.split), shard.file))),
+            crops=self._header.crops,
             radflow_version=importlib.metadata.version("radflow"),
         )
 

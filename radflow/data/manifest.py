@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,8 @@ class Manifest:
     """SHA-256 of the label file and the split lists, by file name."""
     shards: tuple[ShardEntry, ...]
     radflow_version: str
+    crops: dict[str, float] = field(default_factory=dict)
+    """Settings by which crops of mammograms were cut; empty, and not in the file, where images are whole films."""
 
     @property
     def rows(self) -> int:
@@ -78,6 +80,8 @@ class Manifest:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `manifest.json` into `folder`, atomically."""
     document = {"format": FORMAT, "version": VERSION, **asdict(manifest)}
+    if not manifest.crops:
+        del document["crops"]
     with atomic_file(folder / MANIFEST_NAME) as temporary:
         temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
@@ -114,4 +118,5 @@ def _parse_manifest(document: dict[str, Any]) -> Manifest:
         sources=dict(document["sources"]),
         shards=tuple(ShardEntry(**entry) for entry in document["shards"]),
         radflow_version=str(document["radflow_version"]),
+        crops=dict(document.get("crops", {})),
     )

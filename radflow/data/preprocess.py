@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import compress
 from pathlib import Path
 from typing import Annotated, Literal
@@ -157,6 +157,8 @@ class _AssignedFilms:
     """in the label file, on neither list"""
     unlabelled: list[str]
     """on a list, not in the label file"""
+    unit: str = "films"
+    """what a row of the table is called in messages"""
 
 
 def _assign_splits(config: PreprocessConfig, release: ChestXray14, labels: LabelFile) -> _AssignedFilms:
@@ -240,7 +242,7 @@ def _preprocess_mammograms(config: PreprocessConfig, progress: Progress | None) 
     header = _mammogram_header(config, release)
     with write_dataset(config.out, header, table) as writer:
         _note_what_is_left_out(writer, listed, films)
-        intake = _Intake(writer, _AssignedFilms(table, [], []), config, progress)
+        intake = _Intake(writer, _AssignedFilms(table, [], [], unit="crops"), config, progress)
         for name, outcome in cut_films(films, config.crops, config.image_size, config.seed, config.workers):
             intake.settle(name, outcome)
 
@@ -282,6 +284,7 @@ def _mammogram_header(config: PreprocessConfig, release: CbisDdsm | MiniMias) ->
         findings=TUMOUR_FINDINGS,
         split_rule=SplitRule(config.split, config.seed, config.val_fraction, test_fraction),
         sources={path.name: sha256_file(path) for path in release.label_paths},
+        crops=asdict(config.crops),
     )
 
 
@@ -294,6 +297,7 @@ class _Intake:
         self._writer = writer
         self._rows = {name: row for row, name in enumerate(films.table.image_ids.tolist())}
         self._total = len(self._rows) + len(films.unlabelled)
+        self._unit = films.unit
         self._config = config
         self._progress = progress
         self._done = 0
@@ -320,8 +324,8 @@ class _Intake:
         rejected = self._writer.rejected
         if rejected > self._config.max_rejected * self._total or rejected == self._total:
             raise UserError(
-                f"at least {rejected:,} of {self._total:,} films of {self._config.source} are missing or damaged, more "
-                f"than max_rejected={self._config.max_rejected:g} allows ({'; '.join(self._examples)}); "
+                f"at least {rejected:,} of {self._total:,} {self._unit} of {self._config.source} are missing or "
+                f"damaged, more than max_rejected={self._config.max_rejected:g} allows ({'; '.join(self._examples)}); "
                 "complete the films, or raise max_rejected"
             )
 
