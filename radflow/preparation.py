@@ -9,11 +9,10 @@ import pandas as pd
 from rich.table import Table
 
 from radflow.config import flatten
-from radflow.data.chestxray14 import ChestXray14
 from radflow.data.dataset import Dataset
 from radflow.data.frequencies import TOTALS_ROW, frequency_table
 from radflow.data.manifest import MANIFEST_NAME
-from radflow.data.preprocess import PreprocessConfig
+from radflow.data.preprocess import PreprocessConfig, resolve
 from radflow.data.sample import preprocess_with_bar, source_folder
 from radflow.evaluation.figures import frequency_figure
 from radflow.terminal import print_table, say
@@ -23,8 +22,8 @@ from radflow.tracking.run import TrackedRun, tracking_run
 
 def prepare(config: PreprocessConfig) -> Dataset:
     """Preprocess `config.source` into `config.out`, print the paper's Table I and log it all."""
-    resolved = replace(config, source=str(source_folder(config.source)))
-    ChestXray14.at(resolved.source)  # a wrong folder is told at once, before MLflow is imported
+    # A wrong folder is told at once, before MLflow is imported.
+    resolved = resolve(replace(config, source=str(source_folder(config.source))))
     prepare_tracking()
     with tracking_run(f"preprocess-{Path(config.out).name}", flatten(resolved)) as run:
         dataset = preprocess_with_bar(resolved)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +13,7 @@ from numpy.typing import NDArray
 
 from radflow.data.archives import RefusedMember, StoredFilm, films_in_archive
 from radflow.data.findings import FINDINGS, NO_FINDING, RELEASED_COUNTS, RELEASED_FILMS
+from radflow.data.tables import read_rows, read_text
 from radflow.errors import UserError
 
 LABEL_FILE_PATTERN = "Data_Entry_2017*.csv"
@@ -140,25 +138,19 @@ def read_label_file(path: Path) -> LabelFile:
     Raises `UserError`, with the row, for an empty file, missing columns, an unknown finding, a bad name, a missing
     value or a film that is listed twice.
     """
-    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
     rows: dict[str, int] = {}
     patients, views, labels = [], [], []
-    try:
-        places = _column_places(path, next(reader, []))
-        for cells in reader:
-            if not any(cells):
-                continue
-            name, findings, patient, view = _cells_of_row(path, reader.line_num, cells, places)
-            if name in rows:
-                raise UserError(f"{path} lists {name} twice, in rows {rows[name]} and {reader.line_num}; remove one")
-            rows[name] = reader.line_num
-            patients.append(patient)
-            views.append(view)
+    for row, cells in read_rows(path, _COLUMNS):
+        try:
+            name, findings, patient, view = _check_cells(cells)
             labels.append(_labels_of(findings))
-    except csv.Error as error:
-        raise UserError(f"{path}, row {reader.line_num} is no CSV ({error}); mend the row") from error
-    except ValueError as error:
-        raise UserError(f"{path}, row {reader.line_num} {error}") from error
+        except ValueError as error:
+            raise UserError(f"{path}, row {row} {error}") from error
+        if name in rows:
+            raise UserError(f"{path} lists {name} twice, in rows {rows[name]} and {row}; remove one")
+        rows[name] = row
+        patients.append(patient)
+        views.append(view)
     if not rows:
         raise UserError(f"{path} has no rows; give the release's label file")
     return LabelFile(path, np.array(list(rows)), np.array(patients), np.array(views), np.array(labels))
@@ -166,7 +158,7 @@ def read_label_file(path: Path) -> LabelFile:
 
 def read_film_list(path: Path) -> list[str]:
     """Read a split list: one film name a line, blank lines ignored, repeats dropped. Raises `UserError` if empty."""
-    names = list(dict.fromkeys(line.strip() for line in _read_text(path).splitlines() if line.strip()))
+    names = list(dict.fromkeys(line.strip() for line in read_text(path).splitlines() if line.strip()))
     if not names:
         raise UserError(f"{path} names no film; give the release's list with one file name a line")
     return names
@@ -188,37 +180,13 @@ def differences_from_release(labels: LabelFile) -> list[str]:
     ]
 
 
-def _read_text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        row = content[: error.start].count(b"\n") + 1
-        raise UserError(f"{path}, row {row} has a byte that is not UTF-8; save the file as UTF-8") from error
-    except (OSError, EOFError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-
-
-def _column_places(path: Path, header: list[str]) -> list[int]:
-    names = [name.strip() for name in header]
-    if not any(names):
-        raise UserError(f"{path} is empty; give the release's label file, which begins with {_COLUMNS[0]!r}")
-    missing = [column for column in _COLUMNS if column not in names]
-    if missing:
-        raise UserError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(names)}")
-    return [names.index(column) for column in _COLUMNS]
-
-
-def _cells_of_row(path: Path, row: int, cells: list[str], places: list[int]) -> tuple[str, str, str, str]:
-    if len(cells) <= max(places):
-        raise UserError(f"{path}, row {row} has {len(cells)} cells, expected at least {max(places) + 1}; mend the row")
-    name, findings, patient, view = (cells[place].strip() for place in places)
+def _check_cells(cells: list[str]) -> tuple[str, str, str, str]:
+    """Name, findings, patient and view of a row; raises ValueError with what is wrong."""
+    name, findings, patient, view = cells
     if not _FILM_NAME.fullmatch(name):
-        raise UserError(f"{path}, row {row} has Image Index {name!r}, expected a file name such as 00000001_000.png")
+        raise ValueError(f"has Image Index {name!r}, expected a file name such as 00000001_000.png")
     if not patient or patient.lower() == "nan":
-        raise UserError(f"{path}, row {row} ({name}) has Patient ID {patient!r}, expected the patient's number")
+        raise ValueError(f"({name}) has Patient ID {patient!r}, expected the patient's number")
     if patient.isdigit():
         patient = str(int(patient))  # so that 00013 and 13 are one patient
     return name, findings, patient, view

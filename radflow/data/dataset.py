@@ -164,14 +164,16 @@ class DatasetHeader:
     split_rule: SplitRule
     sources: dict[str, str] = field(default_factory=dict)
     """SHA-256 of the label file and the split lists, by file name."""
+    crops: dict[str, float] = field(default_factory=dict)
+    """Settings by which crops were cut; empty where images are whole films."""
 
 
 @contextmanager
 def write_dataset(path: str | Path, header: DatasetHeader, table: FilmTable) -> Iterator[DatasetWriter]:
     """Write a dataset: the folder stands at `path` when the block ends well, and nothing of it when it does not.
 
-    Within the block every row of `table` is `put` or `reject`ed once, in any order; the files do not depend on the
-    order. A dataset already at `path` is replaced; raises `UserError` where something else is there.
+    Within the block every row of `table` is `put`, `reject`ed or left out (`leave_out`) once, in any order; the files
+    do not depend on the order. A dataset already at `path` is replaced; raises `UserError` where something else is.
     """
     folder = Path(path)
     if folder.exists() and not (folder / MANIFEST_NAME).is_file() and (not folder.is_dir() or any(folder.iterdir())):
@@ -194,6 +196,7 @@ class DatasetWriter:
 
     def __init__(self, folder: Path, header: DatasetHeader, table: FilmTable) -> None:
         self._rejections: dict[int, str] = {}
+        self._left_out: dict[int, str] = {}
         self._folder = folder
         self._header = header
         self._table = table
@@ -226,6 +229,13 @@ class DatasetWriter:
         self._rejections[row] = reason
         self._write_if_complete(shard)
 
+    def leave_out(self, row: int, reason: str) -> None:
+        """Leave a row out that cannot be made although nothing is damaged: in `rejected.csv`, counted as unlisted."""
+        shard, place = self._place[row]
+        self._filling[shard].reject(place)
+        self._left_out[row] = reason
+        self._write_if_complete(shard)
+
     def reject_unlabelled(self, image_id: str, reason: str) -> None:
         """Name a film in `rejected.csv`, and count it as rejected, that was wanted and has no row in the table."""
         self._unlabelled.append((image_id, reason))
@@ -244,8 +254,11 @@ class DatasetWriter:
         waiting = sum(shard.waiting for shard in self._filling)
         if waiting:
             raise ValueError(f"{waiting} of {len(self._table)} rows were neither put nor rejected")
-        rejected = [(str(self._table.image_ids[row]), self._rejections[row]) for row in sorted(self._rejections)]
-        lines = [("image_id", "reason"), *rejected, *self._unlabelled, *self._notes]
+        rejected, left_out = (
+            [(str(self._table.image_ids[row]), reasons[row]) for row in sorted(reasons)]
+            for reasons in (self._rejections, self._left_out)
+        )
+        lines = [("image_id", "reason"), *rejected, *self._unlabelled, *left_out, *self._notes]
         with (self._folder / REJECTED_NAME).open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(lines)
         write_manifest(self._folder, self._manifest())
@@ -269,7 +282,7 @@ class DatasetWriter:
 
     def _manifest(self) -> Manifest:
         kept = np.ones(len(self._table), bool)
-        kept[list(self._rejections)] = False
+        kept[[*self._rejections, *self._left_out]] = False
         counts = {split: _count(self._table.take(kept & (self._table.splits == split)), self._header.findings)
                   for split in SPLITS}  # fmt: skip
         return Manifest(
@@ -279,9 +292,10 @@ class DatasetWriter:
             splits=counts,
             split_rule=self._header.split_rule,
             rejected=self.rejected,
-            unlisted=self._unlisted,
+            unlisted=self._unlisted + len(self._left_out),
             sources=dict(sorted(self._header.sources.items())),
             shards=tuple(sorted(self._shards, key=lambda shard: (SPLITS.index(shard.split), shard.file))),
+            crops=self._header.crops,
             radflow_version=importlib.metadata.version("radflow"),
         )
 

@@ -11,12 +11,14 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from itertools import islice
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,9 @@ from radflow.errors import UserError
 
 FILMS_PER_TASK = 16
 """Films handed over at once: the hand-over costs less than decoding, even for films of 64 pixels."""
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 Decoded = tuple[str, NDArray[np.uint8] | BadFilm]
 """A film's name with its pixels or what is wrong with it."""
@@ -42,35 +47,50 @@ def decode_films(films: Iterable[StoredFilm], size: int, workers: int = 0) -> It
 
     One worker decodes in this process. Raises `UserError` when a worker dies, naming films that it may have been at.
     """
+    decode = partial(_decode_task, size=size)
+    for decoded in in_order(decode, _in_tasks(films), workers, name_of=lambda task: task[0].name):
+        yield from decoded
+
+
+def in_order(
+    work: Callable[[Task], Result], tasks: Iterable[Task], workers: int, name_of: Callable[[Task], str]
+) -> Iterator[Result]:
+    """Do `work` on tasks by `workers` processes (0 = all usable cores), a bounded number at once; results in order.
+
+    One worker works in this process; for more, work, tasks and results must be picklable. Raises `UserError` when a
+    worker dies, with the names of the tasks that it may have been at.
+    """
     workers = workers or usable_cores()
-    tasks = _in_tasks(films)
     if workers == 1:
-        for task in tasks:
-            yield from _decode_task(task, size)
+        yield from map(work, tasks)
         return
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker)
     try:
-        yield from _decode_in_pool(pool, tasks, size, most_waiting=2 * workers + 1)
+        yield from _work_in_pool(pool, work, tasks, 2 * workers + 1, name_of)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _decode_in_pool(
-    pool: ProcessPoolExecutor, tasks: Iterator[list[StoredFilm]], size: int, most_waiting: int
-) -> Iterator[Decoded]:
-    waiting: deque[tuple[list[StoredFilm], Future[list[Decoded]]]] = deque()
+def _work_in_pool(
+    pool: ProcessPoolExecutor,
+    work: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    most_waiting: int,
+    name_of: Callable[[Task], str],
+) -> Iterator[Result]:
+    waiting: deque[tuple[Task, Future[Result]]] = deque()
     try:
         for task in tasks:
-            waiting.append((task, pool.submit(_decode_task, task, size)))
+            waiting.append((task, pool.submit(work, task)))
             if len(waiting) == most_waiting:
-                yield from waiting[0][1].result()
+                yield waiting[0][1].result()
                 waiting.popleft()
         while waiting:
-            yield from waiting[0][1].result()
+            yield waiting[0][1].result()
             waiting.popleft()
     except BrokenProcessPool as error:
-        suspects = f"{waiting[0][0][0].name} to {waiting[-1][0][-1].name}" if waiting else "the last films"
+        suspects = f"{name_of(waiting[0][0])} to {name_of(waiting[-1][0])}" if waiting else "the last films"
         raise UserError(f"a decoding process died near {suspects} (out of memory?); try fewer workers") from error
 
 
@@ -86,13 +106,14 @@ def _decode_task(task: list[StoredFilm], size: int) -> list[Decoded]:
 
 def _decode_one(film: StoredFilm, size: int) -> NDArray[np.uint8] | BadFilm:
     try:
-        content = film.content if isinstance(film.content, bytes) else _read_bounded(film.content)
+        content = film.content if isinstance(film.content, bytes) else read_film_file(film.content)
         return read_film(content, film.name, size)
     except BadFilm as error:
         return error
 
 
-def _read_bounded(path: Path) -> bytes:
+def read_film_file(path: Path) -> bytes:
+    """Read a film's file; raises `BadFilm` for one that is absent, no regular file or over `MAX_FILM_BYTES`."""
     try:
         if not path.is_file():  # a pipe or a device of that name would never end
             raise BadFilm("not a regular file")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -41,6 +42,15 @@ def decode_dicom(content: bytes) -> NDArray[np.uint8]:
     except BadFilm:
         raise
     except Exception as error:  # pydicom and its decoders raise nearly anything for bytes that break the standard
+        raise BadFilm(f"damaged DICOM: {error}") from error
+
+
+def read_dicom_shape(path: Path) -> tuple[int, int]:
+    """Read rows and columns from the header alone; raises `BadFilm` for what is no DICOM image."""
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
+        return int(header.Rows), int(header.Columns)
+    except Exception as error:  # as above
         raise BadFilm(f"damaged DICOM: {error}") from error
 
 

@@ -13,7 +13,7 @@ from pathlib import PurePath
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, JpegImagePlugin, PngImagePlugin
+from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, PpmImagePlugin
 
 FILM_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 """The names that are taken for films when a folder is searched, in lower case."""
@@ -34,6 +34,8 @@ a grey level. It also bounds the memory for very long and thin films.
 _LONGEST_REASON = 200
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_SIGNATURE = b"\xff\xd8\xff"
+_PGM_SIGNATURE = b"P5"
+"""Portable grey map, in which mini-MIAS is released."""
 _UNREADABLE = (OSError, EOFError, SyntaxError, ValueError, LookupError, OverflowError, struct.error, zlib.error)
 """What Pillow raises for bytes that are not the image they claim to be."""
 
@@ -53,7 +55,7 @@ def read_film(content: bytes, name: str, size: int) -> NDArray[np.uint8]:
 
 
 def decode_film(content: bytes, name: str) -> NDArray[np.uint8]:
-    """Decode PNG, JPEG or DICOM bytes to grey uint8 [H, W], bright for dense tissue; raises `BadFilm` with the reason.
+    """Decode PNG, JPEG, PGM or DICOM bytes to grey uint8 [H, W], bright for dense tissue, or raise `BadFilm`.
 
     Colour is turned to luminance (ITU-R 601), alpha is ignored: the release holds films saved as RGBA that are grey
     and opaque. Grey of 16 bits is scaled from the smallest of 10, 12, 14 and 16 bits that holds its brightest pixel,
@@ -90,7 +92,9 @@ def _decode(content: bytes, name: str) -> Image.Image:
     if content.startswith(_PNG_SIGNATURE):
         return _decode_png(content)
     if content.startswith(_JPEG_SIGNATURE):
-        return _decode_jpeg(content)
+        return _decode_bounded(JpegImagePlugin.JpegImageFile, "JPEG", content)
+    if content.startswith(_PGM_SIGNATURE):
+        return _decode_bounded(PpmImagePlugin.PpmImageFile, "PGM", content)
     if content[128:132] == b"DICM":
         from radflow.data.dicom import decode_dicom  # pydicom takes longer to import than ten PNGs take to decode
 
@@ -139,15 +143,16 @@ def _check_png_header(kind: bytes, body: bytes) -> None:
     check_pixel_count(*struct.unpack(">II", body[:8]))
 
 
-def _decode_jpeg(content: bytes) -> Image.Image:
+def _decode_bounded(plugin: type[ImageFile.ImageFile], kind: str, content: bytes) -> Image.Image:
+    """Decode by Pillow's plugin for one format, after its header's size is checked."""
     try:
-        with JpegImagePlugin.JpegImageFile(io.BytesIO(content)) as image:
+        with plugin(io.BytesIO(content)) as image:
             check_pixel_count(*image.size)
             return _grey_pixels(image)
     except BadFilm:
         raise
     except _UNREADABLE as error:
-        raise BadFilm(f"damaged JPEG: {error}") from error
+        raise BadFilm(f"damaged {kind}: {error}") from error
 
 
 def _grey_pixels(image: Image.Image) -> Image.Image:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +59,17 @@ class Manifest:
     rejected: int
     """Films that were listed but could not be used; `rejected.csv` names them with the reasons."""
     unlisted: int
-    """Films of the label file that are on no split list, and so in no split; `rejected.csv` names them too."""
+    """What the label file names and no split holds, although nothing is damaged; `rejected.csv` names it too.
+
+    Chest films that are on no split list; lesions and films of mammograms that are left out, and crops of normal
+    tissue for which a film has no room.
+    """
     sources: dict[str, str]
     """SHA-256 of the label file and the split lists, by file name."""
     shards: tuple[ShardEntry, ...]
     radflow_version: str
+    crops: dict[str, float] = field(default_factory=dict)
+    """Settings by which crops of mammograms were cut; empty, and not in the file, where images are whole films."""
 
     @property
     def rows(self) -> int:
@@ -74,6 +80,8 @@ class Manifest:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `manifest.json` into `folder`, atomically."""
     document = {"format": FORMAT, "version": VERSION, **asdict(manifest)}
+    if not manifest.crops:
+        del document["crops"]
     with atomic_file(folder / MANIFEST_NAME) as temporary:
         temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
@@ -110,4 +118,5 @@ def _parse_manifest(document: dict[str, Any]) -> Manifest:
         sources=dict(document["sources"]),
         shards=tuple(ShardEntry(**entry) for entry in document["shards"]),
         radflow_version=str(document["radflow_version"]),
+        crops=dict(document.get("crops", {})),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,9 @@ def official_split(
     in_order = _shuffled(patient_ids[~in_test], seed)
     val = _share(len(in_order), val_fraction)
     if len(in_order) <= val:
-        raise UserError(f"{len(in_order)} patients in train_val_list are too few for train and val; give at least 2")
+        raise UserError(
+            f"{len(in_order)} patients outside the test part are too few for train and val; give at least 2"
+        )
     splits = np.where(in_test, "test", "train").astype("<U5")
     splits[~in_test & np.isin(patient_ids, in_order[:val])] = "val"
     return splits
@@ -47,13 +49,25 @@ def official_split(
 
 def prove_no_patient_crosses(patient_ids: NDArray[np.str_], splits: NDArray[np.str_]) -> None:
     """Raise `UserError` that names a patient with films in two splits, if there is one."""
+    for patient, first, second in _crossings(patient_ids, splits):
+        raise UserError(
+            f"patient {patient} has films in both {first} and {second}, which would leak into the "
+            "evaluation; mend the split lists, or use split=random"
+        )
+
+
+def prove_no_lesion_crosses(lesions: NDArray[np.str_], splits: NDArray[np.str_]) -> None:
+    """Raise ValueError that names a lesion with crops in two splits, if there is one; crops go with their patient."""
+    for lesion, first, second in _crossings(lesions, splits):
+        raise ValueError(f"lesion {lesion} has crops in both {first} and {second}")
+
+
+def _crossings(owners: NDArray[np.str_], splits: NDArray[np.str_]) -> Iterator[tuple[str, str, str]]:
+    """Yield each owner that is found in another split than before, with both splits."""
     home: dict[str, str] = {}
-    for patient, split in zip(patient_ids.tolist(), splits.tolist(), strict=True):
-        if home.setdefault(patient, split) != split:
-            raise UserError(
-                f"patient {patient} has films in both {home[patient]} and {split}, which would leak into the "
-                "evaluation; mend the split lists, or use split=random"
-            )
+    for owner, split in zip(owners.tolist(), splits.tolist(), strict=True):
+        if home.setdefault(owner, split) != split:
+            yield owner, home[owner], split
 
 
 def _shuffled(patient_ids: Iterable[str], seed: int) -> list[str]:

@@ -104,6 +104,23 @@ def test_rejected_films_leave_no_gap_and_are_named(tmp_path: Path) -> None:
     assert listed == table.image_ids[[*whole_shard, 30]].tolist()
 
 
+def test_rows_left_out_are_named_and_not_counted_as_rejected(tmp_path: Path) -> None:
+    table = made_table(12)
+    with write_dataset(tmp_path / "made", HEADER, table) as writer:
+        for row in reversed(range(12)):
+            if row in (2, 5):
+                writer.leave_out(row, "no room")
+            else:
+                writer.put(row, made_film(row))
+        assert writer.rejected == 0
+    dataset = open_dataset(tmp_path / "made")
+    assert (dataset.manifest.rows, dataset.manifest.rejected, dataset.manifest.unlisted) == (10, 0, 2)
+    lines = (dataset.path / "rejected.csv").read_text().splitlines()
+    assert lines == ["image_id,reason", f"{table.image_ids[2]},no room", f"{table.image_ids[5]},no room"]
+    kept = [row for row in np.flatnonzero(table.splits == "train") if row not in (2, 5)]
+    assert dataset.split("train").image_ids.tolist() == table.image_ids[kept].tolist()
+
+
 @given(indices=st.lists(st.integers(0, 26), max_size=60))
 def test_gather_is_indexing(indices: list[int], tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / "gathered"

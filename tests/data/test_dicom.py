@@ -22,6 +22,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from radflow.data.dicom import read_dicom_shape
 from radflow.data.images import BadFilm, decode_film
 
 SMOOTH = np.add.outer(np.arange(40) * 30, np.arange(64) * 40).astype(np.uint16)  # 0 to 3690, in 12 bits
@@ -72,6 +73,15 @@ def test_without_a_window_deep_pixels_are_stretched() -> None:
 def test_without_a_window_eight_bits_stay_as_they_are() -> None:
     pixels = np.arange(50, 150, dtype=np.uint8).reshape(10, 10)
     assert np.array_equal(decode(dicom_film(pixels, bits=8)), pixels)
+
+
+def test_the_shape_is_read_from_the_header_alone(tmp_path: Path) -> None:
+    path = tmp_path / "film.dcm"
+    path.write_bytes(file_bytes(dicom_film())[: -SMOOTH.nbytes // 2])
+    assert read_dicom_shape(path) == SMOOTH.shape
+    path.write_bytes(b"no film")
+    with pytest.raises(BadFilm, match="damaged DICOM"):
+        read_dicom_shape(path)
 
 
 def test_monochrome1_is_inverted() -> None:

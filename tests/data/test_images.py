@@ -55,6 +55,15 @@ def test_colour_becomes_luminance() -> None:
     assert np.unique(decode_film(encoded(red, "PNG"), "a.png")).tolist() == [76]  # 0.299 * 255
 
 
+def test_pgm_is_read_and_bounded() -> None:
+    header = f"P5 # mini-MIAS\n{GRADIENT.shape[1]} {GRADIENT.shape[0]}\n255\n".encode()
+    assert np.array_equal(decode_film(header + GRADIENT.tobytes(), "mdb001.pgm"), GRADIENT)
+    with pytest.raises(BadFilm, match="damaged PGM"):
+        decode_film(header + GRADIENT.tobytes()[:-1], "mdb001.pgm")
+    with pytest.raises(BadFilm, match="too large: 90000x90000"):
+        decode_film(b"P5\n90000 90000\n255\n", "mdb001.pgm")
+
+
 def test_jpeg_is_told_by_content_not_by_name() -> None:
     content = encoded(Image.fromarray(GRADIENT), "JPEG", quality=95)
     reference = np.asarray(Image.open(io.BytesIO(content)))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import random
 import shutil
 import subprocess
@@ -52,6 +53,7 @@ def test_films_labels_and_splits_arrive(tmp_path: Path) -> None:
     assert seen[-1] == (24, 24, 0)
     assert [done for done, *_ in seen] == list(range(1, 25))
     assert dataset.findings == FINDINGS
+    assert "crops" not in json.loads((dataset.path / "manifest.json").read_text())
     test = dataset.split("test")
     assert test.image_ids.tolist() == (tmp_path / "nih" / "test_list.txt").read_text().split()
     for place, name in enumerate(test.image_ids):

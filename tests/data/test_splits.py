@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radflow.data.splits import official_split, prove_no_patient_crosses, random_split
+from radflow.data.splits import (
+    official_split,
+    prove_no_lesion_crosses,
+    prove_no_patient_crosses,
+    random_split,
+)
 from radflow.errors import UserError
 
 patient_lists = st.lists(st.integers(1, 30).map(str), min_size=1, max_size=80).filter(lambda ids: len(set(ids)) >= 5)
@@ -49,8 +54,15 @@ def test_a_patient_on_both_sides_is_named() -> None:
         prove_no_patient_crosses(np.array(["1", "13", "13"]), np.array(["train", "train", "test"]))
 
 
+def test_a_lesion_on_both_sides_is_named() -> None:
+    lesions = np.array(["a:lesion1", "a:lesion2", "a:lesion2"])
+    prove_no_lesion_crosses(lesions, np.array(["train", "test", "test"]))
+    with pytest.raises(ValueError, match="lesion a:lesion2 has crops in both train and val"):
+        prove_no_lesion_crosses(lesions, np.array(["train", "train", "val"]))
+
+
 def test_too_few_patients_is_an_error() -> None:
     with pytest.raises(UserError, match="2 patients are too few"):
         random_split(np.array(["1", "2", "2"]), 0.1, 0.2, 0)
-    with pytest.raises(UserError, match="1 patients in train_val_list are too few"):
+    with pytest.raises(UserError, match="1 patients outside the test part are too few"):
         official_split(np.array(["1", "2"]), np.array([False, True]), 0.1, 0)

@@ -1,0 +1,209 @@
+"""From mammograms with located lesions to crops: tumour, or normal tissue.
+
+The two sets of mammograms describe their films alike (`Mammogram`, `Lesion`); from here on they are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radflow.data.decoding import in_order
+from radflow.data.images import BadFilm
+from radflow.data.lesion_crops import (
+    CropConfig,
+    breast_mask,
+    cut_crop,
+    lesion_window,
+    normal_windows,
+    pad_to,
+    random_of,
+)
+from radflow.data.shards import FilmTable
+
+TUMOUR_FINDINGS = ("Tumour",)
+"""The one label of a crop: a tumour, benign or malignant, against normal tissue (section IV of the paper)."""
+
+NORMAL_TISSUE = "normal"
+
+
+class Lesion(Protocol):
+    """A lesion of a film."""
+
+    @property
+    def name(self) -> str:
+        """Its number on the film."""
+
+    def read_mask(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
+        """Mask for a film of this shape, bool [H, W]; raises `BadFilm` where there is no usable one."""
+
+
+class Mammogram(Protocol):
+    """A film as its set's lists describe it; may be sent to another process."""
+
+    @property
+    def name(self) -> str:
+        """Name without a colon, unique in the set."""
+
+    @property
+    def patient_id(self) -> str:
+        """The patient, of whom there may be other films."""
+
+    @property
+    def view(self) -> str:
+        """CC or MLO."""
+
+    @property
+    def in_test(self) -> bool | None:
+        """Whether the film is in the official test part; None in a set that is not divided."""
+
+    @property
+    def lesions(self) -> Sequence[Lesion]:
+        """The lesions to cut crops of."""
+
+    @property
+    def other_lesions(self) -> Sequence[Lesion]:
+        """Lesions that crops of normal tissue must avoid too."""
+
+    @property
+    def unlocated(self) -> Sequence[str]:
+        """Names of lesions that are somewhere on the film."""
+
+    def read_pixels(self) -> NDArray[np.uint8]:
+        """Grey uint8 [H, W]; raises `BadFilm`."""
+
+
+class CropName(NamedTuple):
+    """What the `image_id` of a crop says: `mdb005:lesion2:crop0`, or `mdb003:normal:crop1`."""
+
+    film: str
+    lesion: str
+    """lesion1, lesion2 ..., or normal"""
+    number: int
+
+    def __str__(self) -> str:
+        """Return the `image_id`."""
+        return f"{self.film}:{self.lesion}:crop{self.number}"
+
+    @classmethod
+    def parse(cls, image_id: str) -> CropName:
+        """Take an `image_id` apart; raises ValueError for one that names no crop."""
+        film, lesion, crop = image_id.split(":")
+        return cls(film, lesion, int(crop.removeprefix("crop")))
+
+    @property
+    def shows_tumour(self) -> bool:
+        """Whether the crop is one of a lesion."""
+        return self.lesion != NORMAL_TISSUE
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Why there is no such crop although nothing is damaged."""
+
+    reason: str
+
+
+Outcome = NDArray[np.uint8] | BadFilm | LeftOut
+
+
+def crops_of(film: Mammogram, crops: CropConfig) -> list[CropName]:
+    """Name every crop that is wanted of a film: of each lesion, then of normal tissue."""
+    names = [name for lesion in film.lesions for name in _crops_of_lesion(film, lesion, crops)]
+    return names + _crops_of_normal_tissue(film, crops)
+
+
+def crop_table(films: Sequence[Mammogram], splits: NDArray[np.str_], crops: CropConfig) -> FilmTable:
+    """Make the rows of a dataset: one each crop of each film, in order, in its film's split."""
+    names = [(name, film, split) for film, split in zip(films, splits.tolist(), strict=True)
+             for name in crops_of(film, crops)]  # fmt: skip
+    return FilmTable(
+        image_ids=np.array([str(name) for name, _, _ in names]),
+        patient_ids=np.array([film.patient_id for _, film, _ in names]),
+        views=np.array([film.view for _, film, _ in names]),
+        splits=np.array([split for _, _, split in names]),
+        labels=np.array([[name.shows_tumour] for name, _, _ in names]),
+    )
+
+
+def lesions_of(image_ids: NDArray[np.str_]) -> NDArray[np.str_]:
+    """Name the lesion, or the normal tissue, of which each crop is: all but the crop's number."""
+    return np.array([image_id.rpartition(":")[0] for image_id in image_ids.tolist()])
+
+
+def cut_films(
+    films: Sequence[Mammogram], crops: CropConfig, image_size: int, seed: int, workers: int
+) -> Iterator[tuple[str, Outcome]]:
+    """Cut all crops of all films by several processes: `image_id` and outcome, in the order of `crop_table`."""
+    work = partial(cut_film, crops=crops, image_size=image_size, seed=seed)
+    for outcomes in in_order(work, films, workers, name_of=lambda film: film.name):
+        yield from outcomes
+
+
+def cut_film(film: Mammogram, crops: CropConfig, image_size: int, seed: int) -> list[tuple[str, Outcome]]:
+    """Cut the crops of one film, uint8 [image_size, image_size]; the seed and a crop's name decide what it shows.
+
+    One mask at a time is held in memory, beside the film and all lesions' pixels so far. Normal tissue is told from
+    lesions only where every lesion of the film is located, so a film with an unusable mask gives none.
+    """
+    try:
+        original = film.read_pixels()
+    except BadFilm as error:
+        return [(str(name), error) for name in crops_of(film, crops)]
+    pixels = pad_to(original, crops.crop_size)
+    covered = np.zeros(pixels.shape, bool)
+    unlocated = [f"lesion{name}" for name in film.unlocated]
+    outcomes: list[tuple[str, Outcome]] = []
+    lesions = [(lesion, _crops_of_lesion(film, lesion, crops)) for lesion in film.lesions]
+    for lesion, wanted in lesions + [(lesion, []) for lesion in film.other_lesions]:
+        try:
+            mask = pad_to(lesion.read_mask(original.shape), crops.crop_size)
+        except BadFilm as error:
+            unlocated.append(f"lesion{lesion.name}")
+            outcomes += [(str(name), error) for name in wanted]
+            continue
+        covered |= mask
+        outcomes += [(str(name), _lesion_crop(name, pixels, mask, crops, image_size, seed)) for name in wanted]
+    if unlocated:
+        reason = LeftOut(f"normal tissue cannot be told: {', '.join(unlocated)} of the film has no location")
+        return outcomes + [(str(name), reason) for name in _crops_of_normal_tissue(film, crops)]
+    return outcomes + _normal_crops(film, pixels, covered, crops, image_size, seed)
+
+
+def _crops_of_lesion(film: Mammogram, lesion: Lesion, crops: CropConfig) -> list[CropName]:
+    return [CropName(film.name, f"lesion{lesion.name}", number) for number in range(crops.crops_per_lesion)]
+
+
+def _crops_of_normal_tissue(film: Mammogram, crops: CropConfig) -> list[CropName]:
+    return [CropName(film.name, NORMAL_TISSUE, number) for number in range(crops.negatives_per_film)]
+
+
+def _lesion_crop(
+    name: CropName, pixels: NDArray[np.uint8], mask: NDArray[np.bool_], crops: CropConfig, image_size: int, seed: int
+) -> NDArray[np.uint8]:
+    random = random_of(seed, str(name))
+    window = lesion_window(mask, crops.crop_size, crops.crop_padding, random)
+    return cut_crop(pixels, window, crops.crop_size, image_size, random)
+
+
+def _normal_crops(
+    film: Mammogram,
+    pixels: NDArray[np.uint8],
+    covered: NDArray[np.bool_],
+    crops: CropConfig,
+    image_size: int,
+    seed: int,
+) -> list[tuple[str, Outcome]]:
+    names = _crops_of_normal_tissue(film, crops)
+    random = random_of(seed, f"{film.name}:{NORMAL_TISSUE}")
+    windows = normal_windows(breast_mask(pixels), covered, crops.crop_size, len(names), random)
+    cut: list[Outcome] = [cut_crop(pixels, window, crops.crop_size, image_size, random) for window in windows]
+    no_room = LeftOut(f"no room for another crop of normal tissue of {crops.crop_size} pixels")
+    return [
+        (str(name), outcome) for name, outcome in zip(names, cut + [no_room] * (len(names) - len(cut)), strict=True)
+    ]

@@ -1,0 +1,57 @@
+"""Label files as text and as rows, plain or gzipped, with every fault told by file and row."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from radflow.errors import UserError
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 file, gzipped if its name ends in .gz; raises `UserError` with the row of a byte of another code."""
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = content[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}, row {row} has a byte that is not UTF-8; save the file as UTF-8") from error
+    except (OSError, EOFError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
+    """Yield each row of a CSV as its line number and its cells of `columns`, in their order, without outer blanks.
+
+    Empty lines are passed over; a cell may hold line breaks, the number is then that of its last line. Raises
+    `UserError` for an empty file, missing columns, a row that is too short and quotes that do not close.
+    """
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    try:
+        places = _column_places(path, next(reader, []), columns)
+        for cells in reader:
+            if not any(cells):
+                continue
+            if len(cells) <= max(places):
+                given, expected = len(cells), max(places) + 1
+                raise UserError(
+                    f"{path}, row {reader.line_num} has {given} cells, expected at least {expected}; mend the row"
+                )
+            yield reader.line_num, [cells[place].strip() for place in places]
+    except csv.Error as error:
+        raise UserError(f"{path}, row {reader.line_num} is no CSV ({error}); mend the row") from error
+
+
+def _column_places(path: Path, header: list[str], columns: tuple[str, ...]) -> list[int]:
+    names = [name.strip() for name in header]
+    if not any(names):
+        raise UserError(f"{path} is empty; give the release's label file, which begins with {columns[0]!r}")
+    missing = [column for column in columns if column not in names]
+    if missing:
+        raise UserError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(names)}")
+    return [names.index(column) for column in columns]
