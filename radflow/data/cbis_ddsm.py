@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from radflow.data.decoding import read_film_file
 from radflow.data.images import BadFilm, decode_film
@@ -78,7 +79,7 @@ class CbisLesion:
         alike.sort(key=lambda path: (shapes[path] != shape, path.name))
         for path in alike:
             pixels = _decode(path)
-            if np.count_nonzero(np.bincount(pixels.ravel(), minlength=256)) == 2:
+            if np.count_nonzero(Image.fromarray(pixels).histogram()) == 2:
                 return _resize_nearest(pixels == pixels.max(), shape)
         if alike:
             raise BadFilm(f"no mask in {self.folder.name}: {alike[0].name} has not the two grey levels of one")

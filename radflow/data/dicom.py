@@ -20,6 +20,7 @@ from radflow.data.images import BadFilm, check_pixel_count
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _META_HEADER_BYTES = 4096
 _END_OF_IMAGE = b"\xff\xd9"
+_ROWS_AT_ONCE = 256
 
 
 def decode_dicom(content: bytes) -> NDArray[np.uint8]:
@@ -124,10 +125,17 @@ def _display_values(film: Dataset) -> NDArray[np.uint8]:
         shown, (black, white) = pixels, (0, 255)
     else:
         shown, (black, white) = pixels, _range_without_padding(film, stored, pixels)
-    grey = np.clip((shown.astype(np.float64) - black) * (255 / max(white - black, 1e-12)), 0, 255)
-    if film.PhotometricInterpretation == "MONOCHROME1":
-        grey = 255 - grey
-    return np.rint(grey).astype(np.uint8)
+    return _stretch(shown, black, white, inverted=film.PhotometricInterpretation == "MONOCHROME1")
+
+
+def _stretch(shown: NDArray[np.generic], black: float, white: float, inverted: bool) -> NDArray[np.uint8]:
+    """Stretch the values from black to white over 0 to 255, by blocks of rows: a film as floats is 8 times its size."""
+    grey = np.empty(shown.shape, np.uint8)
+    for first in range(0, len(shown), _ROWS_AT_ONCE):
+        rows = slice(first, first + _ROWS_AT_ONCE)
+        levels = np.clip((shown[rows].astype(np.float64) - black) * (255 / max(white - black, 1e-12)), 0, 255)
+        grey[rows] = np.rint(255 - levels if inverted else levels)
+    return grey
 
 
 def _look_up(table: Dataset, pixels: NDArray[np.generic]) -> tuple[NDArray[np.generic], tuple[float, float]]:

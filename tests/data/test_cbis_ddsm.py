@@ -84,6 +84,13 @@ def test_a_crop_of_the_films_aspect_is_not_taken_for_the_mask(tree: TciaFolder) 
     assert np.array_equal(only_film(tree).lesions[0].read_mask(SHAPE), made_mask(BOX) > 0)
 
 
+def test_the_films_size_decides_between_two_that_look_like_masks(tree: TciaFolder) -> None:
+    tree.add_film(FILM, (BOX,))
+    other = made_mask((0, 0, 9, 9), (HEIGHT // 2, WIDTH // 2))
+    write_dicom(tree.folder / f"{FILM}_1" / "1.3.8" / "1.3.9" / "1-1.dcm", other)
+    assert np.array_equal(only_film(tree).lesions[0].read_mask(SHAPE), made_mask(BOX) > 0)
+
+
 def test_mask_and_crop_may_lie_in_different_series(tree: TciaFolder) -> None:
     tree.add_film(FILM, (BOX,))
     series = tree.folder / f"{FILM}_1" / "1.3.8" / "1.3.9"
