@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import mlflow
@@ -126,9 +126,17 @@ def test_the_status_says_how_the_block_ended(
     assert logged.data.metrics["train/loss"] == 1.0
 
 
+@pytest.fixture
+def hangups_count() -> Iterator[None]:
+    """SIGHUP with its default effect, which it has not where the tests were started with nohup."""
+    inherited = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, inherited)
+
+
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_ends_the_run_as_killed_and_the_old_handlers_return(
-    store: MlflowClient, number: signal.Signals, exit_code: int
+    store: MlflowClient, hangups_count: None, number: signal.Signals, exit_code: int
 ) -> None:
     before = signal.getsignal(number)
     with pytest.raises(Interrupted) as killed, tracking_run("signals", {}):
