@@ -144,6 +144,8 @@ def _read_config_file(path: Path) -> dict[str, Any]:
         raise UserError(f"config={path} cannot be read ({error}); give a YAML file of `name: value` lines") from error
     except yaml.YAMLError as error:
         raise UserError(f"config={path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict) or any(isinstance(value, dict | list) for value in content.values()):
+    if not isinstance(content, dict) or any(
+        value is None or isinstance(value, dict | list) for value in content.values()
+    ):
         raise UserError(f"config={path} must hold `name: value` lines with the names of the entry point's parameters")
     return content

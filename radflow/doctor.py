@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
@@ -120,6 +121,8 @@ def _compiler() -> Finding:
     program = shutil.which("g++")
     if program:
         return Finding("Compiler", f"{program} {_run([program, '-dumpfullversion']).stdout.strip()}")
+    if importlib.util.find_spec("horovod"):
+        return Finding("Compiler", "g++ not found; it is needed only to build Horovod, which is there")
     return Finding("Compiler", "g++ not found", "install a C++ compiler (Debian, Ubuntu: apt-get install g++)")
 
 
@@ -139,10 +142,10 @@ def _mlflow_environment() -> Finding:
 
 
 def _tracking() -> Finding:
-    from radflow.tracking.connection import prepare_tracking
+    from radflow.tracking.connection import prepare_tracking, without_password
 
     try:
-        return Finding("MLflow", f"logs to {prepare_tracking()}")
+        return Finding("MLflow", f"logs to {without_password(prepare_tracking())}")
     except UserError as error:
         return Finding("MLflow", "cannot log", str(error))
 

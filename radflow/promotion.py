@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import mlflow
 import pandas as pd
 import yaml
 from mlflow.entities import Run, ViewType
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from rich.table import Table
 
@@ -33,7 +35,7 @@ class PromoteConfig:
     arch: Literal["all", "densenet121", "vgg16", "resnet50"] = "all"
     """Family to promote; all is every family that has a finished run."""
     data: str = ""
-    """Compare runs on this data set; empty is the one of the family's newest run."""
+    """Compare runs on this data set; empty is the champion's, or the newest run's where there is none."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,10 @@ def read_policy(path: Path = POLICY) -> list[Family]:
 
 
 def _promote_family(family: Family, digest: str | None) -> Decision | None:
+    champion = _champion_run(family)
+    # Without a word from the user, a challenger competes on the champion's data, not on whatever came last.
+    if digest is None and champion is not None:
+        digest = champion.data.tags["radflow.data_digest"]
     candidates = list(_candidates(family, digest))
     if not candidates:
         return None
@@ -110,7 +116,7 @@ def _candidates(family: Family, digest: str | None) -> Iterator[Run]:
             experiments, conditions, order_by=["attributes.start_time DESC"], max_results=1000, page_token=token
         )
         for run in page:
-            if not run.outputs.model_outputs or family.metric not in run.data.metrics:
+            if not run.outputs.model_outputs or not math.isfinite(run.data.metrics.get(family.metric, math.nan)):
                 continue
             digest = digest or run.data.tags["radflow.data_digest"]
             if run.data.tags["radflow.data_digest"] == digest:
@@ -118,13 +124,28 @@ def _candidates(family: Family, digest: str | None) -> Iterator[Run]:
         token = page.token or ""
 
 
+def _champion_version(family: Family) -> ModelVersion | None:
+    try:
+        return mlflow.MlflowClient().get_model_version_by_alias(family.name, CHAMPION)
+    except MlflowException:  # no such model or no such alias yet
+        return None
+
+
+def _champion_run(family: Family) -> Run | None:
+    """The run that the champion comes from, unless it was deleted."""
+    version = _champion_version(family)
+    if version is None:
+        return None
+    try:
+        return mlflow.get_run(version.run_id)
+    except MlflowException:
+        return None
+
+
 def _make_champion(family: Family, run: Run) -> str:
     client = mlflow.MlflowClient()
     source = f"models:/{run.outputs.model_outputs[0].model_id}"
-    try:
-        champion = client.get_model_version_by_alias(family.name, CHAMPION)
-    except MlflowException:  # no such model or no such alias yet
-        champion = None
+    champion = _champion_version(family)
     if champion is not None and champion.run_id == run.info.run_id:
         return f"version {champion.version} stays {CHAMPION}"
     version = mlflow.register_model(

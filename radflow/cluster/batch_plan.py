@@ -46,6 +46,16 @@ class BatchPlan:
         return f"GBZ {self.global_batch} = {self.ranks} ranks x LBZ {self.local_batch} x {self.micro_steps} micro-steps"
 
 
+def divides(global_batch: int, largest_local_batch: int, ranks: int) -> bool:
+    """Whether the global batch is a whole number of equal micro-batches of all ranks."""
+    return global_batch % _unit(global_batch, largest_local_batch, ranks) == 0
+
+
+def _unit(global_batch: int, largest_local_batch: int, ranks: int) -> int:
+    """What the global batch must be a multiple of."""
+    return ranks if global_batch <= ranks * largest_local_batch else ranks * largest_local_batch
+
+
 def plan_batches(global_batch: int, largest_local_batch: int, ranks: int, films: int) -> BatchPlan:
     """Derive LBZ and micro-steps from the global batch, the largest micro-batch of one rank and the number of ranks.
 
@@ -60,8 +70,8 @@ def plan_batches(global_batch: int, largest_local_batch: int, ranks: int, films:
             raise UserError(f"the {name} must be at least 1, got {value}")
     if films < 1:
         raise UserError("the training split holds no films; give a data set with training films")
-    unit = ranks if global_batch <= ranks * largest_local_batch else ranks * largest_local_batch
-    if global_batch % unit:
+    if not divides(global_batch, largest_local_batch, ranks):
+        unit = _unit(global_batch, largest_local_batch, ranks)
         below, above = global_batch // unit * unit, -(-global_batch // unit) * unit
         nearest = f"{below} or {above}" if below else str(above)
         raise UserError(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from radflow.cluster.batch_plan import divides
 from radflow.cluster.threads import available_cores, choose_threads, thread_environment
 from radflow.errors import Interrupted, UserError
 from radflow.terminal import is_watched
@@ -57,16 +58,17 @@ def parse_hosts(hosts: str) -> list[Host]:
     return parsed
 
 
-def choose_ranks(ranks: int | str, hosts: Sequence[Host]) -> int:
+def choose_ranks(ranks: int | str, hosts: Sequence[Host], global_batch: int, largest_local_batch: int) -> int:
     """The number of ranks: what the user gave, if there are slots for it, or `auto`.
 
     `auto` fills the slots of named hosts. On one machine it takes one rank a core on up to four cores, and one for
-    each four cores beyond: several ranks with few threads beat one with many, until memory bandwidth is shared.
+    each four cores beyond: several ranks with few threads beat one with many, until memory bandwidth is shared. It
+    takes fewer where the global batch does not divide by as many.
     """
     slots = sum(host.slots for host in hosts)
     if ranks == "auto":
-        single_machine = len(hosts) == 1 and hosts[0].name == "localhost"
-        return max(min(slots, 4), slots // 4) if single_machine else slots
+        most = max(min(slots, 4), slots // 4) if _is_local(hosts) else slots
+        return next((count for count in range(most, 1, -1) if divides(global_batch, largest_local_batch, count)), 1)
     if int(ranks) < 1:
         raise UserError(f"np={ranks} must be `auto` or at least 1")
     if int(ranks) > slots:
@@ -94,10 +96,16 @@ def launch(
     """
     ranks_on_node = min(ranks, max(host.slots for host in hosts))
     rank_threads = choose_threads(threads, available_cores(), ranks_on_node)
-    environment = {**variables, **thread_environment(rank_threads), "RADFLOW_PROGRESS": str(int(is_watched()))}
+    environment = {**variables, "RADFLOW_PROGRESS": str(int(is_watched()))}
+    if threads or _is_local(hosts):
+        environment |= thread_environment(rank_threads)  # elsewhere each rank shares out its own node's cores
     build = {"mpirun": _mpirun_line, "gloo": _gloo_line}[launcher]
     line = build(ranks, hosts, rank_threads, environment)
     return _run_passing_signals([*line, *command], {**os.environ, **environment})
+
+
+def _is_local(hosts: Sequence[Host]) -> bool:
+    return all(host.name == "localhost" for host in hosts)
 
 
 def _mpirun_line(ranks: int, hosts: Sequence[Host], threads: int, environment: Mapping[str, str]) -> list[str]:
@@ -106,8 +114,9 @@ def _mpirun_line(ranks: int, hosts: Sequence[Host], threads: int, environment: M
     line += ["--mca", "mpi_yield_when_idle", "1"]
     named = ",".join(f"{host.name}:{host.slots}" for host in hosts)
     line += ["--host", named]
-    if ranks * threads <= available_cores() or len(hosts) > 1:
-        line += ["--map-by", f"slot:PE={threads}", "--bind-to", "core"]
+    if ranks * threads <= available_cores() and _is_local(hosts):
+        # Hardware threads, because that is what `available_cores` counts; other machines' cores are not known here.
+        line += ["--map-by", f"slot:PE={threads}:HWTCPUS", "--bind-to", "hwthread"]
     else:
         line += ["--bind-to", "none"]
     exported = [*environment, *(name for name in os.environ if name.startswith(("MLFLOW_", "RADFLOW_", "AWS_")))]
@@ -117,7 +126,7 @@ def _mpirun_line(ranks: int, hosts: Sequence[Host], threads: int, environment: M
 
 
 def _gloo_line(ranks: int, hosts: Sequence[Host], threads: int, environment: Mapping[str, str]) -> list[str]:  # noqa: ARG001
-    if any(host.name != "localhost" for host in hosts):
+    if not _is_local(hosts):
         raise UserError("launcher=gloo starts ranks on this machine only; use launcher=mpirun with hosts")
     return [_program("horovodrun"), "--gloo", "-np", str(ranks), "-H", f"localhost:{ranks}"]
 
@@ -134,7 +143,7 @@ def _program(name: str) -> str:
 
 
 def _run_passing_signals(line: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a command in a process group of its own and hand SIGTERM and SIGINT on to it, once, as SIGTERM.
+    """Run a command in a process group of its own and hand SIGTERM, SIGINT and SIGHUP on to it, once, as SIGTERM.
 
     Ranks must hear of a signal from one side only: a Ctrl-C of the terminal would reach them, mpirun and us at once.
     """
@@ -149,7 +158,10 @@ def _run_passing_signals(line: Sequence[str], environment: Mapping[str, str]) ->
         received.append(number)
         process.terminate()
 
-    previous = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    caught = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup: the job outlives the terminal
+        caught.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, pass_on) for number in caught}
     try:
         code = process.wait()
     finally:

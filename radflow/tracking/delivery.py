@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunStatus, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
@@ -92,7 +92,7 @@ class Delivery:
 
     def _send_status(self, record: Record) -> None:
         run_id = self._address.run_id
-        if record["only_if_running"] and not is_running(self._client, run_id):
+        if record["replaces"] and self._client.get_run(run_id).info.status not in record["replaces"]:
             return
         if record["reason"]:
             self._client.set_tag(run_id, FAILURE_TAG, record["reason"])
@@ -103,11 +103,6 @@ class Delivery:
         if not path.exists():
             raise RefusedError(f"{path} is gone")
         return path
-
-
-def is_running(client: MlflowClient, run_id: str) -> bool:
-    """Whether the run has not ended yet, as far as MLflow knows."""
-    return not RunStatus.is_terminated(RunStatus.from_string(client.get_run(run_id).info.status))
 
 
 def _portions(values: Mapping[str, str]) -> Iterator[list[tuple[str, Any]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
 import tempfile
 import time
@@ -21,6 +20,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
+from radflow.environment import installed_versions
 from radflow.errors import UserError
 from radflow.tracking.connection import without_password
 from radflow.tracking.spool import RunAddress, root_cause
@@ -203,13 +203,8 @@ def _load_keras_file(file: Path, uri: str) -> keras.Model:
 
 def _requirements() -> list[str]:
     """List what serving needs, pinned to what is installed (GPU machines have `tensorflow`, others its CPU wheel)."""
-    pinned = []
-    for package in ("mlflow", "tensorflow-cpu", "tensorflow", "keras", "numpy"):
-        try:
-            pinned.append(f"{package}=={importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return pinned
+    packages = installed_versions(("mlflow", "tensorflow-cpu", "tensorflow", "keras", "numpy"))
+    return [f"{package}=={version}" for package, version in packages.items()]
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
@@ -244,22 +244,30 @@ def close_abandoned_run(
     run_id: str,
     reason: str = "the process ended without a word",
     status: str = FAILED,
+    replaces: Sequence[str] = ("RUNNING",),
     spool_folder: Path = SPOOL_FOLDER,
+    patience: float = 0.0,
 ) -> None:
-    """End a run whose process died without a word (SIGKILL, out of memory); one that has ended is left alone.
+    """End a run whose process died without a word (SIGKILL, out of memory); another status than `replaces` stays.
 
-    If MLflow does not answer, the status waits in the spool like everything else.
+    A process that still holds the run is waited for, `patience` seconds long. If MLflow does not answer, the status
+    waits in the spool like everything else.
     """
     import mlflow
 
     from radflow.tracking.delivery import Delivery
 
-    try:
-        spool = Spool(spool_folder, RunAddress(mlflow.get_tracking_uri(), run_id))
-    except BlockingIOError:
-        _logger.warning("run %s is not abandoned: its process is still there", run_id)
-        return
-    waiting, failure = send_in_order([status_record(status, reason, only_if_running=True)], Delivery(spool))
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            spool = Spool(spool_folder, RunAddress(mlflow.get_tracking_uri(), run_id))
+            break
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                _logger.warning("run %s is not abandoned: its process is still there", run_id)
+                return
+            time.sleep(0.2)
+    waiting, failure = send_in_order([status_record(status, reason, replaces)], Delivery(spool))
     if failure is not None:
         spool.append(waiting)
         _logger.warning("run %s could not be closed; its status waits in %s for `radflow sync`", run_id, spool.folder)

@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -149,15 +149,15 @@ def merge_metrics(records: Iterable[Record]) -> Iterator[Record]:
     yield from _metric_records(points)
 
 
-def status_record(status: str, reason: str, only_if_running: bool = False) -> Record:
-    """Make the record of how and when a run ended; `only_if_running` leaves alone a run that has ended meanwhile."""
+def status_record(status: str, reason: str, replaces: Sequence[str] = ()) -> Record:
+    """Make the record of how and when a run ended; where `replaces` names any, other statuses than those stay."""
     end_time = int(time.time() * 1000)
     return {
         "kind": "status",
         "status": status,
         "reason": reason,
         "end_time": end_time,
-        "only_if_running": only_if_running,
+        "replaces": list(replaces),
     }
 
 

@@ -62,4 +62,4 @@ def _sync_run(folder: Path, address: RunAddress) -> int:
 
 
 def _silent_end() -> Record:
-    return status_record("FAILED", "the process ended without a word while MLflow did not answer", only_if_running=True)
+    return status_record("FAILED", "the process ended without a word while MLflow did not answer", ["RUNNING"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from radflow.cluster.communicator import Communicator
 from radflow.cluster.threads import choose_precision
 from radflow.config import flatten
 from radflow.data.dataset import Dataset, Split
+from radflow.environment import installed_versions
 from radflow.evaluation.figures import learning_curves_figure, learning_rate_figure
 from radflow.evaluation.report import RunFacts, summary_markdown
 from radflow.models.classifier import build_classifier
@@ -32,6 +32,7 @@ from radflow.training.loop import History, Reporting, TrainingState, fit
 from radflow.training.progress import EpochProgress, SilentProgress, TerminalProgress
 
 EXAMPLE_FILMS = 2
+RECORDED_PACKAGES = ("radflow", "keras", "tensorflow", "tensorflow-cpu", "horovod", "mlflow")
 
 
 def run_job(config: TrainingConfig, dataset: Dataset, plan: BatchPlan, communicator: Communicator) -> None:
@@ -100,7 +101,7 @@ def _settings(config: TrainingConfig, dataset: Dataset, plan: BatchPlan) -> dict
         "data_name": dataset.name,
         "data_digest": dataset.digest,
         "host": platform.node(),
-        **{f"version_{name}": version(name) for name in ("radflow", "keras", "tensorflow-cpu", "mlflow")},
+        **{f"version_{name}": version for name, version in installed_versions(RECORDED_PACKAGES).items()},
     }
 
 

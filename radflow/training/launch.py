@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 
 from radflow.cluster.batch_plan import BatchPlan, plan_batches
@@ -40,7 +41,7 @@ def train_distributed(config: DistributedConfig) -> None:
 
 def _launch_ranks(config: DistributedConfig) -> None:
     hosts = parse_hosts(config.hosts)
-    ranks = choose_ranks(config.np, hosts)
+    ranks = choose_ranks(config.np, hosts, config.gbz, config.lbz)
     dataset, _ = _check(config, config.gbz, config.lbz, ranks)
     prepare_tracking()
     # The run is made here, so that it can be closed as failed when the ranks die too suddenly to do it themselves.
@@ -48,18 +49,26 @@ def _launch_ranks(config: DistributedConfig) -> None:
     command = [sys.executable, "-m", "entrypoints.distributed", *command_line(replace(config, np=ranks))]
     launcher = "mpirun" if config.launcher == "auto" else config.launcher
     say(f"starting {ranks} ranks with {launcher}")
-    status, reason = "FAILED", "the ranks ended without a word"
     try:
         code = launch(command, ranks, hosts, config.threads, launcher, {"MLFLOW_RUN_ID": run_id})
     except KeyboardInterrupt as interruption:
-        status, reason = "KILLED", str(interruption)
+        _settle(run_id, "KILLED", str(interruption), replaces=("RUNNING", "FAILED", "KILLED"))
         raise
-    finally:
-        close_abandoned_run(run_id, reason, status)
+    except Exception as error:
+        _settle(run_id, "FAILED", str(error))
+        raise
+    if code:
+        # mpirun ends the other ranks with SIGTERM when one has failed: to the first rank that looks like a user's.
+        _settle(run_id, "FAILED", f"a rank failed; the job ended with exit code {code}", replaces=("RUNNING", "KILLED"))
     if code == MISTAKE:
         sys.exit(MISTAKE)  # a rank has said in its one line what was wrong
     if code:
         raise JobError(f"{ranks} ranks ended with exit code {code}; the reason is above")
+
+
+def _settle(run_id: str, status: str, reason: str, replaces: Sequence[str] = ("RUNNING",)) -> None:
+    """Let the launcher, which knows whether a user stopped the job, correct what the first rank could say."""
+    close_abandoned_run(run_id, reason, status, replaces, patience=30.0)
 
 
 def _train_as_rank(config: DistributedConfig) -> None:

@@ -88,10 +88,11 @@ def fit(
         history.append(metrics)
 
         score = metrics["val/auc/mean"] if math.isfinite(metrics["val/auc/mean"]) else -metrics["val/loss"]
-        if score > best_score:
+        is_best = score > best_score
+        if is_best:
             best_score, best_weights = score, state.classifier.get_weights()
         reporting.run.log_metrics(metrics, step=epoch + 1)
-        save_checkpoints(reporting.checkpoint_folder, state, epoch, is_best=score == best_score)
+        save_checkpoints(reporting.checkpoint_folder, state, epoch, is_best)
         reporting.progress.end_epoch(epoch_summary(metrics))
     state.classifier.set_weights(best_weights)
     return history
@@ -117,9 +118,9 @@ def train_epoch(
         for _ in micro_steps:
             step.accumulate(next(batches))
         loss = step.reduce(films)
+        rate = learning_rate.at(epoch + (number + 0.5) / plan.steps_per_epoch)
         if not math.isfinite(loss):
             raise FloatingPointError(DIVERGED.format(f"epoch {epoch + 1}, step {number + 1}", rate))
-        rate = learning_rate.at(epoch + (number + 0.5) / plan.steps_per_epoch)
         step.update(rate)
         loss_sum += loss * films
         progress.advance(min((number + 1) * plan.global_batch, plan.films), loss)

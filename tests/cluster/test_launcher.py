@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from radflow.cluster.batch_plan import plan_batches
 from radflow.cluster.launcher import Host, choose_ranks, launch, parse_hosts
 from radflow.errors import UserError
 
@@ -24,16 +25,25 @@ def test_a_wrong_host_list_is_named(hosts):
 
 
 def test_ranks_fill_the_slots_of_named_hosts_and_suit_the_cores_of_one_machine():
-    assert choose_ranks("auto", [Host("node1", 2), Host("node2", 2)]) == 4
-    assert choose_ranks("auto", [Host("localhost", 2)]) == 2
-    assert choose_ranks("auto", [Host("localhost", 40)]) == 10
-    assert choose_ranks(3, [Host("localhost", 4)]) == 3
+    assert choose_ranks("auto", [Host("node1", 2), Host("node2", 2)], 64, 16) == 4
+    assert choose_ranks("auto", [Host("localhost", 2)], 64, 16) == 2
+    assert choose_ranks("auto", [Host("localhost", 40)], 640, 16) == 10
+    assert choose_ranks(3, [Host("localhost", 4)], 48, 16) == 3
+
+
+@pytest.mark.parametrize("global_batch", [64, 512, 4096])
+def test_automatic_ranks_divide_the_global_batch_on_any_machine(global_batch):
+    for cores in range(1, 129):
+        ranks = choose_ranks("auto", [Host("localhost", cores)], global_batch, 16)
+        plan = plan_batches(global_batch, 16, ranks, films=10_000)
+        assert ranks * plan.local_batch * plan.micro_steps == global_batch
+        assert ranks >= min(cores, 2)
 
 
 @pytest.mark.parametrize("ranks", [5, 0, -1])
 def test_more_ranks_than_slots_or_none_is_a_mistake(ranks):
     with pytest.raises(UserError, match=f"np={ranks}"):
-        choose_ranks(ranks, [Host("node1", 2), Host("node2", 2)])
+        choose_ranks(ranks, [Host("node1", 2), Host("node2", 2)], 64, 16)
 
 
 @pytest.mark.slow

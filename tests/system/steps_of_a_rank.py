@@ -1,4 +1,4 @@
-"""A program for mpirun: some optimiser steps of VGG-16 on a data set; every rank writes its losses and weights' hash.
+"""A program for mpirun: some optimiser steps of VGG-16 on a data set; every rank writes what became of it.
 
 python steps_of_a_rank.py DATASET GLOBAL_BATCH LOCAL_BATCH STEPS OUT
 """
@@ -9,6 +9,8 @@ import hashlib
 import json
 import sys
 from pathlib import Path
+
+import numpy as np
 
 from radflow.cluster.threads import set_threads
 
@@ -35,6 +37,7 @@ def main(dataset_folder: str, global_batch: int, local_batch: int, steps: int, o
         ModelConfig(arch="vgg16"), "float32", dataset.image_size, train.labels.mean(axis=0), seed=communicator.rank
     )
     communicator.broadcast(model.variables)
+    initial = model.get_weights()
     optimizer = build_optimizer(OptimizerConfig(optimizer="sgd"), model.trainable_variables)
     step = TrainingStep(logits_of(model), optimizer, communicator)
     order = epoch_order(plan.films, seed=0, epoch=0)
@@ -44,6 +47,8 @@ def main(dataset_folder: str, global_batch: int, local_batch: int, steps: int, o
             step.accumulate(batch)
         losses.append(step.reduce(len(films_of_step(plan, order, number))))
         step.update(0.01)
+    changes = [after - before for after, before in zip(model.get_weights(), initial, strict=True)]
+    np.save(out / f"changes{communicator.rank}.npy", np.concatenate([change.ravel() for change in changes]))
     digest = hashlib.sha256(b"".join(weight.tobytes() for weight in model.get_weights())).hexdigest()
     (out / f"rank{communicator.rank}.json").write_text(json.dumps({"losses": losses, "weights": digest}))
 

@@ -142,13 +142,13 @@ def test_a_stopped_job_is_killed_and_says_so(workplace: Path, entry: str, number
 
 
 def test_a_killed_rank_fails_the_run(workplace: Path) -> None:
-    line = [sys.executable, "-m", "entrypoints.distributed", "--data=dataset", "--arch=vgg16", "--epochs=500"]
+    line = [sys.executable, "-m", "entrypoints.distributed", "--data=dataset", "--arch=vgg16", "--epochs=500", "--np=2"]
     with subprocess.Popen(
         line, cwd=workplace, env=user_environment(workplace), stderr=subprocess.PIPE, text=True
     ) as job:
         assert job.stderr is not None
-        while "epoch 1/500" not in job.stderr.readline():
-            pass
+        while "epoch 1/500" not in (told := job.stderr.readline()):
+            assert told, "the job ended before its first epoch did"
         search = ["pgrep", "--full", "entrypoints.distributed.*--epochs=500.*--np=2"]
         ranks = subprocess.run(search, capture_output=True, text=True, check=True).stdout.split()
         os.kill(int(ranks[-1]), signal.SIGKILL)
