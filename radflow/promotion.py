@@ -25,7 +25,6 @@ from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.run import tracking_run
 
 CHAMPION = "champion"
-POLICY = Path(__file__).parent.parent / "registry" / "policy.yaml"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +35,8 @@ class PromoteConfig:
     """Family to promote; all is every family that has a finished run."""
     data: str = ""
     """Compare runs on this data set; empty is the champion's, or the newest run's where there is none."""
+    policy: str = "registry/policy.yaml"
+    """YAML file that says which registered models there are and what their champions must show."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def promote(config: PromoteConfig) -> list[Decision]:
     """
     prepare_tracking()
     digest = open_dataset(dataset_folder(config.data)).digest if config.data else None
-    families = [family for family in read_policy() if config.arch in ("all", family.arch)]
+    families = [family for family in read_policy(Path(config.policy)) if config.arch in ("all", family.arch)]
     with tracking_run(f"promote-{config.arch}", flatten(config)) as run:
         decisions = [decision for family in families if (decision := _promote_family(family, digest))]
         if not decisions:
@@ -82,7 +83,7 @@ def promote(config: PromoteConfig) -> list[Decision]:
     return decisions
 
 
-def read_policy(path: Path = POLICY) -> list[Family]:
+def read_policy(path: Path) -> list[Family]:
     """The families of a policy file; raises UserError where it is not as its own comments say."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from commands import Command, run_entry_point, runs_of, user_environment
 from mlflow import MlflowClient
 from sklearn.metrics import roc_auc_score
@@ -76,16 +77,20 @@ def test_the_logged_aucs_are_those_of_the_predictions_file(trained: Path) -> Non
 
 def test_what_a_user_reads_on_the_terminal(trained: Path) -> None:
     output = (trained / "output.txt").read_text()
-    for words in ("GBZ 32 = 2 ranks x LBZ 8 x 2 micro-steps", "epoch 2/2", "images/s", "predictions:", "mlflow ui"):
+    for words in ("GBZ 32 = 2 ranks x LBZ 8 x 2 micro-steps", "epoch 2/2", "predictions:", "mlflow ui"):
         assert output.count(words) == 1, words
+    assert output.count("images/s") == 2
     assert "Traceback" not in output
 
 
 def test_promote_then_predict_and_evaluate_from_the_alias(trained: Path, command: Command) -> None:
-    promoted = command("promote")
+    refused = command("promote", f"--policy={policy_of(trained, minimum=0.999)}")
+    assert "refused: below the minimum of 0.999" in refused.stdout, refused.stderr
+    lenient = f"--policy={policy_of(trained, minimum=0.0)}"
+    promoted = command("promote", lenient)
     assert promoted.returncode == 0, promoted.stderr
     assert "version 1 is champion" in promoted.stdout
-    again = command("promote")
+    again = command("promote", lenient)
     assert "version 1 stays champion" in again.stdout
 
     predicted = command("predict", "--input=films/images", "--output=predicted.csv")
@@ -154,6 +159,13 @@ def test_a_killed_rank_fails_the_run(workplace: Path) -> None:
         os.kill(int(ranks[-1]), signal.SIGKILL)
         assert job.wait(120) == 1
     assert runs_of(workplace)[0].info.status == "FAILED"
+
+
+def policy_of(folder: Path, minimum: float) -> Path:
+    path = folder / "policy.yaml"
+    family = {"arch": "densenet121", "metric": "test/auc/mean", "minimum": minimum}
+    path.write_text(yaml.safe_dump({"radflow-chest-densenet121": family}))
+    return path
 
 
 def client(folder: Path) -> MlflowClient:
