@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import cyclopts
 import yaml
 
-from radflow.errors import MISTAKE, Interrupted, JobError, UserError
+from radflow.errors import FAILURE, MISTAKE, Interrupted, JobError, UserError
 
 Config = TypeVar("Config")
 
@@ -27,7 +27,7 @@ def exit_code_of(command: Callable[[], object]) -> int:
     """Run `command` and turn how it ends into an exit code.
 
     0 when it worked, 2 with one line on stderr for a mistake of the user, 128 + signal when interrupted, 1 for a
-    failure: in one line where the reason was reported before, with a traceback else.
+    failure: in one line where the reason is known, with a traceback else.
     """
     try:
         command()
@@ -38,10 +38,10 @@ def exit_code_of(command: Callable[[], object]) -> int:
     except KeyboardInterrupt:
         return _end("stopped: received SIGINT", 130)
     except JobError as error:
-        return _end(f"failed: {error}", 1)
+        return _end(f"failed: {error}", FAILURE)
     except Exception:  # noqa: BLE001 - the outermost frame of the process: report, and end with a failure's exit code
         traceback.print_exc()
-        return 1
+        return FAILURE
     return 0
 
 

@@ -6,6 +6,8 @@ import signal
 
 MISTAKE = 2
 """Exit code of a command that was used wrongly."""
+FAILURE = 1
+"""Exit code of a command that was used well and failed."""
 
 
 class UserError(Exception):
@@ -24,4 +26,4 @@ class Interrupted(KeyboardInterrupt):
 
 
 class JobError(Exception):
-    """A job that failed for a reason already reported: one line, exit code 1."""
+    """A job that failed for a reason that its text tells: one line, exit code 1."""

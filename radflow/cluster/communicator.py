@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar, cast
 import numpy as np
 import tensorflow as tf
 
-from radflow.errors import MISTAKE, UserError
+from radflow.errors import FAILURE, MISTAKE, JobError, UserError
 
 First = TypeVar("First")
 Others = TypeVar("Others")
@@ -40,7 +40,7 @@ class Communicator(Protocol):
         """Call `first` on the first rank and `others` elsewhere: how files and MLflow get a single writer."""
 
     def together(self, action: Callable[[], Result]) -> Result:
-        """Call `action` on every rank; a UserError on any ends all, and only the first such rank tells of it."""
+        """Call `action` on every rank; a UserError or JobError on any ends all, and only the first of them tells it."""
 
 
 class SerialCommunicator:
@@ -111,16 +111,23 @@ class HorovodCommunicator:
         A launcher ends all ranks as soon as one ends, and must not do so before the reason is printed and logged.
         """
         result: Result | None = None
-        mistake: UserError | None = None
+        error: UserError | JobError | None = None
         try:
             result = action()
-        except UserError as error:
-            mistake = error
-        failed = np.flatnonzero(self.gather(np.array([mistake is not None])))
-        if failed.size and self.rank == failed[0] and mistake is not None:
-            raise mistake
+        except (UserError, JobError) as caught:
+            error = caught
+        codes = self.gather(np.array([_exit_code(error)]))
+        failed = np.flatnonzero(codes)
+        if failed.size and self.rank == failed[0] and error is not None:
+            raise error
         if failed.size:
             with suppress(*self._horovod_errors):
                 self.gather(np.zeros(1))
-            sys.exit(MISTAKE)
+            sys.exit(int(codes[failed[0]]))
         return cast(Result, result)
+
+
+def _exit_code(error: UserError | JobError | None) -> int:
+    if error is None:
+        return 0
+    return MISTAKE if isinstance(error, UserError) else FAILURE

@@ -237,7 +237,8 @@ def create_run(name: str) -> str:
         return run_id
     from mlflow import MlflowClient
 
-    return _create(MlflowClient(uri), uri, name).info.run_id
+    with _told_as_mistakes(uri, "start a run"):
+        return _create(MlflowClient(uri), uri, name).info.run_id
 
 
 def close_abandoned_run(
@@ -277,16 +278,12 @@ def close_abandoned_run(
 def _start(name: str, config: Mapping[str, object], tags: Mapping[str, str], spool_folder: Path) -> Run:
     uri = prepare_tracking()
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
     client = MlflowClient(uri)
     # Taken out of the environment, as MLflow does: a second run of this process is another run.
     run_id = os.environ.pop("MLFLOW_RUN_ID", "")
-    try:
+    with _told_as_mistakes(uri, f"go on with run {run_id} of MLFLOW_RUN_ID" if run_id else "start a run"):
         entity = _resume(client, run_id, name) if run_id else _create(client, uri, name)
-    except MlflowException as error:
-        what = f"go on with run {run_id} of MLFLOW_RUN_ID" if run_id else "start a run"
-        raise UserError(f"MLflow at {without_password(uri)} cannot {what}: {root_cause(error)}") from error
     try:
         spool = Spool(spool_folder, RunAddress(uri, entity.info.run_id))
     except BlockingIOError as error:
@@ -296,6 +293,17 @@ def _start(name: str, config: Mapping[str, object], tags: Mapping[str, str], spo
     run.log_params(params)
     run.set_tags({**tags, **changes})
     return run
+
+
+@contextmanager
+def _told_as_mistakes(uri: str, what: str) -> Iterator[None]:
+    """Turn MLflow's refusals into one line."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise UserError(f"MLflow at {without_password(uri)} cannot {what}: {root_cause(error)}") from error
 
 
 def _create(client: MlflowClient, uri: str, name: str) -> MlflowRun:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from radflow.tracking.run import SilentRun, TrackedRun, tracking_run
 from radflow.training.assessment import Assessment, assess, make_job_folder, predictions_of
 from radflow.training.config import TrainingConfig
 from radflow.training.inference import SplitPredictor
-from radflow.training.loop import History, Reporting, TrainingState, fit
+from radflow.training.loop import History, Reporting, TrainingState, fit, score
 from radflow.training.progress import EpochProgress, SilentProgress, TerminalProgress
 
 EXAMPLE_FILMS = 2
@@ -46,7 +47,9 @@ def run_job(config: TrainingConfig, dataset: Dataset, plan: BatchPlan, communica
     with own_run as run, closing(progress):
         communicator.choose(lambda: _announce(plan), lambda: None)
         _log_inputs(dataset, run)
-        state = communicator.together(lambda: _build(config, dataset, plan))
+        # One rank reads or downloads the initial weights; the broadcast gives them to all.
+        model = communicator.choose(lambda: config.model, lambda: replace(config.model, weights="none"))
+        state = communicator.together(lambda: _build(replace(config, model=model), dataset, plan))
         communicator.broadcast(state.classifier.variables)
         folder = communicator.choose(lambda: make_job_folder(Path(config.out), config.model.arch), lambda: None)
         reporting = Reporting(run, progress, folder)
@@ -57,6 +60,7 @@ def run_job(config: TrainingConfig, dataset: Dataset, plan: BatchPlan, communica
             predictions = predictions_of(test, dataset.findings, probabilities)
             title = f"{config.model.arch} on {dataset.name}, test films"
             assessment = assess(predictions, "test", title, folder or Path(config.out), run, len(history))
+            run.log_metrics(_best_epoch(history), step=len(history))
             run.log_figure(learning_curves_figure(history, title), "figures/learning_curves.png")
             run.log_figure(_draw_learning_rate(config, dataset, state.learning_rate), "figures/learning_rate.png")
             run.set_note(_note(config, dataset, plan, state, history, assessment))
@@ -121,6 +125,11 @@ def _log_inputs(dataset: Dataset, run: TrackedRun) -> None:
         counts = dataset.manifest.splits[split]
         profile = {"films": counts.rows, "patients": counts.patients, "positives": counts.positives}
         run.log_dataset(dataset.name, dataset.digest, str(dataset.path), profile, context)
+
+
+def _best_epoch(history: History) -> dict[str, float]:
+    best = max(range(len(history)), key=lambda epoch: score(history[epoch]))
+    return {"best/epoch": best + 1, "best/val_auc": history[best]["val/auc/mean"]}
 
 
 def _draw_learning_rate(config: TrainingConfig, dataset: Dataset, learning_rate: LearningRate) -> Figure:

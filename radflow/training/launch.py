@@ -87,5 +87,10 @@ def _check(config: TrainingConfig, global_batch: int, local_batch: int, ranks: i
     """Open the data set and plan the batches; every mistake that can be found without TensorFlow is found here."""
     check_weights_file(config.model.weights)
     dataset = open_dataset(dataset_folder(config.data))
+    for split, films in (("val", "validation"), ("test", "test")):
+        if not len(dataset.split(split)):
+            raise UserError(
+                f"data={config.data} holds no {films} films; run `preprocess` with fractions or lists for them"
+            )
     plan = plan_batches(global_batch, local_batch, ranks, len(dataset.split("train")))
     return dataset, plan

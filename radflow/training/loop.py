@@ -7,6 +7,7 @@ import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import keras
 import numpy as np
@@ -15,11 +16,13 @@ from radflow.cluster.batch_plan import BatchPlan, epoch_order, films_of_step, mi
 from radflow.cluster.communicator import Communicator
 from radflow.data.batches import gather_ahead
 from radflow.data.dataset import Split
+from radflow.errors import JobError
 from radflow.evaluation.auc import FindingAuc, auc_per_finding, mean_auc
 from radflow.models.classifier import logits_of
 from radflow.optim.learning_rate import LearningRate
 from radflow.tracking.run import TrackedRun
 from radflow.training.assessment import predictions_of
+from radflow.training.batch_statistics import BatchStatistics
 from radflow.training.checkpoint import Checkpoint, write_checkpoint
 from radflow.training.inference import SplitPredictor, mean_loss
 from radflow.training.progress import EpochProgress
@@ -61,41 +64,47 @@ def fit(
 ) -> History:
     """Train for the epochs of the learning-rate schedule; the classifier ends with the weights of its best epoch.
 
-    The best epoch is the one with the highest mean validation AUC (lowest loss where no finding has both classes).
+    The best epoch is the first with the highest `score`.
 
     Raises
     ------
-    FloatingPointError
-        The loss is not finite; the weights are those before the step.
-    RuntimeError
-        The weights of two ranks differ.
+    JobError
+        The loss is not finite (the weights are those before the step), or the weights of two ranks differ.
     """
-    step = TrainingStep(logits_of(state.classifier), state.optimizer, communicator)
+    logits = logits_of(state.classifier)
+    step = TrainingStep(logits, state.optimizer, communicator)
+    statistics = BatchStatistics(logits, plan, communicator)
     predictor = SplitPredictor(state.classifier, plan.local_batch, communicator)
     history: History = []
-    best_score, best_weights = -math.inf, state.classifier.get_weights()
+    best_weights = state.classifier.get_weights()
     for epoch in range(state.learning_rate.epochs):
         reporting.progress.start_epoch(epoch, state.learning_rate.epochs, len(train))
-        metrics = train_epoch(step, state.learning_rate, train, plan, epoch, seed, communicator, reporting.progress)
-        average_moving_statistics(state.classifier, communicator)
+        order = epoch_order(plan.films, seed, epoch)
+        metrics = train_epoch(step, state.learning_rate, train, plan, epoch, order, communicator, reporting.progress)
+        statistics.estimate(train, order)
         check_equal_weights(state.classifier, communicator)
 
         probabilities = predictor.predict(validation)
-        check_finite(probabilities, epoch, metrics["optim/learning_rate"])
+        where = f"the validation after epoch {epoch + 1}"
+        check_finite(probabilities, where, metrics["optim/learning_rate"], communicator)
         results = auc_per_finding(predictions_of(validation, findings, probabilities))
         metrics |= validation_metrics(mean_loss(validation.labels, probabilities), results)
         state.learning_rate.observe(metrics["val/loss"])
-        history.append(metrics)
 
-        score = metrics["val/auc/mean"] if math.isfinite(metrics["val/auc/mean"]) else -metrics["val/loss"]
-        is_best = score > best_score
+        is_best = not history or score(metrics) > max(map(score, history))
+        history.append(metrics)
         if is_best:
-            best_score, best_weights = score, state.classifier.get_weights()
+            best_weights = state.classifier.get_weights()
         reporting.run.log_metrics(metrics, step=epoch + 1)
         save_checkpoints(reporting.checkpoint_folder, state, epoch, is_best)
         reporting.progress.end_epoch(epoch_summary(metrics))
     state.classifier.set_weights(best_weights)
     return history
+
+
+def score(metrics: dict[str, float]) -> float:
+    """By which epochs are compared: mean validation AUC, or minus the loss where no finding has both classes."""
+    return metrics["val/auc/mean"] if math.isfinite(metrics["val/auc/mean"]) else -metrics["val/loss"]
 
 
 def train_epoch(
@@ -104,12 +113,11 @@ def train_epoch(
     train: Split,
     plan: BatchPlan,
     epoch: int,
-    seed: int,
+    order: np.ndarray,
     communicator: Communicator,
     progress: EpochProgress,
 ) -> dict[str, float]:
-    """One pass over the training films; returns loss, learning rate and throughput of all ranks together."""
-    order = epoch_order(plan.films, seed, epoch)
+    """One pass over the training films in this order; returns loss, learning rate and throughput of all ranks."""
     per_step = [list(micro_batches(plan, order, number, communicator.rank)) for number in range(plan.steps_per_epoch)]
     batches = gather_ahead(train, (micro_batch for micro_steps in per_step for micro_batch in micro_steps))
     started, loss_sum, rate = time.perf_counter(), 0.0, 0.0
@@ -119,8 +127,7 @@ def train_epoch(
             step.accumulate(next(batches))
         loss = step.reduce(films)
         rate = learning_rate.at(epoch + (number + 0.5) / plan.steps_per_epoch)
-        if not math.isfinite(loss):
-            raise FloatingPointError(DIVERGED.format(f"epoch {epoch + 1}, step {number + 1}", rate))
+        check_finite(loss, f"epoch {epoch + 1}, step {number + 1}", rate, communicator)
         step.update(rate)
         loss_sum += loss * films
         progress.advance(min((number + 1) * plan.global_batch, plan.films), loss)
@@ -133,33 +140,24 @@ def train_epoch(
     }
 
 
-def check_finite(probabilities: np.ndarray, epoch: int, rate: float) -> None:
-    """Stop after an update that left weights without a finite output."""
-    if not np.isfinite(probabilities).all():
-        raise FloatingPointError(DIVERGED.format(f"the validation after epoch {epoch + 1}", rate))
-
-
-def average_moving_statistics(classifier: keras.Model, communicator: Communicator) -> None:
-    """Give every rank the mean of all ranks' moving batch statistics; each has seen other films."""
-    statistics = [
-        variable
-        for layer in classifier._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization)
-        for variable in layer.non_trainable_variables
-    ]
-    if statistics:
-        sums = communicator.sum_tensors([variable.value for variable in statistics])
-        for variable, total in zip(statistics, sums, strict=True):
-            variable.assign(total / communicator.size)
+def check_finite(values: np.ndarray | float, where: str, rate: float, communicator: Communicator) -> None:
+    """Stop all ranks, which have computed the same values, unless they are finite."""
+    if not np.isfinite(values).all():
+        communicator.together(lambda: _fail(DIVERGED.format(where, rate)))
 
 
 def check_equal_weights(classifier: keras.Model, communicator: Communicator) -> None:
-    """Compare a SHA-256 of the weights over all ranks."""
+    """Stop all ranks unless a SHA-256 of their weights is the same."""
     digest = hashlib.sha256(b"".join(weight.tobytes() for weight in classifier.get_weights())).digest()
     digests = communicator.gather(np.frombuffer(digest, np.uint8)[np.newaxis])
-    if (digests != digests[0]).any():
-        differing = np.flatnonzero((digests != digests[0]).any(axis=1)).tolist()
-        raise RuntimeError(f"the weights of ranks {differing} differ from those of rank 0; stopped before validation")
+    differing = np.flatnonzero((digests != digests[0]).any(axis=1)).tolist()
+    if differing:
+        reason = f"the weights of ranks {differing} differ from those of rank 0; stopped before validation"
+        communicator.together(lambda: _fail(reason))
+
+
+def _fail(reason: str) -> NoReturn:
+    raise JobError(reason)
 
 
 def validation_metrics(loss: float, results: dict[str, FindingAuc]) -> dict[str, float]:

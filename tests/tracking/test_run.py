@@ -215,7 +215,8 @@ def test_a_job_that_gets_a_signal_exits_as_a_shell_expects(
     program = (
         "import sys, time\nfrom radflow.errors import Interrupted\nfrom radflow.tracking.run import tracking_run\n"
     )
-    program += "try:\n with tracking_run('x', {}): print('ready', flush=True); time.sleep(300)\n"
+    # Short sleeps: Python handles a signal that came just before a sleep only after it.
+    program += "try:\n with tracking_run('x', {}):\n  print('ready', flush=True)\n  while True: time.sleep(0.1)\n"
     program += "except Interrupted as killed: sys.exit(killed.exit_code)"
     with subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as job:
         assert job.stdout is not None
