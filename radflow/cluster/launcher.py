@@ -13,8 +13,9 @@ from pathlib import Path
 from types import FrameType
 
 from radflow.cluster.batch_plan import divides
-from radflow.cluster.threads import available_cores, choose_threads, thread_environment
+from radflow.cluster.threads import available_cores, choose_threads, is_pinned, thread_environment
 from radflow.errors import Interrupted, UserError
+from radflow.processes import ends_with_parent
 from radflow.terminal import is_watched
 
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "HOROVOD_RANK")
@@ -114,8 +115,9 @@ def _mpirun_line(ranks: int, hosts: Sequence[Host], threads: int, environment: M
     line += ["--mca", "mpi_yield_when_idle", "1"]
     named = ",".join(f"{host.name}:{host.slots}" for host in hosts)
     line += ["--host", named]
-    if ranks * threads <= available_cores() and _is_local(hosts):
+    if ranks * threads <= available_cores() and _is_local(hosts) and not is_pinned():
         # Hardware threads, because that is what `available_cores` counts; other machines' cores are not known here.
+        # mpirun counts from the machine's first core on, whatever cores it is pinned to: two pinned jobs would collide.
         line += ["--map-by", f"slot:PE={threads}:HWTCPUS", "--bind-to", "hwthread"]
     else:
         line += ["--bind-to", "none"]
@@ -152,7 +154,7 @@ def _run_passing_signals(line: Sequence[str], environment: Mapping[str, str]) ->
         twice = ("ALLOW_RUN_AS_ROOT", "ALLOW_RUN_AS_ROOT_CONFIRM")
         environment = {**environment, **{f"{owner}_{name}": "1" for owner in ("OMPI", "PRTE") for name in twice}}
     received: list[int] = []
-    process = subprocess.Popen(line, env=dict(environment), start_new_session=True)
+    process = subprocess.Popen(line, env=dict(environment), start_new_session=True, preexec_fn=ends_with_parent())
 
     def pass_on(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         received.append(number)

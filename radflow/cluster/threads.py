@@ -15,6 +15,11 @@ def available_cores() -> int:
     return max(1, min(allowed, int(quota))) if quota else allowed
 
 
+def is_pinned() -> bool:
+    """Whether somebody has given this process some of the cores only, of those that its machine or container has."""
+    return len(os.sched_getaffinity(0)) < _installed_cores()
+
+
 def choose_threads(threads: int, cores: int, ranks_on_node: int) -> int:
     """Threads of one rank: what the user gave, or an equal share of the node's cores."""
     if threads < 0:
@@ -60,6 +65,16 @@ def choose_precision(precision: str) -> str:
     if precision == "auto":
         return "mixed_bfloat16" if supports_bfloat16() else "float32"
     return precision
+
+
+def _installed_cores() -> int:
+    """Cores of the machine, or of the container's cpuset."""
+    try:
+        ranges = Path("/sys/fs/cgroup/cpuset.cpus.effective").read_text(encoding="utf-8").strip().split(",")
+        bounds = [[int(bound) for bound in one.split("-")] for one in ranges]
+    except (OSError, ValueError):
+        return os.cpu_count() or 1
+    return sum(bound[-1] - bound[0] + 1 for bound in bounds)
 
 
 def _cgroup_quota() -> float | None:

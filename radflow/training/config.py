@@ -12,6 +12,7 @@ from radflow.models.config import ModelConfig
 from radflow.optim.config import OptimizerConfig
 
 Ranks = Literal["auto"] | int
+LauncherName = Literal["auto", "mpirun", "gloo"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,8 @@ class TrainingConfig:
     """Threads of a rank; 0 is an equal share of the node's cores."""
     seed: int = 0
     """Of the initial weights and the order of films."""
+    assess: bool = True
+    """Predict the test films and log the model; false for trials of a search, whose validation films compare them."""
     config: str = ""
     """YAML file of these parameters; a parameter given with another value than its default wins over the file."""
 
@@ -78,5 +81,5 @@ class DistributedConfig(TrainingConfig):
     """Number of ranks; auto fits them to the cores, or fills the slots of hosts."""
     hosts: str = ""
     """Machines and their slots, as node1:2,node2:2; empty is this machine."""
-    launcher: Literal["auto", "mpirun", "gloo"] = "auto"
+    launcher: LauncherName = "auto"
     """What starts the ranks; auto is mpirun, or nothing where a scheduler has started them already."""

@@ -54,15 +54,22 @@ def run_job(config: TrainingConfig, dataset: Dataset, plan: BatchPlan, communica
         folder = communicator.choose(lambda: make_job_folder(Path(config.out), config.model.arch), lambda: None)
         reporting = Reporting(run, progress, folder)
         history = fit(state, train, validation, dataset.findings, plan, config.seed, communicator, reporting)
+
+        def describe_training() -> None:
+            title = f"{config.model.arch} on {dataset.name}"
+            run.log_metrics(_best_epoch(history), step=len(history))
+            run.log_figure(learning_curves_figure(history, title), "figures/learning_curves.png")
+            run.log_figure(_draw_learning_rate(config, dataset, state.learning_rate), "figures/learning_rate.png")
+
+        communicator.choose(describe_training, lambda: None)
+        if not config.assess:
+            return
         probabilities = SplitPredictor(state.classifier, plan.local_batch, communicator).predict(test)
 
         def conclude() -> None:
             predictions = predictions_of(test, dataset.findings, probabilities)
             title = f"{config.model.arch} on {dataset.name}, test films"
             assessment = assess(predictions, "test", title, folder or Path(config.out), run, len(history))
-            run.log_metrics(_best_epoch(history), step=len(history))
-            run.log_figure(learning_curves_figure(history, title), "figures/learning_curves.png")
-            run.log_figure(_draw_learning_rate(config, dataset, state.learning_rate), "figures/learning_rate.png")
             run.set_note(_note(config, dataset, plan, state, history, assessment))
             _log_model(config, dataset, state, train, assessment, run)
             say(run.url())

@@ -24,6 +24,7 @@ from radflow.tracking.run import TrackedRun
 from radflow.training.assessment import predictions_of
 from radflow.training.batch_statistics import BatchStatistics
 from radflow.training.checkpoint import Checkpoint, write_checkpoint
+from radflow.training.history import write_epoch
 from radflow.training.inference import SplitPredictor, mean_loss
 from radflow.training.progress import EpochProgress
 from radflow.training.step import TrainingStep
@@ -96,6 +97,7 @@ def fit(
         if is_best:
             best_weights = state.classifier.get_weights()
         reporting.run.log_metrics(metrics, step=epoch + 1)
+        write_epoch(reporting.checkpoint_folder, epoch + 1, metrics)
         save_checkpoints(reporting.checkpoint_folder, state, epoch, is_best)
         reporting.progress.end_epoch(epoch_summary(metrics))
     state.classifier.set_weights(best_weights)
