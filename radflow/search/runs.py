@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 from typing import Any
 
 import mlflow
 import optuna
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from radflow.tracking.run import close_abandoned_run, create_run
 
@@ -22,16 +21,9 @@ _logger = logging.getLogger(__name__)
 
 
 def parent_run(study: optuna.Study, name: str) -> str:
-    """Id of the study's run: made for a new study, and gone on with later; to be called under `exclusive`.
-
-    The run that `mlflow run` made for a call that goes on with a study says in its description where to look.
-    """
+    """Id of the study's run: made for a new study, and gone on with later; to be called under `exclusive`."""
     known = study.user_attrs.get(_PARENT)
-    given = os.environ.get("MLFLOW_RUN_ID")
-    if known and known != given and _is_there(known):
-        if given:
-            note = f"This call went on with the search in run [{known}](#/runs/{known})."
-            set_tags(given, {MLFLOW_RUN_NOTE: note, STUDY_TAG: study.study_name})
+    if known and _is_there(known):
         return known
     run_id = create_run(name)
     study.set_user_attr(_PARENT, run_id)

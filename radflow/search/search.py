@@ -14,8 +14,8 @@ from typing import Any
 
 from optuna.trial import FixedTrial
 
-from radflow.cluster.threads import available_cores
 from radflow.config import command_line, flatten
+from radflow.cores import available_cores
 from radflow.data.dataset import open_dataset
 from radflow.data.sample import dataset_folder
 from radflow.errors import MISTAKE, JobError, UserError
@@ -32,7 +32,7 @@ from radflow.search.training import PATIENCE
 from radflow.search.worker import Worker, cores_of, share_cores
 from radflow.terminal import print_table, say
 from radflow.tracking.connection import prepare_tracking, without_password
-from radflow.tracking.run import tracking_run
+from radflow.tracking.run import go_on_with, tracking_run
 
 WORKER = "RADFLOW_SEARCH_WORKER"
 """In the environment of a worker: its number, from 0."""
@@ -70,7 +70,8 @@ def _search(config: SearchConfig) -> None:
     prepare_tracking()
     with storage.exclusive():
         study = found_study(config.study, storage, defined, baseline)
-        os.environ["MLFLOW_RUN_ID"] = parent_run(study, config.study)
+        parent = parent_run(study, config.study)
+    go_on_with(parent)
     settings = {**flatten(config), "storage": without_password(config.storage)}
     with tracking_run(config.study, settings, {STUDY_TAG: config.study}) as run:
         before = len(ended_trials(study))

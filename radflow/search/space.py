@@ -18,6 +18,7 @@ from radflow.config import flatten
 from radflow.errors import UserError
 from radflow.search.config import SearchConfig
 from radflow.training.config import DistributedConfig
+from radflow.training.job_folder import RUNNING
 
 Settings = Mapping[str, Any]
 """Parameters of a training by name."""
@@ -26,7 +27,7 @@ PRESETS = Path(__file__).parent / "spaces"
 SECTIONS = ("fixed", "baseline", "search")
 _RANGE_KEYS = {"low", "high", "step", "log"}
 
-SEARCHABLE = flatten(DistributedConfig()).keys() - flatten(SearchConfig()).keys() - {"assess"}
+SEARCHABLE = flatten(DistributedConfig()).keys() - flatten(SearchConfig()).keys() - RUNNING - {"assess"}
 """Parameters of a training that are not parameters of the search itself."""
 
 

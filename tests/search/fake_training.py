@@ -13,10 +13,10 @@ from pathlib import Path
 flags = dict(argument.removeprefix("--").split("=", 1) for argument in sys.argv[1:])
 base_lr = float(flags.get("base_lr", 0.0005))
 if flags.get("momentum") == "0.5":
-    print("error: momentum=0.5 is not to be had")
+    sys.stdout.write("error: momentum=0.5 is not to be had\n")
     sys.exit(2)
 if base_lr > 5e-4:
-    print("failed: the loss is not finite in epoch 1")
+    sys.stdout.write("failed: the loss is not finite in epoch 1\n")
     sys.exit(1)
 folder = Path(flags["out"]) / "job"
 folder.mkdir(parents=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from radflow.search.storage import study_storage
 from radflow.search.study import ended_trials, found_study
 from radflow.search.worker import Worker, cores_of
 from radflow.tracking.connection import prepare_tracking
-from radflow.tracking.run import tracking_run
+from radflow.tracking.run import go_on_with, tracking_run
 from radflow.training.config import DistributedConfig
 
 FAKE = [sys.executable, str(Path(__file__).parent / "fake_training.py")]
@@ -47,6 +48,8 @@ class Search:
             baseline = self.space.baseline_params(shared_settings(self.config))
             self.study = found_study("study", self.storage, {"space": content}, baseline)
             self.parent = parent_run(self.study, "study")
+        go_on_with(self.parent)
+        del os.environ["MLFLOW_RUN_ID"]  # as tracking_run does
 
     def work(self) -> None:
         Worker(self.config, "study", self.storage, self.folder, fake_command).work()
@@ -114,7 +117,6 @@ def test_a_continued_search_goes_on_in_the_same_parent_run(store: MlflowClient, 
     other = store.create_run("0")
     monkeypatch.setenv("MLFLOW_RUN_ID", other.info.run_id)
     second = Search(content, n_trials=3)
-    monkeypatch.delenv("MLFLOW_RUN_ID")
     second.work()
     assert second.parent == first.parent
     assert first.parent in store.get_run(other.info.run_id).data.tags["mlflow.note.content"]

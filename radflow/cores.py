@@ -1,0 +1,43 @@
+"""How many cores this process may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def available_cores() -> int:
+    """Cores that this process may use: its CPU affinity, cut to a cgroup's CPU quota where there is one."""
+    allowed = len(os.sched_getaffinity(0))
+    quota = _cgroup_quota()
+    return max(1, min(allowed, int(quota))) if quota else allowed
+
+
+def is_pinned() -> bool:
+    """Whether somebody has given this process some of the cores only, of those that its machine or container has."""
+    return len(os.sched_getaffinity(0)) < _installed_cores()
+
+
+def _installed_cores() -> int:
+    """Cores of the machine, or of the container's cpuset."""
+    try:
+        ranges = Path("/sys/fs/cgroup/cpuset.cpus.effective").read_text(encoding="utf-8").strip().split(",")
+        bounds = [[int(bound) for bound in one.split("-")] for one in ranges]
+    except (OSError, ValueError):
+        return os.cpu_count() or 1
+    return sum(bound[-1] - bound[0] + 1 for bound in bounds)
+
+
+def _cgroup_quota() -> float | None:
+    """Cores' worth of CPU time that cgroup v2 or v1 grants, None where there is no limit."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        pass
+    try:
+        quota_us = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text(encoding="utf-8"))
+        period_us = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return quota_us / period_us if quota_us > 0 else None
