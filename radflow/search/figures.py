@@ -182,7 +182,8 @@ def _draw_slice(panel: Axes, name: str, trials: Sequence[DrawnTrial]) -> None:
         places = [scale.place(trial.params[name]) for trial in chosen]
         panel.scatter(places, [trial.score for trial in chosen], **style)
     ticks = scale.ticks(3)
-    slanted: dict[str, Any] = {"rotation": 30, "ha": "right"} if sum(len(label) for _, label in ticks) > _LETTERS else {}
+    is_long = sum(len(label) for _, label in ticks) > _LETTERS
+    slanted: dict[str, Any] = {"rotation": 30, "ha": "right"} if is_long else {}
     panel.set_xticks([place for place, _ in ticks], [label for _, label in ticks], fontsize=8, **slanted)
     panel.set_xlim(-0.08, 1.08)
     panel.set_title(name.replace("_", " "), fontsize=9)
