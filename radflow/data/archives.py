@@ -75,7 +75,8 @@ class _BoundedGunzip(io.RawIOBase):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = gzip.open(path, "rb")  # noqa: SIM115  (closed in close())
+        self._packed = path.open("rb")
+        self._file = gzip.open(self._packed, "rb")  # noqa: SIM115  (both closed in close())
         self._left = max(MAX_INFLATION * path.stat().st_size, MAX_FILM_BYTES)
 
     def read_to_checksum(self) -> None:
@@ -85,6 +86,7 @@ class _BoundedGunzip(io.RawIOBase):
 
     def close(self) -> None:
         self._file.close()
+        self._packed.close()
         super().close()
 
     def read(self, length: int = -1) -> bytes:

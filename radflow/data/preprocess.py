@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -25,12 +26,13 @@ from radflow.data.chestxray14 import (
     differences_from_release,
     read_film_list,
 )
+from radflow.data.copies import on_disk
 from radflow.data.dataset import Dataset, DatasetHeader, DatasetWriter, open_dataset, write_dataset
-from radflow.data.decoding import decode_films
+from radflow.data.decoding import decode_films, fetch_film
 from radflow.data.findings import FINDINGS
 from radflow.data.images import BadFilm
 from radflow.data.lesion_crops import CropConfig
-from radflow.data.mammograms import TUMOUR_FINDINGS, LeftOut, Mammogram, crop_table, cut_films, lesions_of
+from radflow.data.mammograms import TUMOUR_FINDINGS, LeftOut, Mammogram, crop_table, crops_of, cut_films, lesions_of
 from radflow.data.manifest import SplitRule
 from radflow.data.mini_mias import CSV_LIST, RELEASED_LIST, MiniMias
 from radflow.data.shards import FilmTable
@@ -42,6 +44,8 @@ from radflow.data.splits import (
 )
 from radflow.errors import UserError
 from radflow.files import sha256_file
+from radflow.storage import S3Path, fingerprint, in_threads, locate
+from radflow.terminal import say
 
 Progress = Callable[[int, int, int], None]
 """Called with the films done, the films in all, and the films rejected so far."""
@@ -52,11 +56,11 @@ class PreprocessConfig:
     """What to preprocess, and how."""
 
     source: str = "sample"
-    """folder with films and their lists as released; of ChestX-ray14 as PNGs or images_*.tar.gz"""
+    """folder or s3://bucket/prefix with films and lists as released; of ChestX-ray14 as PNGs or images_*.tar.gz"""
     layout: Literal["auto", "chestxray14", "cbis_ddsm", "mini_mias"] = "auto"
     """the release that source holds; auto tells it by the label files"""
     out: str = "data/dataset"
-    """folder for the dataset; a dataset that is already there is replaced"""
+    """folder for the dataset, where one that is already there is replaced; or s3://bucket/prefix, where none is yet"""
     image_size: int = 0
     """height and width of the stored images in pixels, 32 to 1024; 0 is 224 for chest films and 299 for mammograms"""
     split: Literal["official", "random"] = "official"
@@ -93,7 +97,7 @@ def resolve(config: PreprocessConfig) -> PreprocessConfig:
 
     Raises `UserError` where the source is no folder of that layout.
     """
-    layout = _recognise_layout(Path(config.source)) if config.layout == "auto" else config.layout
+    layout = _recognise_layout(locate(config.source)) if config.layout == "auto" else config.layout
     _RELEASES[layout](config.source)
     return replace(
         config,
@@ -110,13 +114,16 @@ def preprocess(config: PreprocessConfig, progress: Progress | None = None) -> Da
     archives. Films that are missing or damaged are named in `rejected.csv`; so are films of the label file that are
     on neither official list, which belong to no split and are not counted as rejected. Of mammograms the dataset
     holds crops, around lesions and of normal tissue (`radflow.data.lesion_crops`). Raises `UserError`.
+
+    When the process is interrupted or killed, the next one with the same settings and sources goes on with the shards
+    that were whole, and makes the same bytes.
     """
     config = resolve(config)
     if config.layout == "chestxray14":
         _preprocess_chest_films(config, progress)
     else:
         _preprocess_mammograms(config, progress)
-    return open_dataset(config.out)
+    return open_dataset(on_disk(locate(config.out)))
 
 
 _RELEASES: dict[str, Callable[[str], ChestXray14 | CbisDdsm | MiniMias]] = {
@@ -144,7 +151,7 @@ def _preprocess_chest_films(config: PreprocessConfig, progress: Progress | None)
         logging.getLogger(__name__).warning("%s", difference)
     films = _assign_splits(config, release, labels)
     prove_no_patient_crosses(films.table.patient_ids, films.table.splits)
-    with write_dataset(config.out, _header(config, release), films.table) as writer:
+    with write_dataset(config.out, _header(config, release), films.table, _origin(config)) as writer:
         _fill(writer, config, release, films, progress)
 
 
@@ -201,6 +208,12 @@ def _header(config: PreprocessConfig, release: ChestXray14) -> DatasetHeader:
     )
 
 
+def _origin(config: PreprocessConfig) -> str:
+    """What decides the films beside header and table: another origin must not go on with what this one has made."""
+    settings = {name: value for name, value in asdict(config).items() if name not in ("out", "workers")}
+    return json.dumps([settings, fingerprint(locate(config.source))])
+
+
 def _fill(
     writer: DatasetWriter,
     config: PreprocessConfig,
@@ -214,6 +227,8 @@ def _fill(
     for name in films.unlabelled:
         intake.settle(name, BadFilm(f"no row in {release.label_path.name}"))
     stored = _stored_only(release.films(films.table.image_ids.tolist()), writer, intake)
+    if isinstance(release.folder, S3Path):
+        stored = in_threads(fetch_film, stored)
     for name, outcome in decode_films(stored, config.image_size, config.workers):
         intake.settle(name, outcome)
 
@@ -221,9 +236,11 @@ def _fill(
 def _stored_only(
     items: Iterable[StoredFilm | AbsentFilm | RefusedMember], writer: DatasetWriter, intake: _Intake
 ) -> Iterator[StoredFilm]:
-    """Pass on the films that are there to decode, and settle the rest."""
+    """Pass on the films that are there to decode, and settle the rest; those in whole shards are passed over."""
     for item in items:
         match item:
+            case StoredFilm(name) | AbsentFilm(name) if not intake.awaits(name):
+                continue
             case StoredFilm():
                 yield item
             case AbsentFilm(name, reason):
@@ -240,11 +257,13 @@ def _preprocess_mammograms(config: PreprocessConfig, progress: Progress | None) 
     prove_no_patient_crosses(table.patient_ids, table.splits)
     prove_no_lesion_crosses(lesions_of(table.image_ids), table.splits)
     header = _mammogram_header(config, release)
-    with write_dataset(config.out, header, table) as writer:
+    with write_dataset(config.out, header, table, _origin(config)) as writer:
         _note_what_is_left_out(writer, listed, films)
         intake = _Intake(writer, _AssignedFilms(table, [], [], unit="crops"), config, progress)
-        for name, outcome in cut_films(films, config.crops, config.image_size, config.seed, config.workers):
-            intake.settle(name, outcome)
+        waiting = [film for film in films if any(intake.awaits(str(name)) for name in crops_of(film, config.crops))]
+        for name, outcome in cut_films(waiting, config.crops, config.image_size, config.seed, config.workers):
+            if intake.awaits(name):
+                intake.settle(name, outcome)
 
 
 def _split_mammograms(config: PreprocessConfig, films: Sequence[Mammogram]) -> tuple[list[Mammogram], NDArray[np.str_]]:
@@ -300,8 +319,14 @@ class _Intake:
         self._unit = films.unit
         self._config = config
         self._progress = progress
-        self._done = 0
+        self._done = writer.settled
         self._examples: list[str] = []
+        if self._done:
+            say(f"going on after an interruption: {self._done:,} of {self._total:,} {self._unit} are done")
+
+    def awaits(self, name: str) -> bool:
+        """Whether the image is still to be settled: it is not in a shard that was whole before an interruption."""
+        return name not in self._rows or not self._writer.is_settled(self._rows[name])
 
     def settle(self, name: str, outcome: NDArray[np.uint8] | BadFilm | LeftOut) -> None:
         """Put, leave out or reject one image; raises `UserError` when more than `max_rejected` of all are rejected."""
