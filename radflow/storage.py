@@ -69,7 +69,7 @@ class S3Path(PosixPath):
     __slots__ = ()
 
     def __str__(self) -> str:
-        return f"s3:/{super().__str__()}"
+        return f"s3:/{super().__str__()}" if self.root else super().__str__()
 
     @property
     def bucket(self) -> str:
@@ -188,6 +188,7 @@ class _Reader(io.RawIOBase):
     """Bytes of an object from any place on. A broken connection is taken up at the byte where it broke."""
 
     def __init__(self, path: S3Path) -> None:
+        self.name = str(path)
         self._path = path
         self._position = 0
         self._version: str | None = None
@@ -335,7 +336,7 @@ def _files_under(source: Path) -> Iterator[Path]:
 
 @cache
 def _client() -> Any:
-    import boto3  # a third of a second, which jobs on disk need not pay
+    from boto3.session import Session  # a third of a second, which jobs on disk need not pay
     from botocore.config import Config
 
     set_for_aws = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
@@ -350,7 +351,7 @@ def _client() -> Any:
     )
     endpoint = set_for_aws or os.environ.get("MLFLOW_S3_ENDPOINT_URL") or None
     try:
-        return boto3.client("s3", endpoint_url=endpoint, config=settings)
+        return Session().client("s3", endpoint_url=endpoint, config=settings)
     except ValueError as error:
         raise UserError(f"the S3 endpoint is no address: {error}; expected such as https://HOST:PORT") from error
 
