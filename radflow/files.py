@@ -6,10 +6,13 @@ import fcntl
 import hashlib
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from radflow.errors import UserError
 
 
 @contextmanager
@@ -60,6 +63,18 @@ def only_one_process(lock: Path) -> Iterator[None]:
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def check_writable(path: Path) -> None:
+    """Raise UserError unless a file can be written to `path`; for results that take long to compute."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give the name of a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}; give another place") from error
 
 
 def sha256_file(path: Path) -> str:
