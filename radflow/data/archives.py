@@ -107,7 +107,8 @@ class _BoundedGunzip(io.RawIOBase):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = gzip.open(path, "rb")  # noqa: SIM115  (closed in close())
+        self._packed = path.open("rb")
+        self._file = gzip.open(self._packed, "rb")  # noqa: SIM115  (both closed in close())
         self._left = _most_inflated(path)
 
     def read_to_checksum(self) -> None:
@@ -117,6 +118,7 @@ class _BoundedGunzip(io.RawIOBase):
 
     def close(self) -> None:
         self._file.close()
+        self._packed.close()
         super().close()
 
     def read(self, length: int = -1) -> bytes:

@@ -22,6 +22,7 @@ from radflow.data.images import BadFilm
 from radflow.data.mammograms import BENIGN, BENIGN_WITHOUT_CALLBACK, MALIGNANT, Lesion, Mammogram
 from radflow.data.tables import read_rows
 from radflow.errors import UserError
+from radflow.storage import locate
 
 LABEL_FILES = tuple(
     f"{kind}_case_description_{part}_set.csv" for kind in ("mass", "calc") for part in ("train", "test")
@@ -111,7 +112,7 @@ class CbisDdsm:
     @classmethod
     def at(cls, source: str | Path) -> CbisDdsm:
         """Find the CSVs in a folder, one of the four at least; raises `UserError` where there is none."""
-        folder = Path(source)
+        folder = locate(source)
         found = tuple(folder / name for name in LABEL_FILES if (folder / name).is_file())
         if not found:
             raise UserError(f"none of {', '.join(LABEL_FILES)} in {folder}; put TCIA's CSVs beside the DICOM folders")

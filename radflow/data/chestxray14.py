@@ -15,6 +15,7 @@ from radflow.data.archives import RefusedMember, StoredFilm, films_in_archive
 from radflow.data.findings import FINDINGS, NO_FINDING, RELEASED_COUNTS, RELEASED_FILMS
 from radflow.data.tables import read_rows, read_text
 from radflow.errors import UserError
+from radflow.storage import locate
 
 LABEL_FILE_PATTERN = "Data_Entry_2017*.csv"
 TRAIN_VAL_LIST = "train_val_list.txt"
@@ -61,7 +62,7 @@ class ChestXray14:
     @classmethod
     def at(cls, source: str | Path) -> ChestXray14:
         """Find the label file in a folder; raises `UserError` where there is no folder or not one label file."""
-        folder = Path(source)
+        folder = locate(source)
         if not folder.is_dir():
             raise UserError(f"source {folder} is no folder; give the one that holds {LABEL_FILE_PATTERN} and the films")
         label_path = _only_file(folder, LABEL_FILE_PATTERN, "label files")

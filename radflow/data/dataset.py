@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import importlib.metadata
+import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from radflow.data.destination import Destination, destination_at
 from radflow.data.manifest import (
     MANIFEST_NAME,
+    REJECTED_NAME,
     SPLITS,
     Manifest,
     ShardEntry,
@@ -24,10 +28,9 @@ from radflow.data.manifest import (
     write_manifest,
 )
 from radflow.data.shards import FilmTable, map_shard, rows_per_shard, write_shard
+from radflow.data.unfinished import Unfinished, WholeShard, unfinished_dataset
 from radflow.errors import UserError
-from radflow.files import atomic_folder, sha256_file
-
-REJECTED_NAME = "rejected.csv"
+from radflow.files import sha256_file
 
 
 class Split:
@@ -167,22 +170,38 @@ class DatasetHeader:
 
 
 @contextmanager
-def write_dataset(path: str | Path, header: DatasetHeader, table: FilmTable) -> Iterator[DatasetWriter]:
-    """Write a dataset: the folder stands at `path` when the block ends well, and nothing of it when it does not.
+def write_dataset(
+    path: str | Path, header: DatasetHeader, table: FilmTable, origin: str = ""
+) -> Iterator[DatasetWriter]:
+    """Write a dataset: it stands at `path`, a folder or s3://bucket/prefix, when the block ends well, and not before.
 
-    Within the block every row of `table` is `put`, `reject`ed or left out (`leave_out`) once, in any order; the files
-    do not depend on the order. A dataset already at `path` is replaced; raises `UserError` where something else is.
+    Within the block every row of `table` is `put`, `reject`ed or left out (`leave_out`) once, in any order, but for
+    those that are settled already (`is_settled`): when a process was interrupted, the next one with the same header,
+    table and `origin` of the films goes on with the shards that were whole. The files depend on neither.
+
+    A dataset already at `path` is replaced, but not in a bucket; raises `UserError` there, and for something else.
     """
-    folder = Path(path)
-    if folder.exists() and not (folder / MANIFEST_NAME).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists and is no dataset; name a new folder for the output")
+    destination = destination_at(path)
     try:
-        with atomic_folder(folder) as temporary:
-            writer = DatasetWriter(temporary, header, table)
+        with (
+            unfinished_dataset(destination.unfinished, _digest(header, table, origin)) as unfinished,
+            closing(destination),
+        ):
+            writer = DatasetWriter(unfinished, destination, header, table)
             yield writer
             writer.finish()
+            destination.finish(unfinished.folder)
     except OSError as error:
-        raise UserError(f"the dataset {folder} cannot be written: {error}") from error
+        raise UserError(f"the dataset {path} cannot be written: {error}") from error
+
+
+def _digest(header: DatasetHeader, table: FilmTable, origin: str) -> str:
+    version = importlib.metadata.version("radflow")
+    digest = hashlib.sha256(json.dumps([asdict(header), origin, version]).encode())
+    for column in vars(table).values():
+        digest.update(f"{column.dtype} {column.shape}".encode())
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.hexdigest()
 
 
 class DatasetWriter:
@@ -192,10 +211,13 @@ class DatasetWriter:
     into equal shards. Rejected rows leave no gap, their shard is shorter. So the bytes depend on the table alone.
     """
 
-    def __init__(self, folder: Path, header: DatasetHeader, table: FilmTable) -> None:
+    def __init__(
+        self, unfinished: Unfinished, destination: Destination, header: DatasetHeader, table: FilmTable
+    ) -> None:
         self._rejections: dict[int, str] = {}
         self._left_out: dict[int, str] = {}
-        self._folder = folder
+        self._unfinished = unfinished
+        self._destination = destination
         self._header = header
         self._table = table
         self._unlabelled: list[tuple[str, str]] = []
@@ -209,6 +231,20 @@ class DatasetWriter:
             self._plan_split(split)
         if (self._place < 0).any():
             raise ValueError(f"splits are {sorted(set(table.splits.tolist()))}, expected only {SPLITS}")
+        for shard in unfinished.whole:
+            self._filling[shard.number].waiting = 0
+            self._rejections |= shard.rejections
+            self._left_out |= shard.left_out
+            self._take(shard)
+
+    @property
+    def settled(self) -> int:
+        """Rows that are in whole shards, or rejected with them."""
+        return sum(len(shard.rows) for shard in self._filling if not shard.waiting)
+
+    def is_settled(self, row: int) -> bool:
+        """Whether the row is in a whole shard, or rejected with it, and must not be put again."""
+        return not self._filling[self._place[row, 0]].waiting
 
     @property
     def rejected(self) -> int:
@@ -217,20 +253,20 @@ class DatasetWriter:
 
     def put(self, row: int, film: NDArray[np.uint8]) -> None:
         """Store the film of a row, uint8 [image_size, image_size]."""
-        shard, place = self._place[row]
+        shard, place = self._place[row].tolist()
         self._filling[shard].put(place, film)
         self._write_if_complete(shard)
 
     def reject(self, row: int, reason: str) -> None:
         """Leave the film of a row out of the dataset, with the reason in `rejected.csv`."""
-        shard, place = self._place[row]
+        shard, place = self._place[row].tolist()
         self._filling[shard].reject(place)
         self._rejections[row] = reason
         self._write_if_complete(shard)
 
     def leave_out(self, row: int, reason: str) -> None:
         """Leave a row out that cannot be made although nothing is damaged: in `rejected.csv`, counted as unlisted."""
-        shard, place = self._place[row]
+        shard, place = self._place[row].tolist()
         self._filling[shard].reject(place)
         self._left_out[row] = reason
         self._write_if_complete(shard)
@@ -256,7 +292,7 @@ class DatasetWriter:
 
     def add_table(self, name: str, columns: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
         """Store a table as the CSV file `name`, and its hash in the manifest."""
-        path = self._folder / name
+        path = self._unfinished.folder / name
         _write_csv(path, [columns, *rows])
         self._tables.append(TableEntry(name, len(rows), path.stat().st_size, sha256_file(path)))
 
@@ -270,8 +306,8 @@ class DatasetWriter:
             for reasons in (self._rejections, self._left_out)
         )
         lines = [("image_id", "reason"), *rejected, *self._unlabelled, *left_out, *self._notes]
-        _write_csv(self._folder / REJECTED_NAME, lines)
-        write_manifest(self._folder, self._manifest())
+        _write_csv(self._unfinished.folder / REJECTED_NAME, lines)
+        write_manifest(self._unfinished.folder, self._manifest())
 
     def _plan_split(self, split: str) -> None:
         rows = np.flatnonzero(self._table.splits == split)
@@ -279,16 +315,25 @@ class DatasetWriter:
             members = rows[start : start + rows_per_shard(self._header.image_size)]
             self._place[members, 0] = len(self._filling)
             self._place[members, 1] = np.arange(len(members))
-            path = self._folder / f"{split}-{number:05d}.arrow"
+            path = self._unfinished.folder / f"{split}-{number:05d}.arrow"
             self._filling.append(_FillingShard(path, split, members, self._header.image_size))
 
     def _write_if_complete(self, number: int) -> None:
         shard = self._filling[number]
         if shard.waiting:
             return
-        entry = shard.write(self._table)
-        if entry is not None:
-            self._shards.append(entry)
+        rejections, left_out = (
+            {row: reasons[row] for row in shard.rows.tolist() if row in reasons}
+            for reasons in (self._rejections, self._left_out)
+        )
+        whole = WholeShard(number, shard.write(self._table), rejections, left_out)
+        self._unfinished.record(whole)
+        self._take(whole)
+
+    def _take(self, shard: WholeShard) -> None:
+        if shard.entry is not None:
+            self._shards.append(shard.entry)
+            self._destination.add(self._unfinished.folder / shard.entry.file, shard.entry.sha256)
 
     def _manifest(self) -> Manifest:
         kept = np.ones(len(self._table), bool)
@@ -321,7 +366,7 @@ class _FillingShard:
         self._path = path
         self._pixels_path = path.with_suffix(".pixels")
         self._split = split
-        self._rows = rows
+        self.rows = rows
         self._image_size = image_size
         self._outcome = np.zeros(len(rows), np.int8)  # 0 waiting, 1 there, -1 rejected
 
@@ -344,13 +389,13 @@ class _FillingShard:
             return None
         films = np.memmap(self._pixels_path, np.uint8, "r").reshape(-1, self._image_size, self._image_size)
         without_gaps = films if len(there) == len(films) else films[there]
-        write_shard(self._path, table.take(self._rows[there]), without_gaps)
+        write_shard(self._path, table.take(self.rows[there]), without_gaps)
         self._pixels_path.unlink()
         return ShardEntry(self._path.name, self._split, len(there), self._path.stat().st_size, sha256_file(self._path))
 
     def _settle(self, place: int, outcome: int) -> None:
-        if self._outcome[place]:
-            raise ValueError(f"row {self._rows[place]} was put or rejected twice")
+        if self._outcome[place] or not self.waiting:
+            raise ValueError(f"row {self.rows[place]} was put or rejected twice")
         self._outcome[place] = outcome
         self.waiting -= 1
 

@@ -126,6 +126,15 @@ def decode_film_file(path: Path) -> NDArray[np.uint8]:
     return decode_film(read_film_file(path), path.name)
 
 
+def fetch_film(film: StoredFilm) -> StoredFilm:
+    """Bring a film's bytes from where it is. One that cannot be read is left to the decoder, which says why."""
+    try:
+        content = film.content if isinstance(film.content, bytes) else read_film_file(film.content)
+    except BadFilm:
+        return film
+    return StoredFilm(film.name, content)
+
+
 def _prepare_worker() -> None:
     """Leave Ctrl-C to the parent, and end with it: a killed parent cannot tell its workers to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

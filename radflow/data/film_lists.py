@@ -14,6 +14,7 @@ from radflow.data.chestxray14 import TEST_LIST, TRAIN_VAL_LIST, ChestXray14, Lab
 from radflow.data.shards import FilmTable
 from radflow.data.splits import official_split
 from radflow.errors import UserError
+from radflow.storage import locate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class ListConfig:
     def paths(self) -> dict[str, Path]:
         """The lists that are given, by split."""
         given = {"train": self.train_list, "val": self.val_list, "test": self.test_list}
-        return {split: Path(path) for split, path in given.items() if path}
+        return {split: locate(path) for split, path in given.items() if path}
 
 
 @dataclass(frozen=True)

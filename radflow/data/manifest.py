@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from radflow.errors import UserError
 from radflow.files import atomic_file
 
 MANIFEST_NAME = "manifest.json"
+REJECTED_NAME = "rejected.csv"
 FORMAT = "radflow-dataset"
 VERSION = 1
 SPLITS = ("train", "val", "test")
@@ -142,10 +143,17 @@ def _parse_manifest(document: dict[str, Any]) -> Manifest:
         rejected=int(document["rejected"]),
         unlisted=int(document["unlisted"]),
         sources=dict(document["sources"]),
-        shards=tuple(ShardEntry(**entry) for entry in document["shards"]),
+        shards=tuple(_parse_shard(entry) for entry in document["shards"]),
         radflow_version=str(document["radflow_version"]),
         crops=dict(document.get("crops", {})),
         unit=str(document.get("unit", "films")),
         tables=tuple(TableEntry(**entry) for entry in document.get("tables", ())),
         notes=tuple(document.get("notes", ())),
     )
+
+
+def _parse_shard(entry: dict[str, Any]) -> ShardEntry:
+    shard = ShardEntry(**entry)
+    if PurePath(shard.file).name != shard.file:  # it may come from a bucket, and is written to where it says
+        raise ValueError(f"shard {shard.file!r} is no plain file name")
+    return shard

@@ -22,6 +22,7 @@ from radflow.data.lesion_crops import disc_mask
 from radflow.data.mammograms import BENIGN, MALIGNANT, NORMAL_TISSUE, Lesion, Mammogram
 from radflow.data.tables import read_rows, read_text
 from radflow.errors import UserError
+from radflow.storage import locate
 
 RELEASED_LIST = "Info.txt"
 CSV_LIST = "labels.csv"
@@ -90,7 +91,7 @@ class MiniMias:
     @classmethod
     def at(cls, source: str | Path) -> MiniMias:
         """Find the list in a folder, labels.csv before Info.txt; raises `UserError` where there is neither."""
-        folder = Path(source)
+        folder = locate(source)
         for name in (CSV_LIST, RELEASED_LIST):
             if (folder / name).is_file():
                 return cls(folder, (folder / name,))

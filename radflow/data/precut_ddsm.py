@@ -24,6 +24,7 @@ from radflow.data.shards import FilmTable
 from radflow.data.splits import official_split
 from radflow.data.tfrecord import BadRecord, parse_example, read_record, read_records
 from radflow.errors import UserError
+from radflow.storage import S3Path, locate
 
 RECORDS_PATTERN = "*.tfrecords"
 ARRAYS = ("test10", "cv10")
@@ -90,7 +91,9 @@ class PrecutDdsm:
     @classmethod
     def at(cls, source: str | Path) -> PrecutDdsm:
         """Find the TFRecord files in a folder and the folders in it; raises `UserError` where there is none."""
-        folder = Path(source)
+        folder = locate(source)
+        if isinstance(folder, S3Path):
+            raise UserError(f"source={source}: the pre-cut DDSM is read from disk only; copy its ten files there")
         found = find_records(folder)
         if not found:
             raise UserError(f"no {RECORDS_PATTERN} in {folder}; give the folder that holds training10_0 and the others")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -24,8 +25,9 @@ from radflow.data.chestxray14 import (
     differences_from_release,
     is_whole_release,
 )
+from radflow.data.copies import on_disk
 from radflow.data.dataset import Dataset, DatasetHeader, DatasetWriter, open_dataset, write_dataset
-from radflow.data.decoding import decode_films
+from radflow.data.decoding import decode_films, fetch_film
 from radflow.data.film_lists import AssignedFilms, ListConfig, assign_by_lists, official_lists, table_of
 from radflow.data.findings import FINDINGS
 from radflow.data.images import BadFilm
@@ -36,6 +38,7 @@ from radflow.data.mammograms import (
     LesionRow,
     Mammogram,
     crop_table,
+    crops_of,
     cut_films,
     left_out_lesions,
     lesion_rows,
@@ -61,6 +64,8 @@ from radflow.data.splits import (
 )
 from radflow.errors import UserError
 from radflow.files import sha256_file
+from radflow.storage import S3Path, fingerprint, in_threads, locate
+from radflow.terminal import say
 
 LESIONS_NAME = "lesions.csv"
 
@@ -73,11 +78,11 @@ class PreprocessConfig:
     """What to preprocess, and how."""
 
     source: str = "sample"
-    """folder with films and their lists as released; of ChestX-ray14 as PNGs, images_*.tar.gz or zips"""
+    """folder or s3://bucket/prefix with films and lists as released; of ChestX-ray14 as PNGs, tar.gz or zip archives"""
     layout: Literal["auto", "chestxray14", "cbis_ddsm", "mini_mias", "ddsm_precut"] = "auto"
     """the release that source holds; auto tells it by the label files"""
     out: str = "data/dataset"
-    """folder for the dataset; a dataset that is already there is replaced"""
+    """folder for the dataset, where one that is already there is replaced; or s3://bucket/prefix, where none is yet"""
     image_size: int = 0
     """height and width of the stored images in pixels, 32 to 1024; 0 is 224 for chest films and 299 for mammograms"""
     split: Literal["official", "random", "lists"] = "official"
@@ -122,7 +127,7 @@ def resolve(config: PreprocessConfig) -> PreprocessConfig:
 
     Raises `UserError` where the source is no folder of that layout.
     """
-    layout = _recognise_layout(Path(config.source)) if config.layout == "auto" else config.layout
+    layout = _recognise_layout(locate(config.source)) if config.layout == "auto" else config.layout
     _RELEASES[layout](config.source)
     rules = _SPLIT_RULES[layout]
     _require(config.split in rules, f"split={config.split} of {layout}", " or ".join(rules))
@@ -142,6 +147,9 @@ def preprocess(config: PreprocessConfig, progress: Progress | None = None) -> Da
     on no list, which belong to no split and are not counted as rejected. Of mammograms the dataset holds crops, around
     lesions and of normal tissue (`radflow.data.lesion_crops`), and `lesions.csv` accounts for every lesion. Raises
     `UserError`.
+
+    When the process is interrupted or killed, the next one with the same settings and sources goes on with the shards
+    that were whole, and makes the same bytes.
     """
     config = resolve(config)
     if config.layout == "chestxray14":
@@ -150,7 +158,7 @@ def preprocess(config: PreprocessConfig, progress: Progress | None = None) -> Da
         _preprocess_precut_crops(config, progress)
     else:
         _preprocess_mammograms(config, progress)
-    return open_dataset(config.out)
+    return open_dataset(on_disk(locate(config.out)))
 
 
 _RELEASES: dict[str, Callable[[str], ChestXray14 | CbisDdsm | MiniMias | PrecutDdsm]] = {
@@ -194,7 +202,7 @@ def _preprocess_chest_films(config: PreprocessConfig, progress: Progress | None)
     box_list = release.box_list_path()
     boxes = read_box_list(box_list) if box_list is not None else []
     header = _chest_header(config, release, lists, (*_compare_with_release(labels), *_count_boxes(boxes, films)))
-    with write_dataset(config.out, header, films.table) as writer:
+    with write_dataset(config.out, header, films.table, _origin(config)) as writer:
         _fill(writer, config, release, films, progress)
         _keep_boxes(writer, films, boxes)
 
@@ -255,6 +263,12 @@ def _chest_header(
     )
 
 
+def _origin(config: PreprocessConfig) -> str:
+    """What decides the films beside header and table: another origin must not go on with what this one has made."""
+    settings = {name: value for name, value in asdict(config).items() if name not in ("out", "workers")}
+    return json.dumps([settings, fingerprint(locate(config.source))])
+
+
 def _fill(
     writer: DatasetWriter,
     config: PreprocessConfig,
@@ -268,6 +282,8 @@ def _fill(
     for name in films.unlabelled:
         intake.settle(name, BadFilm(f"no row in {release.label_path.name}"))
     stored = _stored_only(release.films(films.table.image_ids.tolist()), writer, intake)
+    if isinstance(release.folder, S3Path):
+        stored = in_threads(fetch_film, stored)
     for name, outcome in decode_films(stored, config.image_size, config.workers):
         intake.settle(name, outcome)
 
@@ -275,9 +291,11 @@ def _fill(
 def _stored_only(
     items: Iterable[StoredFilm | AbsentFilm | RefusedMember], writer: DatasetWriter, intake: _Intake
 ) -> Iterator[StoredFilm]:
-    """Pass on the films that are there to decode, and settle the rest."""
+    """Pass on the films that are there to decode, and settle the rest; those in whole shards are passed over."""
     for item in items:
         match item:
+            case StoredFilm(name) | AbsentFilm(name) if not intake.awaits(name):
+                continue
             case StoredFilm():
                 yield item
             case AbsentFilm(name, reason):
@@ -294,13 +312,15 @@ def _preprocess_mammograms(config: PreprocessConfig, progress: Progress | None) 
     prove_no_patient_crosses(table.patient_ids, table.splits)
     prove_no_lesion_crosses(lesions_of(table.image_ids), table.splits)
     header = _mammogram_header(config, release)
-    with write_dataset(config.out, header, table) as writer:
+    with write_dataset(config.out, header, table, _origin(config)) as writer:
         left_out = left_out_lesions(listed, films)
         for lesion, reason in left_out.items():
             writer.note_unlisted([lesion], reason)
         intake = _Intake(writer, AssignedFilms(table, unit="crops"), config, progress)
-        for name, outcome in cut_films(films, config.crops, config.image_size, config.seed, config.workers):
-            intake.settle(name, outcome)
+        waiting = [film for film in films if any(intake.awaits(str(name)) for name in crops_of(film, config.crops))]
+        for name, outcome in cut_films(waiting, config.crops, config.image_size, config.seed, config.workers):
+            if intake.awaits(name):
+                intake.settle(name, outcome)
         rows = lesion_rows(listed, left_out, table, writer.missing)
         writer.add_table(LESIONS_NAME, LesionRow._fields, rows)
 
@@ -351,12 +371,13 @@ def _preprocess_precut_crops(config: PreprocessConfig, progress: Progress | None
         unit="crops",
         notes=NOTES,
     )
-    with write_dataset(config.out, header, table) as writer:
+    with write_dataset(config.out, header, table, _origin(config)) as writer:
         films = AssignedFilms(table, unlabelled=tuple(crop.name for crop in damaged), unit="crops")
         intake = _Intake(writer, films, config, progress)
         for crop in damaged:
             intake.settle(crop.name, BadFilm(crop.reason))
-        for name, outcome in read_crops(crops, config.image_size, config.workers):
+        waiting = [crop for crop in crops if intake.awaits(crop.name)]
+        for name, outcome in read_crops(waiting, config.image_size, config.workers):
             intake.settle(name, outcome)
 
 
@@ -372,8 +393,14 @@ class _Intake:
         self._unit = films.unit
         self._config = config
         self._progress = progress
-        self._done = 0
+        self._done = writer.settled
         self._examples: list[str] = []
+        if self._done:
+            say(f"going on after an interruption: {self._done:,} of {self._total:,} {self._unit} are done")
+
+    def awaits(self, name: str) -> bool:
+        """Whether the image is still to be settled: it is not in a shard that was whole before an interruption."""
+        return name not in self._rows or not self._writer.is_settled(self._rows[name])
 
     def settle(self, name: str, outcome: NDArray[np.uint8] | BadFilm | LeftOut) -> None:
         """Put, leave out or reject one image; raises `UserError` when more than `max_rejected` of all are rejected."""

@@ -19,7 +19,7 @@ class TrainingConfig:
     """What single-process and distributed training share."""
 
     data: str = "sample"
-    """Data set made by `preprocess`; the word sample stands for phantom films, made on first use."""
+    """Data set made by `preprocess`, a folder or s3://bucket/prefix; `sample` is phantom films, made on first use."""
     out: str = "runs"
     """Folder for checkpoints and predictions; each job makes its own folder in it."""
     epochs: int = 3

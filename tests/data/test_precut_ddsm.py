@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tfrecord_folder import example, made_crops, write_precut, write_records
 
+from radflow.data import shards
 from radflow.data.dataset import Dataset
 from radflow.data.precut_ddsm import PATHOLOGIES
 from radflow.data.preprocess import PreprocessConfig, preprocess
@@ -77,6 +78,24 @@ def test_any_number_of_workers_gives_the_same_bytes(tmp_path: Path) -> None:
     write_precut(tmp_path / "ddsm")
     one, two = (run(tmp_path / "ddsm", tmp_path / str(workers), workers=workers, image_size=32) for workers in (1, 2))
     assert one.digest == two.digest
+
+
+def test_an_interrupted_run_goes_on_and_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "MAX_SHARD_ROWS", 5)
+    write_precut(tmp_path / "ddsm")
+    whole = run(tmp_path / "ddsm", tmp_path / "whole", image_size=32)
+
+    def interrupt(done: int, total: int, rejected: int) -> None:
+        if done == 12:
+            raise KeyboardInterrupt
+
+    config = PreprocessConfig(source=str(tmp_path / "ddsm"), out=str(tmp_path / "out"), image_size=32, workers=1)
+    with pytest.raises(KeyboardInterrupt):
+        preprocess(config, interrupt)
+    seen: list[int] = []
+    resumed = preprocess(config, lambda done, total, rejected: seen.append(done))
+    assert seen[0] > 5
+    assert resumed.digest == whole.digest
 
 
 @pytest.mark.parametrize(

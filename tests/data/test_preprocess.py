@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from nih_folder import HEADER, png_bytes, write_release
 
+from radflow.data import shards
 from radflow.data.boxes import FindingBox, read_boxes
 from radflow.data.chestxray14 import ChestXray14
 from radflow.data.dataset import Dataset, verify_dataset
@@ -145,6 +146,57 @@ def test_any_number_of_workers_gives_the_same_bytes(tmp_path: Path) -> None:
     two = run(tmp_path / "nih", tmp_path / "two", workers=2, max_rejected=0.1)
     assert contents(one.path) == contents(two.path)
     assert verify_dataset(one.path).manifest.rejected == 1
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_interrupted_run_goes_on_and_gives_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shards, "MAX_SHARD_ROWS", 10)
+    names = write_release(tmp_path / "nih", films=80)
+    (tmp_path / "nih" / "images" / names[5]).write_bytes(b"torn")
+    if packed:
+        hostile = tarfile.TarInfo(f"../{names[0]}")
+        pack(tmp_path / "nih", tmp_path / "nih" / "images_001.tar.gz", names, [(hostile, b"")])
+        shutil.rmtree(tmp_path / "nih" / "images")
+    settings = {"source": str(tmp_path / "nih"), "image_size": 32, "max_rejected": 0.1}
+    whole = preprocess(PreprocessConfig(out=str(tmp_path / "whole"), workers=1, **settings))
+
+    def interrupt(done: int, total: int, rejected: int) -> None:
+        if done == 50:
+            raise KeyboardInterrupt
+
+    config = PreprocessConfig(out=str(tmp_path / "out"), workers=1, **settings)
+    with pytest.raises(KeyboardInterrupt):
+        preprocess(config, interrupt)
+    assert not (tmp_path / "out").exists()
+    seen = []
+    resumed = preprocess(config, lambda *progress: seen.append(progress))
+    assert seen[0][0] >= 40
+    assert seen[-1] == (80, 80, 1)
+    assert "going on after an interruption: 40 of 80 films" in capsys.readouterr().err
+    assert contents(resumed.path) == contents(whole.path)
+
+
+def test_a_run_does_not_go_on_with_films_of_another_state_of_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "MAX_SHARD_ROWS", 10)
+    names = write_release(tmp_path / "nih", films=80)
+    film = tmp_path / "nih" / "images" / names[5]
+    film.rename(tmp_path / "kept_back.png")
+
+    def interrupt(done: int, total: int, rejected: int) -> None:
+        if done == 60:
+            raise KeyboardInterrupt
+
+    config = PreprocessConfig(
+        source=str(tmp_path / "nih"), out=str(tmp_path / "out"), image_size=32, workers=1, max_rejected=0.1
+    )
+    with pytest.raises(KeyboardInterrupt):
+        preprocess(config, interrupt)
+    (tmp_path / "kept_back.png").rename(film)
+    assert preprocess(config).manifest.rejected == 0
 
 
 def test_archives_equal_the_folder_and_hostile_members_change_nothing(tmp_path: Path) -> None:
