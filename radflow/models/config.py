@@ -7,6 +7,8 @@ from typing import Literal
 
 from radflow.errors import UserError
 
+Architecture = Literal["densenet121", "vgg16", "resnet50"]
+
 NORMALISED_ARCHITECTURES = ("densenet121", "resnet50")
 
 
@@ -14,7 +16,7 @@ NORMALISED_ARCHITECTURES = ("densenet121", "resnet50")
 class ModelConfig:
     """Architecture, normalisation and initial weights."""
 
-    arch: Literal["densenet121", "vgg16", "resnet50"] = "densenet121"
+    arch: Architecture = "densenet121"
     """Backbone."""
     norm: Literal["auto", "batch", "group", "instance", "none"] = "auto"
     """Normalisation layers; auto is the architecture's own (batch, and none for vgg16)."""

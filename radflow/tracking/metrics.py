@@ -47,10 +47,19 @@ METRICS: tuple[MetricRow, ...] = (
     MetricRow("data/rejected_films", "films", "films that could not be read; rejected.csv names them with the reason"),
     MetricRow("predict/films", "films", "films that got a row of probabilities"),
     MetricRow("predict/rejected_films", "films", "films that could not be read; the .rejected.csv names them"),
+    MetricRow(
+        "search/best_val_auc", "0 to 1", "best/val_auc of the best trial so far; the step is the number of ended trials"
+    ),
+    MetricRow("search/trials/<state>", "trials", "trials of a search that ended so: complete, pruned or failed"),
     MetricRow("system/<measure>", "in the name", "MLflow's system metrics of the host of rank 0"),
 )
 
-_PLACEHOLDERS = {"<split>": "(?:train|val|test)", "<Finding>": "[^/]+", "<measure>": "[^/]+"}
+_PLACEHOLDERS = {
+    "<split>": "(?:train|val|test)",
+    "<Finding>": "[^/]+",
+    "<measure>": "[^/]+",
+    "<state>": "(?:complete|pruned|failed)",
+}
 
 
 def check_metric_key(key: str) -> None:

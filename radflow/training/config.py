@@ -12,6 +12,7 @@ from radflow.models.config import ModelConfig
 from radflow.optim.config import OptimizerConfig
 
 Ranks = Literal["auto"] | int
+LauncherName = Literal["auto", "mpirun", "gloo"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,8 @@ class TrainingConfig:
     """Time between checkpoints inside an epoch; there is one after each epoch and on SIGTERM anyway."""
     deterministic: bool = False
     """Same numbers on every repetition on one machine, at some cost of speed."""
+    assess: bool = True
+    """Predict the test films, log the model and keep checkpoints; trials of a search do none of it."""
     config: str = ""
     """YAML file of these parameters; a parameter given with another value than its default wins over the file."""
 
@@ -109,5 +112,5 @@ class DistributedConfig(TrainingConfig):
     """Number of ranks; auto fits them to the cores, or fills the slots of hosts."""
     hosts: str = ""
     """Machines and their slots, as node1:2,node2:2; empty is this machine."""
-    launcher: Literal["auto", "mpirun", "gloo"] = "auto"
+    launcher: LauncherName = "auto"
     """What starts the ranks; auto is mpirun, or nothing where a scheduler has started them already."""

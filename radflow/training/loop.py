@@ -6,6 +6,7 @@ import hashlib
 import math
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn, Protocol
 
 import keras
@@ -23,6 +24,7 @@ from radflow.training.assessment import predictions_of
 from radflow.training.batch_statistics import BatchStatistics
 from radflow.training.checkpoint import Checkpoint
 from radflow.training.config import TrainingConfig
+from radflow.training.history import write_epoch
 from radflow.training.inference import SplitPredictor, mean_loss
 from radflow.training.progress import EpochProgress
 from radflow.training.state import Metrics, TrainingState
@@ -85,11 +87,13 @@ class NoCheckpoints:
 
 @dataclass(frozen=True)
 class Reporting:
-    """Where results go; on all ranks but the first each of the three is silent."""
+    """Where results go; on all ranks but the first each of the first three is silent."""
 
     run: TrackedRun
     progress: EpochProgress
     checkpoints: Checkpoints
+    folder: Path | None
+    """Of the job; None on all ranks but the first."""
 
 
 def fit(
@@ -197,6 +201,7 @@ def end_epoch(state: TrainingState, metrics: Metrics, config: TrainingConfig, re
     state.step_losses = []
     reporting.run.log_metrics(metrics, step=state.epoch)
     reporting.checkpoints.write(state.total_steps, state.checkpoint())
+    write_epoch(reporting.folder, state.epoch, metrics)
     reporting.progress.end_epoch(epoch_summary(metrics))
 
 

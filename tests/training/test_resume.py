@@ -90,7 +90,7 @@ def train(
         state.restore(newest, checkpoints.best(), checkpoints.snapshots())
     state.share(communicator)
     config = TrainConfig(epochs=EPOCHS, optim=optim, **told)
-    fit(state, DATASET, PLAN, config, communicator, Reporting(SilentRun(), progress, checkpoints))
+    fit(state, DATASET, PLAN, config, communicator, Reporting(SilentRun(), progress, checkpoints, None))
     return state
 
 
