@@ -30,6 +30,14 @@ class TrainingConfig:
     """Threads of a rank; 0 is an equal share of the node's cores."""
     seed: int = 0
     """Of the initial weights and the order of films."""
+    early_stopping: int = 0
+    """Epochs without a better validation AUC after which training ends; 0 is never."""
+    resume: str = "none"
+    """Folder of a job to go on with, or auto: the newest unfinished one in `out` that was told the same."""
+    checkpoint_minutes: float = 10.0
+    """Time between checkpoints inside an epoch; there is one after each epoch and on SIGTERM anyway."""
+    deterministic: bool = False
+    """Same numbers on every repetition on one machine, at some cost of speed."""
     config: str = ""
     """YAML file of these parameters; a parameter given with another value than its default wins over the file."""
 
@@ -41,6 +49,10 @@ class TrainingConfig:
             raise UserError(f"threads={self.threads} must be 0 (an equal share of the cores) or a positive number")
         if self.seed < 0:
             raise UserError(f"seed={self.seed} must be 0 or positive")
+        if self.early_stopping < 0:
+            raise UserError(f"early_stopping={self.early_stopping} must be 0 (never) or a positive number of epochs")
+        if not 0 <= self.checkpoint_minutes < float("inf"):
+            raise UserError(f"checkpoint_minutes={self.checkpoint_minutes} must be 0 (after each step) or positive")
         if self.optim.schedule == "cyclic" and self.optim.cycles > self.epochs - self.optim.warmup_epochs:
             raise UserError(
                 f"cycles={self.optim.cycles} of an epoch or more do not fit into epochs={self.epochs} "

@@ -69,9 +69,10 @@ def test_a_signal_reaches_every_rank_once_and_ends_the_launcher(number, tmp_path
         "def mark(event):\n"
         f"    pathlib.Path({str(tmp_path)!r}, event + '-' + os.environ['OMPI_COMM_WORLD_RANK']).touch()\n"
         "def end(number, frame):\n"
+        "    time.sleep(3)\n"  # longer than mpirun grants after SIGTERM
         "    mark('ended')\n"
         "    sys.exit(1)\n"
-        "signal.signal(signal.SIGTERM, end)\n"
+        "signal.signal(signal.SIGUSR1, end)\n"
         "mark('started')\n"
         "time.sleep(60)\n"
     )
