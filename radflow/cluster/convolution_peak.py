@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import time
 
 import tensorflow as tf
 
-SECONDS = 0.5
+SECONDS = 0.3
 """Of measuring, after the first convolution has been set up."""
 _FILMS, _SIZE, _CHANNELS, _KERNEL = 8, 28, 256, 3
 """A layer of the middle of VGG-16 and ResNet-50: large enough to be limited by arithmetic, not by memory."""
 
 
-def measure_convolution_peak(precision: str) -> float:
-    """Operations a second of the fastest of many convolutions with the threads of this process.
+@functools.cache
+def measure_convolution_peak(dtype: str) -> float:
+    """Operations a second of the fastest of many convolutions in `dtype`, with the threads of this process.
 
-    `precision` is the Keras dtype policy that training has: mixed_bfloat16 convolves in bfloat16. Ranks that share a
-    machine should measure at the same time, as they train at the same time.
+    Ranks that share a machine should measure at the same time, as they train at the same time. A process measures
+    once.
     """
-    dtype = tf.bfloat16 if precision == "mixed_bfloat16" else tf.float32
     films = tf.cast(tf.random.normal((_FILMS, _SIZE, _SIZE, _CHANNELS)), dtype)
     kernel = tf.cast(tf.random.normal((_KERNEL, _KERNEL, _CHANNELS, _CHANNELS)), dtype)
 

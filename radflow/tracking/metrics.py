@@ -49,6 +49,11 @@ METRICS: tuple[MetricRow, ...] = (
         "films per second, of all ranks together",
     ),
     MetricRow("throughput/seconds_per_epoch", "s", "wall-clock time of the epoch's training steps"),
+    MetricRow(
+        "throughput/mfu",
+        "0 to 1",
+        "share of the convolution peak of all ranks, measured at the start, that the training of films took",
+    ),
     MetricRow("data/films/<split>", "films", "films of the split"),
     MetricRow("data/patients/<split>", "patients", "patients of the split"),
     MetricRow("data/positives/<split>/<Finding>", "films", "films of the split that show the finding"),

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -49,6 +49,7 @@ labels_of_films = arrays.arrays(np.float64, (FILMS, FINDINGS), elements=st.sampl
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
+@settings(max_examples=30)
 @given(logits=logits_of_films, labels=labels_of_films)
 def test_losses_are_the_formulas(config, logits, labels):
     loss = build_loss(config, TRAINING_LABELS)
