@@ -9,7 +9,7 @@ import pandas as pd
 from rich.table import Table
 
 from radflow.config import flatten
-from radflow.data.dataset import Dataset
+from radflow.data.dataset import REJECTED_NAME, Dataset
 from radflow.data.frequencies import TOTALS_ROW, frequency_table
 from radflow.data.manifest import MANIFEST_NAME
 from radflow.data.preprocess import PreprocessConfig, resolve
@@ -28,14 +28,20 @@ def prepare(config: PreprocessConfig) -> Dataset:
     with tracking_run(f"preprocess-{Path(config.out).name}", flatten(resolved)) as run:
         dataset = preprocess_with_bar(resolved)
         table = frequency_table(dataset)
-        print_table(_terminal_table(table))
+        print_table(_terminal_table(table, _title(dataset)))
+        for note in dataset.manifest.notes:
+            say(note)
         _log(dataset, table, run)
         say(f"data set: {dataset.path}")
     return dataset
 
 
-def _terminal_table(frequencies: pd.DataFrame) -> Table:
-    table = Table(title="Films by finding", title_justify="left")
+def _title(dataset: Dataset) -> str:
+    return f"{dataset.manifest.unit.capitalize()} by finding in {dataset.path.name}"
+
+
+def _terminal_table(frequencies: pd.DataFrame, title: str) -> Table:
+    table = Table(title=title, title_justify="left")
     for column in frequencies.columns:
         table.add_column(column, justify="left" if column == "Disease" else "right")
     for row in frequencies.itertuples(index=False):
@@ -51,9 +57,10 @@ def _log(dataset: Dataset, frequencies: pd.DataFrame, run: TrackedRun) -> None:
     run.log_metrics(metrics, step=0)
     run.log_table(frequencies, "table_1.json")
     run.log_file(dataset.path / MANIFEST_NAME, "dataset")
-    run.log_file(dataset.path / "rejected.csv", "dataset")
+    for name in (REJECTED_NAME, *(entry.file for entry in dataset.manifest.tables)):
+        run.log_file(dataset.path / name, "dataset")
     images = dict(zip(frequencies["Disease"], frequencies["Images"], strict=True))
-    films = images.pop(TOTALS_ROW)
-    figure = frequency_figure(images, films, f"Films by finding in {dataset.path.name}")
+    total = images.pop(TOTALS_ROW)
+    figure = frequency_figure(images, total, _title(dataset), dataset.manifest.unit)
     run.log_figure(figure, "figures/frequencies.png")
     run.set_tags({"radflow.data_name": dataset.name, "radflow.data_digest": dataset.digest})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,13 +15,16 @@ from pathlib import Path
 from types import FrameType
 
 from radflow.cluster.batch_plan import divides
-from radflow.cluster.threads import available_cores, choose_threads, thread_environment
+from radflow.cluster.threads import choose_threads, thread_environment
+from radflow.cores import available_cores
 from radflow.errors import Interrupted, UserError, signals_to_stop
 from radflow.terminal import is_watched
 
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "HOROVOD_RANK")
 """Any of these in the environment says that this process was started as one of several ranks."""
 
+PASSED_ON = ("MLFLOW_", "RADFLOW_", "AWS_", "HOROVOD_")
+"""Beginnings of the names of settings that ranks on other machines need too."""
 STOP_SECONDS = 25.0
 """What ranks have to end in once they are told to stop; Slurm kills after 30 s."""
 
@@ -40,10 +44,30 @@ def is_rank() -> bool:
 
 def ranks_on_this_node() -> int:
     """How many ranks the scheduler has put on this machine; 1 where it does not say."""
-    for variable in ("OMPI_COMM_WORLD_LOCAL_SIZE", "HOROVOD_LOCAL_SIZE", "SLURM_NTASKS_PER_NODE"):
+    for variable in ("OMPI_COMM_WORLD_LOCAL_SIZE", "HOROVOD_LOCAL_SIZE"):
         if os.environ.get(variable, "").isdecimal():
             return int(os.environ[variable])
-    return 1
+    tasks = _slurm_tasks_per_node(os.environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    node = int(os.environ.get("SLURM_NODEID", "0"))
+    return tasks[node] if node < len(tasks) else 1
+
+
+def check_scheduler() -> None:
+    """Raise UserError in a task of srun that was not told that it is a rank: each task would start a job of its own."""
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if not is_rank() and tasks.isdecimal() and int(tasks) > 1:
+        raise UserError(
+            f"srun started {tasks} tasks that do not know each other; start them with `srun --mpi=pmix`, "
+            "or start one task and let it launch the ranks"
+        )
+
+
+def _slurm_tasks_per_node(text: str) -> list[int]:
+    """Tasks on each node from Slurm's notation: 2(x3),1 is [2, 2, 2, 1]."""
+    counts = []
+    for tasks, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", text):
+        counts += [int(tasks)] * int(times or 1)
+    return counts
 
 
 def parse_hosts(hosts: str) -> list[Host]:
@@ -127,7 +151,7 @@ def _mpirun_line(ranks: int, hosts: Sequence[Host], threads: int, environment: M
         line += ["--map-by", f"slot:PE={threads}:HWTCPUS", "--bind-to", "hwthread"]
     else:
         line += ["--bind-to", "none"]
-    exported = [*environment, *(name for name in os.environ if name.startswith(("MLFLOW_", "RADFLOW_", "AWS_")))]
+    exported = [*environment, *(name for name in os.environ if name.startswith(PASSED_ON))]
     for name in sorted({*exported, "PATH", "PYTHONPATH"} & {*environment, *os.environ}):
         line += ["-x", name]
     return line

@@ -23,8 +23,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from radflow.cores import available_cores
 from radflow.data.archives import StoredFilm
-from radflow.data.images import MAX_FILM_BYTES, BadFilm, read_film
+from radflow.data.images import MAX_FILM_BYTES, BadFilm, decode_film, read_film
 from radflow.errors import UserError
 
 FILMS_PER_TASK = 16
@@ -35,11 +36,6 @@ Result = TypeVar("Result")
 
 Decoded = tuple[str, NDArray[np.uint8] | BadFilm]
 """A film's name with its pixels or what is wrong with it."""
-
-
-def usable_cores() -> int:
-    """Cores that this process may use, which in a container or a Slurm step are fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def decode_films(films: Iterable[StoredFilm], size: int, workers: int = 0) -> Iterator[Decoded]:
@@ -60,7 +56,7 @@ def in_order(
     One worker works in this process; for more, work, tasks and results must be picklable. Raises `UserError` when a
     worker dies, with the names of the tasks that it may have been at.
     """
-    workers = workers or usable_cores()
+    workers = workers or available_cores()
     if workers == 1:
         yield from map(work, tasks)
         return
@@ -123,6 +119,20 @@ def read_film_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise BadFilm(f"cannot be read: {error.strerror}") from error
+
+
+def decode_film_file(path: Path) -> NDArray[np.uint8]:
+    """Decode a film's file to grey uint8 [H, W], its own size; raises `BadFilm`."""
+    return decode_film(read_film_file(path), path.name)
+
+
+def fetch_film(film: StoredFilm) -> StoredFilm:
+    """Bring a film's bytes from where it is. One that cannot be read is left to the decoder, which says why."""
+    try:
+        content = film.content if isinstance(film.content, bytes) else read_film_file(film.content)
+    except BadFilm:
+        return film
+    return StoredFilm(film.name, content)
 
 
 def _prepare_worker() -> None:

@@ -49,7 +49,8 @@ def decode_dicom(content: bytes) -> NDArray[np.uint8]:
 def read_dicom_shape(path: Path) -> tuple[int, int]:
     """Read rows and columns from the header alone; raises `BadFilm` for what is no DICOM image."""
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
+        with path.open("rb") as file:
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
         return int(header.Rows), int(header.Columns)
     except Exception as error:  # as above
         raise BadFilm(f"damaged DICOM: {error}") from error

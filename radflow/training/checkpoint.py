@@ -86,6 +86,10 @@ class CheckpointFolder:
         """Replace the weights of the best epoch."""
         self._try_to_write(self._folder / BEST, checkpoint)
 
+    def write_snapshot(self, epoch: int, weights: list[np.ndarray]) -> None:
+        """Keep the weights after `epoch` epochs."""
+        self._try_to_write(self._folder / f"snapshot-{epoch:04d}.npz", Checkpoint(weights, [], {"epoch": epoch}))
+
     def newest(self) -> Checkpoint | None:
         """The newest whole checkpoint; None before there is one. Raises UserError when all are damaged."""
         paths = self._by_age()
@@ -108,6 +112,11 @@ class CheckpointFolder:
         except UserError as error:
             say(f"warning: {error}; the best epoch is looked for among those to come")
             return None
+
+    def snapshots(self) -> dict[int, list[np.ndarray]]:
+        """The weights kept by number of epochs; raises UserError when one is damaged."""
+        kept = [read_checkpoint(path) for path in sorted(self._folder.glob("snapshot-*.npz"))]
+        return {checkpoint.progress["epoch"]: checkpoint.weights for checkpoint in kept}
 
     def _by_age(self) -> list[Path]:
         return sorted(self._folder.glob("step-*.npz"), reverse=True)

@@ -20,7 +20,7 @@ class TrainingConfig:
     """What single-process and distributed training share."""
 
     data: str = "sample"
-    """Data set made by `preprocess`; the word sample stands for phantom films, made on first use."""
+    """Data set made by `preprocess`, a folder or s3://bucket/prefix; `sample` is phantom films, made on first use."""
     out: str = "runs"
     """Folder for checkpoints and predictions; each job makes its own folder in it."""
     epochs: int = 3
@@ -32,6 +32,8 @@ class TrainingConfig:
     """Threads of a rank; 0 is an equal share of the node's cores."""
     seed: int = 0
     """Of the initial weights and the order of films."""
+    snapshots: int = 0
+    """Models at the ends of this many last cycles, averaged (schedule=cyclic); 0 keeps the best epoch instead."""
     early_stopping: int = 0
     """Epochs without a better validation AUC after which training ends; 0 is never."""
     resume: str = "none"
@@ -60,6 +62,23 @@ class TrainingConfig:
                 f"cycles={self.optim.cycles} of an epoch or more do not fit into epochs={self.epochs} "
                 f"after warmup_epochs={self.optim.warmup_epochs}; give fewer cycles or more epochs"
             )
+
+        if self.snapshots:
+            self._check_snapshots()
+
+    def _check_snapshots(self) -> None:
+        cycles, epochs = self.optim.cycles, self.epochs - self.optim.warmup_epochs
+        if self.optim.schedule != "cyclic":
+            raise UserError(f"snapshots={self.snapshots} are taken at the ends of cycles; give schedule=cyclic")
+        if not 0 < self.snapshots <= cycles:
+            raise UserError(f"snapshots={self.snapshots} must be at least 1 and at most cycles={cycles}")
+        if epochs % cycles:
+            raise UserError(
+                f"snapshots are taken after whole epochs, but cycles={cycles} do not divide the {epochs:g} epochs "
+                "after warm-up; give epochs = warmup_epochs + a multiple of cycles"
+            )
+        if self.early_stopping:
+            raise UserError("early_stopping would end training before the last snapshot; leave it at 0")
 
     def run_name(self, dataset: str) -> str:
         """Name of the MLflow run on a data set of this name."""

@@ -122,7 +122,7 @@ def _first_state(
     state = TrainingState(classifier, optimizer, schedule, plan.steps_per_epoch)
     newest = checkpoints.newest()
     if newest:
-        state.restore(newest, checkpoints.best())
+        state.restore(newest, checkpoints.best(), checkpoints.snapshots())
         say(f"from epoch {state.epoch + 1}, step {state.step + 1} of {plan.steps_per_epoch}")
     return state
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from radflow.cluster.batch_plan import BatchPlan, plan_batches
-from radflow.cluster.launcher import choose_ranks, is_rank, launch, parse_hosts, ranks_on_this_node
+from radflow.cluster.launcher import check_scheduler, choose_ranks, is_rank, launch, parse_hosts, ranks_on_this_node
 from radflow.cluster.threads import set_threads
 from radflow.config import command_line
 from radflow.data.dataset import Dataset, open_dataset
@@ -34,6 +34,7 @@ def train(config: TrainConfig) -> None:
 
 def train_distributed(config: DistributedConfig) -> None:
     """Start the ranks and wait for them; in a rank, train."""
+    check_scheduler()
     if is_rank():
         _train_as_rank(config)
     else:

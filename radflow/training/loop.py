@@ -17,7 +17,7 @@ from radflow.data.batches import gather_ahead
 from radflow.data.dataset import Dataset, Split
 from radflow.errors import JobError
 from radflow.evaluation.auc import FindingAuc, auc_per_finding, mean_auc
-from radflow.models.classifier import logits_of
+from radflow.models.classifier import average_of_snapshots, logits_of
 from radflow.tracking.run import TrackedRun
 from radflow.training.assessment import predictions_of
 from radflow.training.batch_statistics import BatchStatistics
@@ -36,11 +36,17 @@ DIVERGED = "the loss is not finite in {}, at learning rate {:.3g}; lower base_lr
 class Checkpoints(Protocol):
     """Where checkpoints go, and come from."""
 
+    def write_snapshot(self, epoch: int, weights: list[np.ndarray]) -> None:
+        """Keep the weights after `epoch` epochs."""
+
     def newest(self) -> Checkpoint | None:
         """The newest whole one, if there is one."""
 
     def best(self) -> Checkpoint | None:
         """The weights of the best epoch, if there are any."""
+
+    def snapshots(self) -> dict[int, list[np.ndarray]]:
+        """The snapshots kept, by number of epochs."""
 
     def is_due(self) -> bool:
         """Whether it is time for one inside an epoch."""
@@ -55,11 +61,18 @@ class Checkpoints(Protocol):
 class NoCheckpoints:
     """Keeps nothing: for every rank but the first."""
 
+    def write_snapshot(self, epoch: int, weights: list[np.ndarray]) -> None:
+        """Do nothing."""
+
     def newest(self) -> None:
         """None."""
 
     def best(self) -> None:
         """None."""
+
+    def snapshots(self) -> dict[int, list[np.ndarray]]:
+        """None."""
+        return {}
 
     def is_due(self) -> bool:
         """Never."""
@@ -91,7 +104,7 @@ def fit(
 ) -> None:
     """Train from where `state` stands to the last epoch of its learning-rate schedule, or until it stalls.
 
-    The classifier ends with the weights of its best epoch.
+    The classifier ends with the weights of its best epoch, or as the average of its snapshots.
 
     Raises
     ------
@@ -118,11 +131,14 @@ def fit(
             check_finite(probabilities, where, metrics["optim/learning_rate"], communicator)
             results = auc_per_finding(predictions_of(validation, dataset.findings, probabilities))
             metrics |= validation_metrics(mean_loss(validation.labels, probabilities), results)
-            end_epoch(state, metrics, reporting)
+            end_epoch(state, metrics, config, reporting)
     except KeyboardInterrupt:
         reporting.checkpoints.write(state.total_steps, state.checkpoint())
         raise
-    state.classifier.set_weights(state.best_weights)
+    if config.snapshots:
+        state.classifier = average_of_snapshots(state.classifier, list(state.snapshots.values())[-config.snapshots :])
+    else:
+        state.classifier.set_weights(state.best_weights)
 
 
 def train_epoch(
@@ -168,7 +184,7 @@ def rate_of_step(state: TrainingState, number: int) -> float:
     return state.learning_rate.at(state.epoch + (number + 0.5) / state.steps_per_epoch)
 
 
-def end_epoch(state: TrainingState, metrics: Metrics, reporting: Reporting) -> None:
+def end_epoch(state: TrainingState, metrics: Metrics, config: TrainingConfig, reporting: Reporting) -> None:
     """Take the epoch's metrics into the state, and report both.
 
     The best weights are kept before the history says that they are the best: a job that dies between the two does the
@@ -177,6 +193,9 @@ def end_epoch(state: TrainingState, metrics: Metrics, reporting: Reporting) -> N
     if state.is_best(metrics):
         state.best_epoch, state.best_weights = state.epoch, state.classifier.get_weights()
         reporting.checkpoints.write_best(state.best_checkpoint())
+    if config.snapshots and state.learning_rate.ends_cycle(state.epoch + 1):
+        state.snapshots[state.epoch + 1] = state.classifier.get_weights()
+        reporting.checkpoints.write_snapshot(state.epoch + 1, state.classifier.get_weights())
     state.learning_rate.observe(metrics["val/loss"])
     state.history.append(metrics)
     state.step_losses = []

@@ -33,6 +33,8 @@ class TrainingState:
     best_epoch: int | None = None
     """Place in the history of the first epoch with the highest score."""
     best_weights: list[np.ndarray] = field(default_factory=list)
+    snapshots: dict[int, list[np.ndarray]] = field(default_factory=dict)
+    """Weights at the ends of the cycles of a cyclic schedule, by number of epochs."""
 
     @property
     def epoch(self) -> int:
@@ -75,8 +77,9 @@ class TrainingState:
         """The best weights and their epoch."""
         return Checkpoint(self.best_weights, [], {"best_epoch": self.best_epoch})
 
-    def restore(self, checkpoint: Checkpoint, best: Checkpoint | None) -> None:
+    def restore(self, checkpoint: Checkpoint, best: Checkpoint | None, snapshots: dict[int, list[np.ndarray]]) -> None:
         """Take what checkpoints of a job of the same model and optimiser hold; `share` completes it."""
+        self.snapshots = snapshots
         self.history = checkpoint.progress["history"]
         self.step_losses = checkpoint.progress["step_losses"]
         if best is not None:
@@ -88,22 +91,26 @@ class TrainingState:
     def share(self, communicator: Communicator) -> None:
         """Give every rank the state of the first one."""
         own = {"history": self.history, "step_losses": self.step_losses, "best_epoch": self.best_epoch}
+        own |= {"snapshots": list(self.snapshots)}
         text = communicator.choose(lambda: json.dumps(own).encode(), lambda: b"")
         shared = json.loads(communicator.gather(np.frombuffer(text, np.uint8)).tobytes())
-        self.history, self.step_losses, self.best_epoch = (shared[name] for name in own)
+        self.history, self.step_losses, self.best_epoch, kept = (shared[name] for name in own)
         # The rate on a plateau depends on the validation losses alone.
         for metrics in self.history:
             self.learning_rate.observe(metrics["val/loss"])
         if self.best_epoch is not None:
-            self._share_best_weights(communicator)
+            self.best_weights = self._share_weights(self.best_weights, communicator)
+        self.snapshots = {epoch: self._share_weights(self.snapshots.get(epoch), communicator) for epoch in kept}
         communicator.broadcast([*self.classifier.variables, *self.optimizer.variables])
 
-    def _share_best_weights(self, communicator: Communicator) -> None:
+    def _share_weights(self, weights: list[np.ndarray] | None, communicator: Communicator) -> list[np.ndarray]:
+        """The first rank's `weights` of the classifier, on every rank."""
         present = self.classifier.get_weights()
-        communicator.choose(lambda: self.classifier.set_weights(self.best_weights), lambda: None)
+        communicator.choose(lambda: self.classifier.set_weights(weights), lambda: None)
         communicator.broadcast(self.classifier.variables)
-        self.best_weights = self.classifier.get_weights()
+        shared = self.classifier.get_weights()
         self.classifier.set_weights(present)
+        return shared
 
 
 def score(metrics: Metrics) -> float:

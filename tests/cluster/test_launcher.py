@@ -8,7 +8,14 @@ import time
 import pytest
 
 from radflow.cluster.batch_plan import plan_batches
-from radflow.cluster.launcher import Host, choose_ranks, launch, parse_hosts
+from radflow.cluster.launcher import (
+    Host,
+    check_scheduler,
+    choose_ranks,
+    launch,
+    parse_hosts,
+    ranks_on_this_node,
+)
 from radflow.errors import UserError
 
 
@@ -59,6 +66,23 @@ def test_two_ranks_join_and_a_failing_one_fails_the_job(launcher, capfd):
     assert "rank 0 of 2 seen" in output
     assert "rank 1 of 2 seen" in output
     assert launch([sys.executable, "-c", "raise SystemExit(7)"], 2, [Host("localhost", 2)], 1, launcher, {}) != 0
+
+
+@pytest.mark.parametrize(("node", "ranks"), [("0", 2), ("2", 2), ("3", 1), ("7", 1)])
+def test_ranks_of_a_node_in_slurms_notation(monkeypatch, node, ranks):
+    for name in ("OMPI_COMM_WORLD_LOCAL_SIZE", "HOROVOD_LOCAL_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SLURM_STEP_TASKS_PER_NODE", "2(x3),1")
+    monkeypatch.setenv("SLURM_NODEID", node)
+    assert ranks_on_this_node() == ranks
+
+
+def test_tasks_of_srun_that_are_no_ranks_are_told_so(monkeypatch):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    with pytest.raises(UserError, match="srun --mpi=pmix"):
+        check_scheduler()
+    monkeypatch.setenv("PMIX_RANK", "3")
+    check_scheduler()
 
 
 @pytest.mark.slow

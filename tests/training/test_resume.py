@@ -67,7 +67,7 @@ class InterruptingProgress(SilentProgress):
         self.advance(0, 0.0)
 
 
-def new_state() -> TrainingState:
+def new_state(optim: OptimizerConfig) -> TrainingState:
     keras.utils.set_random_seed(0)
     films = keras.Input((SIZE, SIZE), dtype="uint8")
     hidden = keras.layers.Rescaling(1 / 255)(keras.layers.Reshape((SIZE, SIZE, 1))(films))
@@ -76,18 +76,23 @@ def new_state() -> TrainingState:
     classifier = keras.Model(films, keras.layers.Activation("sigmoid")(logits))
     optimizer = keras.optimizers.Adam(0.0)
     optimizer.build(classifier.trainable_variables)
-    schedule = LearningRate(0.05, 1.0, EPOCHS, "plateau")
+    schedule = LearningRate(0.05, 1.0, EPOCHS, optim.schedule, optim.cycles)
     return TrainingState(classifier, optimizer, schedule, PLAN.steps_per_epoch)
 
 
-def train(checkpoints: Checkpoints, progress: SilentProgress, **told: object) -> TrainingState:
+PLATEAU = OptimizerConfig(schedule="plateau")
+
+
+def train(
+    checkpoints: Checkpoints, progress: SilentProgress, optim: OptimizerConfig = PLATEAU, **told: int
+) -> TrainingState:
     """Train from the newest checkpoint."""
-    state, communicator = new_state(), SerialCommunicator()
+    state, communicator = new_state(optim), SerialCommunicator()
     newest = checkpoints.newest()
     if newest:
-        state.restore(newest, checkpoints.best())
+        state.restore(newest, checkpoints.best(), checkpoints.snapshots())
     state.share(communicator)
-    config = TrainConfig(epochs=EPOCHS, optim=OptimizerConfig(schedule="plateau"), **told)
+    config = TrainConfig(epochs=EPOCHS, optim=optim, **told)
     fit(state, DATASET, PLAN, config, communicator, Reporting(SilentRun(), progress, checkpoints))
     return state
 
@@ -185,3 +190,36 @@ def test_training_stops_early_when_no_epoch_is_better(tmp_path: Path, unbroken) 
     stalled = next((epoch for epoch in range(1, EPOCHS) if epoch > (unbroken.best_epoch or 0)), None)
     state = train(NoCheckpoints(), SilentProgress(), early_stopping=1)
     assert state.epoch == (EPOCHS if stalled is None else stalled + 1)
+
+
+def test_snapshots_predict_as_one_also_after_an_interruption(tmp_path: Path) -> None:
+    cyclic = OptimizerConfig(schedule="cyclic", cycles=2)
+    ensemble = train(NoCheckpoints(), SilentProgress(), cyclic, snapshots=2)
+    assert list(ensemble.snapshots) == [2, 3]
+    films = SPLITS["val"].pixels
+    member = new_state(cyclic).classifier
+    predictions = []
+    for weights in ensemble.snapshots.values():
+        member.set_weights(weights)
+        predictions.append(np.asarray(member(films)))
+    assert not np.allclose(*predictions)
+    averaged = np.asarray(ensemble.classifier(films))
+    np.testing.assert_allclose(averaged, np.mean(predictions, axis=0), atol=1e-6)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(CheckpointFolder(tmp_path, 0.0), InterruptingProgress(9), cyclic, snapshots=2)
+    resumed = train(CheckpointFolder(tmp_path, 0.0), SilentProgress(), cyclic, snapshots=2)
+    np.testing.assert_array_equal(resumed.classifier(films), averaged)
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"snapshots": 2}, "give schedule=cyclic"),
+        ({"snapshots": 3, "optim": OptimizerConfig(schedule="cyclic", cycles=2)}, "at most cycles=2"),
+        ({"snapshots": 2, "epochs": 4, "optim": OptimizerConfig(schedule="cyclic", cycles=2)}, "do not divide the 3"),
+    ],
+)
+def test_impossible_snapshots_are_one_line(told, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        TrainConfig(**{"epochs": 3, **told})
