@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from radflow.errors import UserError
 from radflow.models.config import ModelConfig
 from radflow.optim.config import OptimizerConfig
+from radflow.training.loss_config import LossConfig
 
 Ranks = Literal["auto"] | int
 LauncherName = Literal["auto", "mpirun", "gloo"]
@@ -27,6 +28,7 @@ class TrainingConfig:
     """Passes over the training films."""
     model: Annotated[ModelConfig, Parameter(name="*")] = field(default_factory=ModelConfig)
     optim: Annotated[OptimizerConfig, Parameter(name="*")] = field(default_factory=OptimizerConfig)
+    objective: Annotated[LossConfig, Parameter(name="*")] = field(default_factory=LossConfig)
     threads: int = 0
     """Threads of a rank; 0 is an equal share of the node's cores."""
     seed: int = 0

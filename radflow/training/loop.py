@@ -26,7 +26,9 @@ from radflow.training.checkpoint import Checkpoint
 from radflow.training.config import TrainingConfig
 from radflow.training.history import write_epoch
 from radflow.training.inference import SplitPredictor, mean_loss
+from radflow.training.loss import build_loss
 from radflow.training.progress import EpochProgress
+from radflow.training.roofline import peak_images_per_second
 from radflow.training.state import Metrics, TrainingState
 from radflow.training.step import TrainingStep
 
@@ -114,15 +116,17 @@ def fit(
         The loss is not finite (the weights are those before the step), or the weights of two ranks differ.
     """
     train, validation = dataset.split("train"), dataset.split("val")
-    logits = logits_of(state.classifier)
-    step = TrainingStep(logits, state.optimizer, communicator)
+    logits = logits_of(state.classifier, communicator.sum_tensors)
+    step = TrainingStep(logits, build_loss(config.objective, train.labels), state.optimizer, communicator)
     statistics = BatchStatistics(logits, plan, communicator)
     predictor = SplitPredictor(state.classifier, plan.local_batch, communicator)
+    peak = peak_images_per_second(state.classifier, communicator)
     try:
         while state.epoch < state.learning_rate.epochs and not state.is_stalled(config.early_stopping):
             reporting.progress.start_epoch(state.epoch, state.learning_rate.epochs, len(train))
             order = epoch_order(plan.films, config.seed, state.epoch)
             metrics = train_epoch(step, state, train, plan, order, communicator, reporting)
+            metrics["throughput/mfu"] = metrics["throughput/images_per_second"] / peak
             statistics.estimate(train, order)
             check_equal_weights(state.classifier, communicator)
 
