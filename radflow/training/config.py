@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from radflow.data.augmentation import AugmentationConfig
 from radflow.errors import UserError
 from radflow.models.config import ModelConfig
 from radflow.optim.config import OptimizerConfig
@@ -26,10 +27,11 @@ class TrainingConfig:
     """Passes over the training films."""
     model: Annotated[ModelConfig, Parameter(name="*")] = field(default_factory=ModelConfig)
     optim: Annotated[OptimizerConfig, Parameter(name="*")] = field(default_factory=OptimizerConfig)
+    augmentation: Annotated[AugmentationConfig, Parameter(name="*")] = field(default_factory=AugmentationConfig)
     threads: int = 0
     """Threads of a rank; 0 is an equal share of the node's cores."""
     seed: int = 0
-    """Of the initial weights and the order of films."""
+    """Of the initial weights, the order of films and their augmentation."""
     config: str = ""
     """YAML file of these parameters; a parameter given with another value than its default wins over the file."""
 

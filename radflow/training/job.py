@@ -16,6 +16,7 @@ from radflow.cluster.batch_plan import BatchPlan
 from radflow.cluster.communicator import Communicator
 from radflow.cluster.threads import choose_precision
 from radflow.config import flatten
+from radflow.data.augmentation import Augmentation
 from radflow.data.dataset import Dataset, Split
 from radflow.environment import installed_versions
 from radflow.evaluation.figures import learning_curves_figure, learning_rate_figure
@@ -53,7 +54,10 @@ def run_job(config: TrainingConfig, dataset: Dataset, plan: BatchPlan, communica
         communicator.broadcast(state.classifier.variables)
         folder = communicator.choose(lambda: make_job_folder(Path(config.out), config.model.arch), lambda: None)
         reporting = Reporting(run, progress, folder)
-        history = fit(state, train, validation, dataset.findings, plan, config.seed, communicator, reporting)
+        augmentation = Augmentation(config.augmentation, config.seed)
+        history = fit(
+            state, train, validation, dataset.findings, plan, config.seed, communicator, reporting, augmentation
+        )
         probabilities = SplitPredictor(state.classifier, plan.local_batch, communicator).predict(test)
 
         def conclude() -> None:

@@ -6,6 +6,7 @@ import hashlib
 import math
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from radflow.cluster.batch_plan import BatchPlan, epoch_order, films_of_step, micro_batches
 from radflow.cluster.communicator import Communicator
+from radflow.data.augmentation import Augmentation
 from radflow.data.batches import gather_ahead
 from radflow.data.dataset import Split
 from radflow.errors import JobError
@@ -61,6 +63,7 @@ def fit(
     seed: int,
     communicator: Communicator,
     reporting: Reporting,
+    augmentation: Augmentation,
 ) -> History:
     """Train for the epochs of the learning-rate schedule; the classifier ends with the weights of its best epoch.
 
@@ -80,7 +83,9 @@ def fit(
     for epoch in range(state.learning_rate.epochs):
         reporting.progress.start_epoch(epoch, state.learning_rate.epochs, len(train))
         order = epoch_order(plan.films, seed, epoch)
-        metrics = train_epoch(step, state.learning_rate, train, plan, epoch, order, communicator, reporting.progress)
+        metrics = train_epoch(
+            step, state.learning_rate, train, plan, epoch, order, communicator, reporting.progress, augmentation
+        )
         statistics.estimate(train, order)
         check_equal_weights(state.classifier, communicator)
 
@@ -116,10 +121,12 @@ def train_epoch(
     order: np.ndarray,
     communicator: Communicator,
     progress: EpochProgress,
+    augmentation: Augmentation,
 ) -> dict[str, float]:
     """One pass over the training films in this order; returns loss, learning rate and throughput of all ranks."""
     per_step = [list(micro_batches(plan, order, number, communicator.rank)) for number in range(plan.steps_per_epoch)]
-    batches = gather_ahead(train, (micro_batch for micro_steps in per_step for micro_batch in micro_steps))
+    augment = partial(augmentation.apply, epoch=epoch)
+    batches = gather_ahead(train, (micro_batch for micro_steps in per_step for micro_batch in micro_steps), augment)
     started, loss_sum, rate = time.perf_counter(), 0.0, 0.0
     for number, micro_steps in enumerate(per_step):
         films = len(films_of_step(plan, order, number))
