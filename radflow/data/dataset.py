@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.metadata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,10 +144,15 @@ def open_dataset(path: str | Path) -> Dataset:
     return Dataset(folder, manifest, sha256_file(folder / MANIFEST_NAME))
 
 
-def verify_dataset(path: str | Path) -> Dataset:
-    """Open a dataset and read every shard against its hash; raises `UserError` that names the first damaged shard."""
+def verify_dataset(path: str | Path, progress: Callable[[int, int], None] | None = None) -> Dataset:
+    """Open a dataset and read every shard against its hash; raises `UserError` that names the first damaged shard.
+
+    `progress` is called with the shards read so far and with all.
+    """
     dataset = open_dataset(path)
-    for shard in dataset.manifest.shards:
+    for number, shard in enumerate(dataset.manifest.shards):
+        if progress is not None:
+            progress(number, len(dataset.manifest.shards))
         if sha256_file(dataset.path / shard.file) != shard.sha256:
             damaged = dataset.path / shard.file
             raise UserError(f"shard {damaged} is damaged: its SHA-256 differs from the manifest; copy it again")
