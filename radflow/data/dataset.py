@@ -6,7 +6,7 @@ import csv
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -141,10 +141,15 @@ def open_dataset(path: str | Path) -> Dataset:
     return Dataset(folder, manifest, sha256_file(folder / MANIFEST_NAME))
 
 
-def verify_dataset(path: str | Path) -> Dataset:
-    """Open a dataset and read every file against its hash; raises `UserError` that names the first damaged one."""
+def verify_dataset(path: str | Path, progress: Callable[[int, int], None] | None = None) -> Dataset:
+    """Open a dataset and read every file against its hash; raises `UserError` that names the first damaged one.
+
+    `progress` is called with the files read so far and with all.
+    """
     dataset = open_dataset(path)
-    for entry in dataset.manifest.files:
+    for number, entry in enumerate(dataset.manifest.files):
+        if progress is not None:
+            progress(number, len(dataset.manifest.files))
         if sha256_file(dataset.path / entry.file) != entry.sha256:
             damaged = dataset.path / entry.file
             raise UserError(f"file {damaged} is damaged: its SHA-256 differs from the manifest; copy it again")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from radflow.data.augmentation import AugmentationConfig
 from radflow.errors import UserError
 from radflow.models.config import ModelConfig
 from radflow.optim.config import OptimizerConfig
@@ -29,10 +30,11 @@ class TrainingConfig:
     model: Annotated[ModelConfig, Parameter(name="*")] = field(default_factory=ModelConfig)
     optim: Annotated[OptimizerConfig, Parameter(name="*")] = field(default_factory=OptimizerConfig)
     objective: Annotated[LossConfig, Parameter(name="*")] = field(default_factory=LossConfig)
+    augmentation: Annotated[AugmentationConfig, Parameter(name="*")] = field(default_factory=AugmentationConfig)
     threads: int = 0
     """Threads of a rank; 0 is an equal share of the node's cores."""
     seed: int = 0
-    """Of the initial weights and the order of films."""
+    """Of the initial weights, the order of films and their augmentation."""
     snapshots: int = 0
     """Models at the ends of this many last cycles, averaged (schedule=cyclic); 0 keeps the best epoch instead."""
     early_stopping: int = 0
