@@ -45,6 +45,8 @@ def on_disk(data: Path) -> Path:
         with only_one_process(folder.with_name(f".{folder.name}.lock")):
             if not folder.is_dir():
                 _fetch(data, manifest, folder)
+    except FileNotFoundError as error:
+        raise UserError(f"{data} is not whole: {error.filename} is missing; upload it again") from error
     except OSError as error:
         raise UserError(f"{data} cannot be copied to {folder}: {error}; set RADFLOW_CACHE to another folder") from error
     return folder

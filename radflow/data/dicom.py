@@ -119,7 +119,7 @@ def _jpeg_size(frame: bytes) -> tuple[int, int] | None:
 def _display_values(film: Dataset) -> NDArray[np.uint8]:
     # The plugin for RLE panics on damaged frames, and a panic is no Exception; pydicom's own decoder raises.
     is_rle = film.file_meta.TransferSyntaxUID == RLELossless
-    stored = pixel_array(film, decoding_plugin="pydicom" if is_rle else "")
+    stored = pixel_array(film, decoding_plugin="pydicom" if is_rle else "", view_only=True)  # a copy of 50 MB less
     pixels = apply_modality_lut(stored, film)
     if film.get("VOILUTSequence"):
         shown, (black, white) = _look_up(film.VOILUTSequence[0], pixels)

@@ -160,6 +160,14 @@ def test_a_data_set_is_fetched_once_a_machine_and_verified(server: S3Server, tmp
     assert verify_dataset(on_disk(locate(url("set")))).digest == whole.digest
 
 
+def test_a_data_set_in_a_bucket_that_lacks_a_shard_is_one_line(server: S3Server, tmp_path: Path) -> None:
+    write_release(tmp_path / "nih", films=24)
+    shutil.copytree(run(tmp_path / "nih", tmp_path / "whole").path, server.bucket / "set")
+    (server.bucket / "set" / "val-00000.arrow").unlink()
+    with pytest.raises(UserError, match=f"{url('set')} is not whole: {url('set')}/val-00000.arrow is missing; upload"):
+        on_disk(locate(url("set")))
+
+
 def test_a_manifest_that_names_files_elsewhere_is_refused(server: S3Server, tmp_path: Path) -> None:
     write_release(tmp_path / "nih", films=24)
     whole = run(tmp_path / "nih", tmp_path / "whole")
