@@ -51,12 +51,15 @@ demo: setup
 	@echo "predictions of the registered model:   $(CURDIR)/predictions.csv"
 	@echo "runs, charts and registered models:    $(BIN)/mlflow ui   and open http://127.0.0.1:5000"
 
+# Two files of tests at a time; the tests of a file share what they have started.
+PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
+
 test: setup
-	$(BIN)/pytest -m "not slow"
-	$(BIN)/pytest -m slow
+	$(PYTEST) -m "not slow"
+	$(PYTEST) -m slow
 
 test-fast: setup
-	$(BIN)/pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: setup
 	$(BIN)/ruff check .

@@ -25,5 +25,15 @@ class Interrupted(KeyboardInterrupt):
         self.exit_code = 128 + number
 
 
+def signals_to_stop() -> list[int]:
+    """The signals on which a job stops and keeps what it has.
+
+    SIGUSR1 is what schedulers send ahead of a time limit. A SIGHUP that is ignored stays so: under nohup a job outlives
+    its terminal.
+    """
+    hangup = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
+    return [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, *hangup]
+
+
 class JobError(Exception):
     """A job that failed for a reason that its text tells: one line, exit code 1."""

@@ -47,8 +47,9 @@ def evaluate(config: EvaluateConfig) -> Assessment:
     """
     set_threads(config.threads)
     # These import TensorFlow, which reads the number of threads once.
-    from radflow.training.assessment import assess, make_job_folder, predictions_of
+    from radflow.training.assessment import assess, predictions_of
     from radflow.training.inference import SplitPredictor
+    from radflow.training.job_folder import make_job_folder
 
     dataset = open_dataset(dataset_folder(config.data))
     prepare_tracking()

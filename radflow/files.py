@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from radflow.errors import UserError
 
 
 @contextmanager
@@ -39,6 +42,18 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         _flush_to_disk(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_writable(path: Path) -> None:
+    """Raise UserError unless a file can be written to `path`; for results that take long to compute."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give the name of a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}; give another place") from error
 
 
 def sha256_file(path: Path) -> str:

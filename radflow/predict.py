@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +13,12 @@ import pandas as pd
 
 from radflow.cluster.threads import set_threads
 from radflow.config import flatten
+from radflow.cores import available_cores
+from radflow.data.decoding import read_film_file
 from radflow.data.images import FILM_SUFFIXES, BadFilm, read_film
 from radflow.data.sample import source_folder
 from radflow.errors import UserError
-from radflow.files import atomic_file
+from radflow.files import atomic_file, check_writable
 from radflow.terminal import progress_bar, say
 from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.models import LoadedClassifier, load_classifier
@@ -57,6 +58,7 @@ def predict(config: PredictConfig) -> pd.DataFrame:
     set_threads(config.threads)
     folder = source_folder(config.input)
     films = find_films(folder)
+    check_writable(Path(config.output))
     prepare_tracking()
     model = load_classifier(config.model)
     with tracking_run(f"predict-{folder.name}", flatten(config)) as run:
@@ -110,16 +112,14 @@ def _read_batches(
 
     def read(path: Path) -> np.ndarray | BadFilm:
         try:
-            return read_film(path.read_bytes(), path.name, image_size)
+            return read_film(read_film_file(path), path.name, image_size)
         except BadFilm as reason:
             return reason
-        except OSError as error:
-            return BadFilm(f"cannot be read: {error.strerror}")
 
     def name(path: Path) -> str:
         return path.name if path == folder else path.relative_to(folder).as_posix()
 
-    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(max_workers=available_cores()) as pool:
         for start in range(0, len(films), BATCH):
             paths = films[start : start + BATCH]
             names, pixels = [], []

@@ -4,7 +4,8 @@ import hashlib
 
 import pytest
 
-from radflow.files import atomic_file, atomic_folder, sha256_file
+from radflow.errors import UserError
+from radflow.files import atomic_file, atomic_folder, check_writable, sha256_file
 
 
 def test_an_atomic_file_appears_only_when_whole(tmp_path):
@@ -49,3 +50,13 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path):
 def test_sha256_is_that_of_the_bytes(tmp_path):
     (tmp_path / "film").write_bytes(b"radiograph" * 1000)
     assert sha256_file(tmp_path / "film") == hashlib.sha256(b"radiograph" * 1000).hexdigest()
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path):
+    check_writable(tmp_path / "new" / "table.csv")
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        check_writable(tmp_path / "file" / "table.csv")
+    with pytest.raises(UserError, match="is a folder"):
+        check_writable(tmp_path)

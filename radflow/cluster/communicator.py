@@ -6,6 +6,7 @@ calls, so that nothing is reduced and nothing says so.
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,7 +15,7 @@ from typing import Protocol, TypeVar, cast
 import numpy as np
 import tensorflow as tf
 
-from radflow.errors import FAILURE, MISTAKE, JobError, UserError
+from radflow.errors import FAILURE, MISTAKE, JobError, UserError, signals_to_stop
 
 First = TypeVar("First")
 Others = TypeVar("Others")
@@ -81,6 +82,11 @@ class HorovodCommunicator:
         self._horovod_errors = (HorovodInternalError, tf.errors.OpError)
         self.rank: int = horovod.rank()
         self.size: int = horovod.size()
+        if self.rank != 0:
+            # The first rank writes a checkpoint when told to stop. The others go on until it ends, lest it wait for
+            # them in a reduction; then their launcher ends them.
+            for number in signals_to_stop():
+                signal.signal(number, signal.SIG_IGN)
 
     def sum_tensors(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
         """One grouped allreduce for all tensors."""

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from radflow.cluster.batch_plan import divides
-from radflow.cluster.threads import available_cores, choose_threads, thread_environment
-from radflow.errors import Interrupted, UserError
+from radflow.cluster.threads import choose_threads, thread_environment
+from radflow.cores import available_cores
+from radflow.errors import Interrupted, UserError, signals_to_stop
 from radflow.terminal import is_watched
 
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "HOROVOD_RANK")
 """Any of these in the environment says that this process was started as one of several ranks."""
+
+PASSED_ON = ("MLFLOW_", "RADFLOW_", "AWS_", "HOROVOD_")
+"""Beginnings of the names of settings that ranks on other machines need too."""
+STOP_SECONDS = 25.0
+"""What ranks have to end in once they are told to stop; Slurm kills after 30 s."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +44,30 @@ def is_rank() -> bool:
 
 def ranks_on_this_node() -> int:
     """How many ranks the scheduler has put on this machine; 1 where it does not say."""
-    for variable in ("OMPI_COMM_WORLD_LOCAL_SIZE", "HOROVOD_LOCAL_SIZE", "SLURM_NTASKS_PER_NODE"):
+    for variable in ("OMPI_COMM_WORLD_LOCAL_SIZE", "HOROVOD_LOCAL_SIZE"):
         if os.environ.get(variable, "").isdecimal():
             return int(os.environ[variable])
-    return 1
+    tasks = _slurm_tasks_per_node(os.environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    node = int(os.environ.get("SLURM_NODEID", "0"))
+    return tasks[node] if node < len(tasks) else 1
+
+
+def check_scheduler() -> None:
+    """Raise UserError in a task of srun that was not told that it is a rank: each task would start a job of its own."""
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if not is_rank() and tasks.isdecimal() and int(tasks) > 1:
+        raise UserError(
+            f"srun started {tasks} tasks that do not know each other; start them with `srun --mpi=pmix`, "
+            "or start one task and let it launch the ranks"
+        )
+
+
+def _slurm_tasks_per_node(text: str) -> list[int]:
+    """Tasks on each node from Slurm's notation: 2(x3),1 is [2, 2, 2, 1]."""
+    counts = []
+    for tasks, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", text):
+        counts += [int(tasks)] * int(times or 1)
+    return counts
 
 
 def parse_hosts(hosts: str) -> list[Host]:
@@ -92,16 +120,20 @@ def launch(
     UserError
         The launcher's program is not installed.
     Interrupted
-        This process got SIGTERM or SIGINT; the ranks got it too and have ended.
+        This process was told to stop by a signal; the ranks were too, and have ended.
     """
     ranks_on_node = min(ranks, max(host.slots for host in hosts))
     rank_threads = choose_threads(threads, available_cores(), ranks_on_node)
     environment = {**variables, "RADFLOW_PROGRESS": str(int(is_watched()))}
     if threads or _is_local(hosts):
         environment |= thread_environment(rank_threads)  # elsewhere each rank shares out its own node's cores
-    build = {"mpirun": _mpirun_line, "gloo": _gloo_line}[launcher]
+    build, stop_signal = {
+        # On SIGTERM mpirun kills the ranks within a second, too soon for a checkpoint; SIGUSR1 it hands on to them.
+        "mpirun": (_mpirun_line, signal.SIGUSR1),
+        "gloo": (_gloo_line, signal.SIGTERM),
+    }[launcher]
     line = build(ranks, hosts, rank_threads, environment)
-    return _run_passing_signals([*line, *command], {**os.environ, **environment})
+    return _run_until_stopped([*line, *command], {**os.environ, **environment}, stop_signal)
 
 
 def _is_local(hosts: Sequence[Host]) -> bool:
@@ -119,7 +151,7 @@ def _mpirun_line(ranks: int, hosts: Sequence[Host], threads: int, environment: M
         line += ["--map-by", f"slot:PE={threads}:HWTCPUS", "--bind-to", "hwthread"]
     else:
         line += ["--bind-to", "none"]
-    exported = [*environment, *(name for name in os.environ if name.startswith(("MLFLOW_", "RADFLOW_", "AWS_")))]
+    exported = [*environment, *(name for name in os.environ if name.startswith(PASSED_ON))]
     for name in sorted({*exported, "PATH", "PYTHONPATH"} & {*environment, *os.environ}):
         line += ["-x", name]
     return line
@@ -142,10 +174,11 @@ def _program(name: str) -> str:
     return found
 
 
-def _run_passing_signals(line: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a command in a process group of its own and hand SIGTERM, SIGINT and SIGHUP on to it, once, as SIGTERM.
+def _run_until_stopped(line: Sequence[str], environment: Mapping[str, str], stop_signal: signal.Signals) -> int:
+    """Run a command in a process group of its own, and when this process is told to stop, tell it by `stop_signal`.
 
-    Ranks must hear of a signal from one side only: a Ctrl-C of the terminal would reach them, mpirun and us at once.
+    Ranks must hear of it from one side only: a Ctrl-C of the terminal would reach them, mpirun and us at once. They
+    have some seconds to write a checkpoint; after these, or when told a second time, the command is ended by SIGTERM.
     """
     if os.geteuid() == 0:
         # Containers run as root; Open MPI refuses that unless told twice, here and on remote nodes.
@@ -153,18 +186,22 @@ def _run_passing_signals(line: Sequence[str], environment: Mapping[str, str]) ->
         environment = {**environment, **{f"{owner}_{name}": "1" for owner in ("OMPI", "PRTE") for name in twice}}
     received: list[int] = []
     process = subprocess.Popen(line, env=dict(environment), start_new_session=True)
+    deadline = threading.Timer(STOP_SECONDS, process.terminate)
+    deadline.daemon = True
 
-    def pass_on(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        if received:
+            process.terminate()
+        else:
+            process.send_signal(stop_signal)
+            deadline.start()
         received.append(number)
-        process.terminate()
 
-    caught = [signal.SIGTERM, signal.SIGINT]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup: the job outlives the terminal
-        caught.append(signal.SIGHUP)
-    previous = {number: signal.signal(number, pass_on) for number in caught}
+    previous = {number: signal.signal(number, stop) for number in signals_to_stop()}
     try:
         code = process.wait()
     finally:
+        deadline.cancel()
         for number, handler in previous.items():
             signal.signal(number, handler)
     if received:

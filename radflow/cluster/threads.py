@@ -1,18 +1,12 @@
-"""Cores, threads and number formats of this machine, and how TensorFlow is told of them."""
+"""Threads and number formats of this machine, and how TensorFlow is told of them."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from radflow.cores import available_cores
 from radflow.errors import UserError
-
-
-def available_cores() -> int:
-    """Cores that this process may use: its CPU affinity, cut to a cgroup's CPU quota where there is one."""
-    allowed = len(os.sched_getaffinity(0))
-    quota = _cgroup_quota()
-    return max(1, min(allowed, int(quota))) if quota else allowed
 
 
 def choose_threads(threads: int, cores: int, ranks_on_node: int) -> int:
@@ -25,10 +19,11 @@ def choose_threads(threads: int, cores: int, ranks_on_node: int) -> int:
 def set_threads(threads: int, ranks_on_node: int = 1) -> None:
     """Make this process compute with `threads` threads, or its share of the cores; before TensorFlow is imported.
 
-    What a launcher has set already stays: it knows how many ranks share the node's cores.
+    What the environment has already stays where `threads` does not say otherwise: a launcher that has set it knows how
+    many ranks share the node's cores.
     """
-    for name, value in thread_environment(choose_threads(threads, available_cores(), ranks_on_node)).items():
-        os.environ.setdefault(name, value)
+    chosen = thread_environment(choose_threads(threads, available_cores(), ranks_on_node))
+    os.environ.update(chosen if threads else {**chosen, **os.environ})
 
 
 def thread_environment(threads: int) -> dict[str, str]:
@@ -60,18 +55,3 @@ def choose_precision(precision: str) -> str:
     if precision == "auto":
         return "mixed_bfloat16" if supports_bfloat16() else "float32"
     return precision
-
-
-def _cgroup_quota() -> float | None:
-    """Cores' worth of CPU time that cgroup v2 or v1 grants, None where there is no limit."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        pass
-    try:
-        quota_us = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text(encoding="utf-8"))
-        period_us = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return quota_us / period_us if quota_us > 0 else None

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,23 +30,18 @@ REJECTED_NAME = "rejected.csv"
 
 
 class Split:
-    """The films of one split, in the dataset's order. Safe to fork and to pickle: another process maps anew."""
+    """The films of one split, in the dataset's order."""
 
     def __init__(self, name: str, shard_paths: list[Path], image_size: int) -> None:
         self.name = name
         self.image_size = image_size
-        self._shard_paths = shard_paths
-        self._map_shards()
+        mapped = [map_shard(path, image_size) for path in shard_paths]
+        self._table = FilmTable.concatenate([table for table, _ in mapped])
+        self._films = [films for _, films in mapped]
+        self._first_rows = np.cumsum([0, *(len(films) for films in self._films[:-1])])
 
     def __len__(self) -> int:
         return len(self._table)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"name": self.name, "image_size": self.image_size, "_shard_paths": self._shard_paths}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._map_shards()
 
     @property
     def image_ids(self) -> NDArray[np.str_]:
@@ -83,12 +77,6 @@ class Split:
             places = np.flatnonzero(shard_of == shard)
             gathered[places] = self._films[shard][wanted[places] - self._first_rows[shard]]
         return gathered
-
-    def _map_shards(self) -> None:
-        mapped = [map_shard(path, self.image_size) for path in self._shard_paths]
-        self._table = FilmTable.concatenate([table for table, _ in mapped])
-        self._films = [films for _, films in mapped]
-        self._first_rows = np.cumsum([0, *(len(films) for films in self._films[:-1])])
 
 
 @dataclass(frozen=True)

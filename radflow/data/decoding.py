@@ -23,6 +23,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from radflow.cores import available_cores
 from radflow.data.archives import StoredFilm
 from radflow.data.images import MAX_FILM_BYTES, BadFilm, read_film
 from radflow.errors import UserError
@@ -35,11 +36,6 @@ Result = TypeVar("Result")
 
 Decoded = tuple[str, NDArray[np.uint8] | BadFilm]
 """A film's name with its pixels or what is wrong with it."""
-
-
-def usable_cores() -> int:
-    """Cores that this process may use, which in a container or a Slurm step are fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def decode_films(films: Iterable[StoredFilm], size: int, workers: int = 0) -> Iterator[Decoded]:
@@ -60,7 +56,7 @@ def in_order(
     One worker works in this process; for more, work, tasks and results must be picklable. Raises `UserError` when a
     worker dies, with the names of the tasks that it may have been at.
     """
-    workers = workers or usable_cores()
+    workers = workers or available_cores()
     if workers == 1:
         yield from map(work, tasks)
         return

@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import gzip
 import multiprocessing
-import os
 import tarfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from radflow.cores import available_cores
 from radflow.data.chestxray14 import PHANTOM_MARK
 from radflow.data.phantom_films import check_image_size, render_films
 from radflow.data.phantom_patients import PhantomFilm, draw_patients, split_patients
@@ -87,7 +87,7 @@ def write_phantom_films(
         images = unfinished / "images"
         images.mkdir()
         done = 0
-        for written in _write_images(rows, images, image_size, seed, workers or _available_cores()):
+        for written in _write_images(rows, images, image_size, seed, workers or available_cores()):
             done += written
             if on_progress is not None:
                 on_progress(done)
@@ -108,10 +108,6 @@ def _check_order(folder: Path, films: int, image_size: int, seed: int, workers: 
         raise UserError(f"workers is {workers}; give at least 1, or nothing for one per core")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is there already; phantom films go into a new or empty folder, so give another name")
-
-
-def _available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _write_images(rows: list[PhantomFilm], images: Path, image_size: int, seed: int, workers: int) -> Iterator[int]:

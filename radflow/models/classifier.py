@@ -62,6 +62,21 @@ def logits_of(classifier: keras.Model) -> keras.Model:
     return keras.Model(classifier.input, classifier.get_layer("logits").output)
 
 
+def average_of_snapshots(classifier: keras.Model, snapshots: list[list[np.ndarray]]) -> keras.Model:
+    """One model whose probabilities are the means of those of `classifier` with each of these weights.
+
+    A snapshot ensemble (Huang et al. 2017, arXiv:1704.00109), which is saved, registered and used like any classifier.
+    """
+    members = []
+    for number, weights in enumerate(snapshots, start=1):
+        copy = keras.models.clone_model(classifier)
+        copy.set_weights(weights)
+        members.append(keras.Model(copy.input, copy.output, name=f"snapshot_{number}"))
+    films = keras.Input(classifier.input.shape[1:], dtype="uint8", name="films")
+    probabilities = keras.layers.Average(dtype="float32", name="probabilities")([member(films) for member in members])
+    return keras.Model(films, probabilities, name=classifier.name)
+
+
 def _preprocess(films: keras.KerasTensor, arch: str) -> keras.KerasTensor:
     scale, offset = _CHANNEL_SCALING[arch]
     grey = keras.layers.Reshape((*films.shape[1:], 1), dtype="float32", name="grey")(films)

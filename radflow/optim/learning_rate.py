@@ -47,6 +47,13 @@ class LearningRate:
             return self.peak * epoch / self.warmup_epochs
         return self.peak * self._decay(epoch)
 
+    def ends_cycle(self, epochs: int) -> bool:
+        """Whether a cycle of the cyclic schedule ends after so many epochs, at a rate of zero."""
+        if self.schedule != "cyclic" or epochs <= self.warmup_epochs:
+            return False
+        finished = (epochs - self.warmup_epochs) * self.cycles / (self.epochs - self.warmup_epochs)
+        return math.isclose(finished, round(finished), abs_tol=1e-9)
+
     def observe(self, validation_loss: float) -> None:
         """Tell the schedule of each epoch's validation loss; `plateau` lowers the rate after two without gain.
 

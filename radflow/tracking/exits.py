@@ -1,4 +1,4 @@
-"""How a run ends: SIGTERM, SIGINT and SIGHUP become an exception, and an exception becomes a status and a reason."""
+"""How a run ends: signals become an exception, and an exception becomes a status and a reason."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from radflow.errors import Interrupted
+from radflow.errors import Interrupted, signals_to_stop
 
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
 
@@ -46,15 +46,15 @@ class SignalGate:
 
 @contextmanager
 def signals_raise() -> Iterator[SignalGate]:
-    """Turn SIGTERM, SIGINT and SIGHUP into Interrupted while the gate is open; the former handlers come back.
+    """Turn the signals to stop into Interrupted while the gate is open; the former handlers come back.
 
-    A SIGHUP that is ignored (nohup) stays ignored. Outside the main thread, where Python allows no handlers, the block
+    Outside the main thread, where Python allows no handlers, the block
     runs with the handlers that there are.
     """
     gate = SignalGate()
     former: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        for number in _signals_to_catch():
+        for number in signals_to_stop():
             former[number] = signal.signal(number, gate)
     try:
         yield gate
@@ -75,10 +75,3 @@ def status_and_reason(error: BaseException | None) -> tuple[str, str]:
     first_line = str(error).strip().partition("\n")[0]
     reason = f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
     return FAILED, reason[:_REASON_LENGTH]
-
-
-def _signals_to_catch() -> list[int]:
-    caught: list[int] = [signal.SIGTERM, signal.SIGINT]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        caught.append(signal.SIGHUP)
-    return caught

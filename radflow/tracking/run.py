@@ -29,13 +29,16 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run as MlflowRun
 
-__all__ = ["Run", "SilentRun", "TrackedRun", "close_abandoned_run", "create_run", "tracking_run"]
+__all__ = ["Run", "SilentRun", "TrackedRun", "close_abandoned_run", "create_run", "go_on_with", "tracking_run"]
 
 # MLflow's limits, in characters (a dataset digest's is the width of its database column).
 _PARAM_LENGTH, _TAG_LENGTH, _DIGEST_LENGTH = 6000, 8000, 36
 
 # Seconds that the end of a run waits for the server. A scheduler that sends SIGTERM kills soon after.
 _PATIENCE = {FINISHED: 120.0, FAILED: 30.0, KILLED: 10.0}
+
+# What the UI shows, rendered, on a run's page.
+_NOTE_TAG = "mlflow.note.content"
 
 # Where the UI's evaluation tab looks for tables.
 _TABLES_TAG = "mlflow.loggedArtifacts"
@@ -85,7 +88,7 @@ class Run:
 
     def set_note(self, markdown: str) -> None:
         """See TrackedRun."""
-        self.set_tags({"mlflow.note.content": markdown})
+        self.set_tags({_NOTE_TAG: markdown})
 
     def log_figure(self, figure: Figure, path: str) -> None:
         """See TrackedRun."""
@@ -205,9 +208,9 @@ def tracking_run(
     started. `config` is logged once as params `cfg/<key>`. Where a resumed run had another value, the new one becomes
     the tag `resumed/cfg/<key>`, since params never change.
 
-    The run ends FINISHED, FAILED when the block raises (the tag `radflow.failure` says why), or KILLED on SIGTERM,
-    SIGINT or SIGHUP, which are raised in the block as Interrupted (main thread only). It never stays RUNNING, short of
-    SIGKILL: then the launcher calls close_abandoned_run.
+    The run ends FINISHED, FAILED when the block raises (the tag `radflow.failure` says why), or KILLED on a signal to
+    stop (errors.signals_to_stop), which is raised in the block as Interrupted (main thread only). It never stays
+    RUNNING, short of SIGKILL: then the launcher calls close_abandoned_run.
 
     Raises UserError if MLflow cannot be reached, or if there is no such run. Later outages raise nothing: see spool.py.
     """
@@ -225,6 +228,20 @@ def tracking_run(
             raise
         finally:
             run.close(*status_and_reason(error))
+
+
+def go_on_with(run_id: str) -> None:
+    """Let the next `tracking_run` go on in an earlier run.
+
+    A run that `mlflow run` has made for this process stays empty but for a note that names the earlier one.
+    """
+    prepare_tracking()
+    started = os.environ.get("MLFLOW_RUN_ID", run_id)
+    if started != run_id:
+        from mlflow import MlflowClient
+
+        MlflowClient().set_tag(started, _NOTE_TAG, f"Goes on in run {run_id}.")
+    os.environ["MLFLOW_RUN_ID"] = run_id
 
 
 def create_run(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +15,7 @@ from radflow.evaluation.report import auc_table
 from radflow.terminal import print_table, say
 from radflow.tracking.run import TrackedRun
 from radflow.training.inference import mean_loss
-
-PREDICTIONS_FILE = "predictions.parquet"
+from radflow.training.job_folder import PREDICTIONS_FILE
 
 
 @dataclass(frozen=True)
@@ -28,19 +26,6 @@ class Assessment:
     mean_interval: tuple[float, float]
     metrics: dict[str, float]
     """Under the metric keys of the split."""
-
-
-def make_job_folder(out: Path, name: str) -> Path:
-    """Make and return a new folder in `out`, named by time and `name`."""
-    folder = out / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
-    for attempt in range(1, 1000):
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            folder = folder.with_name(f"{folder.name}-{attempt}")
-        else:
-            return folder
-    raise FileExistsError(folder)
 
 
 def predictions_of(split: Split, findings: tuple[str, ...], probabilities: np.ndarray) -> Predictions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +13,23 @@ import numpy as np
 
 from radflow.errors import UserError
 from radflow.files import atomic_file
+from radflow.terminal import say
+
+KEPT = 2
+"""Checkpoints beside the best: where the newest is damaged, training goes on from the one before."""
+BEST = "best.npz"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What training needs to go on after an epoch."""
+    """What training needs to go on after an optimiser step."""
 
     weights: list[np.ndarray]
     """Of the model, trainable or not, in Keras' order."""
     optimizer: list[np.ndarray]
-    """Of the optimiser's variables."""
+    """Of the optimiser's variables; none where only weights are kept."""
     progress: dict[str, Any]
-    """JSON values: epoch, learning-rate schedule, best validation score."""
+    """JSON values: what else training remembers."""
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -48,5 +54,75 @@ def read_checkpoint(path: Path) -> Checkpoint:
                 optimizer=[archive[name] for name in names if name.startswith("optimizer/")],
                 progress=json.loads(archive["progress"].tobytes()),
             )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
         raise UserError(f"checkpoint {path} cannot be read: {error}; use an earlier one or train anew") from error
+
+
+class CheckpointFolder:
+    """The checkpoints of a job: the last two, and the weights of the best epoch.
+
+    A checkpoint that cannot be written (a full disk) costs a warning, not the training: those before it stay, and the
+    next one is tried again.
+    """
+
+    def __init__(self, folder: Path, minutes: float) -> None:
+        """Take `folder` for a job that writes a checkpoint inside an epoch every so many `minutes`."""
+        self._folder = folder
+        self._seconds = 60 * minutes
+        self._written_at = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Whether the last checkpoint is old enough for a new one inside an epoch."""
+        return time.monotonic() - self._written_at >= self._seconds
+
+    def write(self, step: int, checkpoint: Checkpoint) -> None:
+        """Write the checkpoint after optimiser step `step` of the job, and remove those that are too old."""
+        self._try_to_write(self._folder / f"step-{step:08d}.npz", checkpoint)
+        self._written_at = time.monotonic()
+        for old in self._by_age()[KEPT:]:
+            old.unlink()
+
+    def write_best(self, checkpoint: Checkpoint) -> None:
+        """Replace the weights of the best epoch."""
+        self._try_to_write(self._folder / BEST, checkpoint)
+
+    def write_snapshot(self, epoch: int, weights: list[np.ndarray]) -> None:
+        """Keep the weights after `epoch` epochs."""
+        self._try_to_write(self._folder / f"snapshot-{epoch:04d}.npz", Checkpoint(weights, [], {"epoch": epoch}))
+
+    def newest(self) -> Checkpoint | None:
+        """The newest whole checkpoint; None before there is one. Raises UserError when all are damaged."""
+        paths = self._by_age()
+        for path in paths:
+            try:
+                return read_checkpoint(path)
+            except UserError as error:
+                say(f"warning: {error}")
+        if paths:
+            raise UserError(f"no checkpoint in {self._folder} is whole; give another resume=FOLDER, or resume=none")
+        return None
+
+    def best(self) -> Checkpoint | None:
+        """The weights of the best epoch; None before there is one, or when the file is damaged."""
+        path = self._folder / BEST
+        if not path.exists():
+            return None
+        try:
+            return read_checkpoint(path)
+        except UserError as error:
+            say(f"warning: {error}; the best epoch is looked for among those to come")
+            return None
+
+    def snapshots(self) -> dict[int, list[np.ndarray]]:
+        """The weights kept by number of epochs; raises UserError when one is damaged."""
+        kept = [read_checkpoint(path) for path in sorted(self._folder.glob("snapshot-*.npz"))]
+        return {checkpoint.progress["epoch"]: checkpoint.weights for checkpoint in kept}
+
+    def _by_age(self) -> list[Path]:
+        return sorted(self._folder.glob("step-*.npz"), reverse=True)
+
+    def _try_to_write(self, path: Path, checkpoint: Checkpoint) -> None:
+        try:
+            write_checkpoint(path, checkpoint)
+        except OSError as error:
+            say(f"warning: checkpoint {path} was not written: {error}; training goes on")

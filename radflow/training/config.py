@@ -32,6 +32,16 @@ class TrainingConfig:
     """Threads of a rank; 0 is an equal share of the node's cores."""
     seed: int = 0
     """Of the initial weights, the order of films and their augmentation."""
+    snapshots: int = 0
+    """Models at the ends of this many last cycles, averaged (schedule=cyclic); 0 keeps the best epoch instead."""
+    early_stopping: int = 0
+    """Epochs without a better validation AUC after which training ends; 0 is never."""
+    resume: str = "none"
+    """Folder of a job to go on with, or auto: the newest unfinished one in `out` that was told the same."""
+    checkpoint_minutes: float = 10.0
+    """Time between checkpoints inside an epoch; there is one after each epoch and on SIGTERM anyway."""
+    deterministic: bool = False
+    """Same numbers on every repetition on one machine, at some cost of speed."""
     config: str = ""
     """YAML file of these parameters; a parameter given with another value than its default wins over the file."""
 
@@ -43,11 +53,32 @@ class TrainingConfig:
             raise UserError(f"threads={self.threads} must be 0 (an equal share of the cores) or a positive number")
         if self.seed < 0:
             raise UserError(f"seed={self.seed} must be 0 or positive")
+        if self.early_stopping < 0:
+            raise UserError(f"early_stopping={self.early_stopping} must be 0 (never) or a positive number of epochs")
+        if not 0 <= self.checkpoint_minutes < float("inf"):
+            raise UserError(f"checkpoint_minutes={self.checkpoint_minutes} must be 0 (after each step) or positive")
         if self.optim.schedule == "cyclic" and self.optim.cycles > self.epochs - self.optim.warmup_epochs:
             raise UserError(
                 f"cycles={self.optim.cycles} of an epoch or more do not fit into epochs={self.epochs} "
                 f"after warmup_epochs={self.optim.warmup_epochs}; give fewer cycles or more epochs"
             )
+
+        if self.snapshots:
+            self._check_snapshots()
+
+    def _check_snapshots(self) -> None:
+        cycles, epochs = self.optim.cycles, self.epochs - self.optim.warmup_epochs
+        if self.optim.schedule != "cyclic":
+            raise UserError(f"snapshots={self.snapshots} are taken at the ends of cycles; give schedule=cyclic")
+        if not 0 < self.snapshots <= cycles:
+            raise UserError(f"snapshots={self.snapshots} must be at least 1 and at most cycles={cycles}")
+        if epochs % cycles:
+            raise UserError(
+                f"snapshots are taken after whole epochs, but cycles={cycles} do not divide the {epochs:g} epochs "
+                "after warm-up; give epochs = warmup_epochs + a multiple of cycles"
+            )
+        if self.early_stopping:
+            raise UserError("early_stopping would end training before the last snapshot; leave it at 0")
 
     def run_name(self, dataset: str) -> str:
         """Name of the MLflow run on a data set of this name."""

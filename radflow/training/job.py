@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from matplotlib.figure import Figure
 
 from radflow.cluster.batch_plan import BatchPlan
 from radflow.cluster.communicator import Communicator
 from radflow.cluster.threads import choose_precision
 from radflow.config import flatten
-from radflow.data.augmentation import Augmentation
-from radflow.data.dataset import Dataset, Split
+from radflow.data.dataset import Dataset
 from radflow.environment import installed_versions
 from radflow.evaluation.figures import learning_curves_figure, learning_rate_figure
 from radflow.evaluation.report import RunFacts, summary_markdown
@@ -26,70 +25,127 @@ from radflow.optim.factory import build_optimizer
 from radflow.optim.learning_rate import LearningRate, peak_learning_rate
 from radflow.terminal import say
 from radflow.tracking.models import FINDINGS_PARAM
-from radflow.tracking.run import SilentRun, TrackedRun, tracking_run
-from radflow.training.assessment import Assessment, assess, make_job_folder, predictions_of
+from radflow.tracking.run import SilentRun, TrackedRun, go_on_with, tracking_run
+from radflow.training.assessment import Assessment, assess, predictions_of
+from radflow.training.checkpoint import CheckpointFolder
 from radflow.training.config import TrainingConfig
 from radflow.training.inference import SplitPredictor
-from radflow.training.loop import History, Reporting, TrainingState, fit, score
+from radflow.training.job_folder import Job, job_settings, job_to_resume, make_job_folder
+from radflow.training.loop import Checkpoints, NoCheckpoints, Reporting, fit
 from radflow.training.progress import EpochProgress, SilentProgress, TerminalProgress
+from radflow.training.state import TrainingState
 
 EXAMPLE_FILMS = 2
+ADAM_LIMIT = 0.02
+"""Learning rate above which a run with Adam is told that it will hardly learn."""
 RECORDED_PACKAGES = ("radflow", "keras", "tensorflow", "tensorflow-cpu", "horovod", "mlflow")
 
 
 def run_job(config: TrainingConfig, dataset: Dataset, plan: BatchPlan, communicator: Communicator) -> None:
     """Train, assess on the test films and log the model, in one MLflow run whatever the number of ranks."""
-    train, validation, test = (dataset.split(name) for name in ("train", "val", "test"))
-    settings = _settings(config, dataset, plan)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
     progress: EpochProgress = communicator.choose(TerminalProgress, SilentProgress)
+    earlier = communicator.together(
+        lambda: communicator.choose(lambda: job_to_resume(config, dataset, plan), lambda: None)
+    )
     own_run: AbstractContextManager[TrackedRun] = communicator.choose(
-        lambda: _open_run(config, dataset, settings), lambda: nullcontext(SilentRun())
+        lambda: _open_run(config, dataset, plan, earlier), lambda: nullcontext(SilentRun())
     )
     with own_run as run, closing(progress):
-        communicator.choose(lambda: _announce(plan), lambda: None)
+        communicator.choose(lambda: _announce(config, plan, earlier), lambda: None)
         _log_inputs(dataset, run)
-        # One rank reads or downloads the initial weights; the broadcast gives them to all.
-        model = communicator.choose(lambda: config.model, lambda: replace(config.model, weights="none"))
-        state = communicator.together(lambda: _build(replace(config, model=model), dataset, plan))
-        communicator.broadcast(state.classifier.variables)
-        folder = communicator.choose(lambda: make_job_folder(Path(config.out), config.model.arch), lambda: None)
-        reporting = Reporting(run, progress, folder)
-        augmentation = Augmentation(config.augmentation, config.seed)
-        history = fit(
-            state, train, validation, dataset.findings, plan, config.seed, communicator, reporting, augmentation
-        )
-        probabilities = SplitPredictor(state.classifier, plan.local_batch, communicator).predict(test)
-
-        def conclude() -> None:
-            predictions = predictions_of(test, dataset.findings, probabilities)
-            title = f"{config.model.arch} on {dataset.name}, test films"
-            assessment = assess(predictions, "test", title, folder or Path(config.out), run, len(history))
-            run.log_metrics(_best_epoch(history), step=len(history))
-            run.log_figure(learning_curves_figure(history, title), "figures/learning_curves.png")
-            run.log_figure(_draw_learning_rate(config, dataset, state.learning_rate), "figures/learning_rate.png")
-            run.set_note(_note(config, dataset, plan, state, history, assessment))
-            _log_model(config, dataset, state, train, assessment, run)
-            say(run.url())
-
-        communicator.choose(conclude, lambda: None)
+        folder = communicator.choose(lambda: _job_folder(config, dataset, plan, earlier, run), lambda: None)
+        checkpoints: Checkpoints = CheckpointFolder(folder, config.checkpoint_minutes) if folder else NoCheckpoints()
+        state = communicator.together(lambda: _first_state(config, dataset, plan, checkpoints, communicator))
+        state.share(communicator)
+        fit(state, dataset, plan, config, communicator, Reporting(run, progress, checkpoints))
+        probabilities = SplitPredictor(state.classifier, plan.local_batch, communicator).predict(dataset.split("test"))
+        if folder:
+            _conclude(config, dataset, plan, state, probabilities, folder, run)
 
 
-def _announce(plan: BatchPlan) -> None:
+def _open_run(
+    config: TrainingConfig, dataset: Dataset, plan: BatchPlan, earlier: Job | None
+) -> AbstractContextManager[TrackedRun]:
+    if earlier:
+        go_on_with(earlier.run_id)
+    settings, tags = _settings(config, dataset, plan), run_tags(config.model.arch, dataset)
+    return tracking_run(config.run_name(dataset.name), settings, tags)
+
+
+def _announce(config: TrainingConfig, plan: BatchPlan, earlier: Job | None) -> None:
+    peak = peak_learning_rate(config.optim, plan.effective_global_batch)
+    if earlier:
+        say(f"going on with {earlier.folder}")
     say(f"{plan}; {plan.steps_per_epoch} steps an epoch over {plan.films} films")
     if plan.effective_global_batch < plan.global_batch:
         say(
             f"warning: {plan.films} training films are fewer than the global batch of {plan.global_batch}; "
             "each epoch is one step over all of them"
         )
+    if config.optim.optimizer in ("adam", "adamw") and peak > ADAM_LIMIT:
+        say(
+            f"warning: linear scaling takes {config.optim.optimizer} to a learning rate of {peak:g}; it seldom trains "
+            f"above {ADAM_LIMIT:g}. Give base_batch=0 to use base_lr as it is, or optimizer=lars or lamb"
+        )
 
 
-def _build(config: TrainingConfig, dataset: Dataset, plan: BatchPlan) -> TrainingState:
+def _job_folder(
+    config: TrainingConfig, dataset: Dataset, plan: BatchPlan, earlier: Job | None, run: TrackedRun
+) -> Path:
+    if earlier:
+        return earlier.folder
+    job = Job(make_job_folder(Path(config.out), config.model.arch), run.run_id, job_settings(config, dataset, plan))
+    job.write()
+    return job.folder
+
+
+def _first_state(
+    config: TrainingConfig,
+    dataset: Dataset,
+    plan: BatchPlan,
+    checkpoints: Checkpoints,
+    communicator: Communicator,
+) -> TrainingState:
+    """New weights, or on the first rank those of the newest checkpoint; other ranks get the first one's afterwards."""
+    # One rank reads or downloads the initial weights.
+    model = communicator.choose(lambda: config.model, lambda: replace(config.model, weights="none"))
     prevalences = dataset.split("train").labels.mean(axis=0)
-    precision = choose_precision(config.model.precision)
-    classifier = build_classifier(config.model, precision, dataset.image_size, prevalences, config.seed)
+    classifier = build_classifier(
+        model, choose_precision(config.model.precision), dataset.image_size, prevalences, config.seed
+    )
+    optimizer = build_optimizer(config.optim, classifier.trainable_variables)
+    optimizer.build(classifier.trainable_variables)
     peak = peak_learning_rate(config.optim, plan.effective_global_batch)
     schedule = LearningRate(peak, config.optim.warmup_epochs, config.epochs, config.optim.schedule, config.optim.cycles)
-    return TrainingState(classifier, build_optimizer(config.optim, classifier.trainable_variables), schedule)
+    state = TrainingState(classifier, optimizer, schedule, plan.steps_per_epoch)
+    newest = checkpoints.newest()
+    if newest:
+        state.restore(newest, checkpoints.best(), checkpoints.snapshots())
+        say(f"from epoch {state.epoch + 1}, step {state.step + 1} of {plan.steps_per_epoch}")
+    return state
+
+
+def _conclude(
+    config: TrainingConfig,
+    dataset: Dataset,
+    plan: BatchPlan,
+    state: TrainingState,
+    probabilities: np.ndarray,
+    folder: Path,
+    run: TrackedRun,
+) -> None:
+    """Assess the test films from their probabilities [films, findings] and log figures, note and model."""
+    predictions = predictions_of(dataset.split("test"), dataset.findings, probabilities)
+    title = f"{config.model.arch} on {dataset.name}, test films"
+    run.log_metrics(_best_epoch(state), step=state.epoch)
+    assessment = assess(predictions, "test", title, folder, run, state.epoch)
+    run.log_figure(learning_curves_figure(state.history, title), "figures/learning_curves.png")
+    run.log_figure(_draw_learning_rate(config, dataset, state.learning_rate), "figures/learning_rate.png")
+    run.set_note(_note(config, dataset, plan, state, assessment))
+    _log_model(config, dataset, state, assessment, run)
+    say(run.url())
 
 
 def _settings(config: TrainingConfig, dataset: Dataset, plan: BatchPlan) -> dict[str, Any]:
@@ -113,12 +169,6 @@ def _settings(config: TrainingConfig, dataset: Dataset, plan: BatchPlan) -> dict
     }
 
 
-def _open_run(
-    config: TrainingConfig, dataset: Dataset, settings: Mapping[str, Any]
-) -> AbstractContextManager[TrackedRun]:
-    return tracking_run(config.run_name(dataset.name), settings, run_tags(config.model.arch, dataset))
-
-
 def run_tags(arch: str, dataset: Dataset) -> dict[str, str]:
     """Tags by which promotion finds comparable runs."""
     return {"radflow.arch": arch, "radflow.data_name": dataset.name, "radflow.data_digest": dataset.digest}
@@ -131,9 +181,9 @@ def _log_inputs(dataset: Dataset, run: TrackedRun) -> None:
         run.log_dataset(dataset.name, dataset.digest, str(dataset.path), profile, context)
 
 
-def _best_epoch(history: History) -> dict[str, float]:
-    best = max(range(len(history)), key=lambda epoch: score(history[epoch]))
-    return {"best/epoch": best + 1, "best/val_auc": history[best]["val/auc/mean"]}
+def _best_epoch(state: TrainingState) -> dict[str, float]:
+    best = state.best_epoch or 0
+    return {"best/epoch": best + 1, "best/val_auc": state.history[best]["val/auc/mean"]}
 
 
 def _draw_learning_rate(config: TrainingConfig, dataset: Dataset, learning_rate: LearningRate) -> Figure:
@@ -148,7 +198,6 @@ def _note(
     dataset: Dataset,
     plan: BatchPlan,
     state: TrainingState,
-    history: History,
     assessment: Assessment,
 ) -> str:
     # The first epoch includes tracing of the graph; the median says what training costs.
@@ -163,9 +212,9 @@ def _note(
         micro_steps=plan.micro_steps,
         optimizer=config.optim.optimizer,
         learning_rate=state.learning_rate.peak,
-        epochs=len(history),
-        images_per_second=float(np.median([epoch["throughput/images_per_second"] for epoch in history])),
-        seconds_per_epoch=float(np.median([epoch["throughput/seconds_per_epoch"] for epoch in history])),
+        epochs=state.epoch,
+        images_per_second=float(np.nanmedian([epoch["throughput/images_per_second"] for epoch in state.history])),
+        seconds_per_epoch=float(np.nanmedian([epoch["throughput/seconds_per_epoch"] for epoch in state.history])),
     )
     return summary_markdown(facts, assessment.results, assessment.mean_interval)
 
@@ -174,10 +223,10 @@ def _log_model(
     config: TrainingConfig,
     dataset: Dataset,
     state: TrainingState,
-    train: Split,
     assessment: Assessment,
     run: TrackedRun,
 ) -> None:
+    train = dataset.split("train")
     example = train.gather(np.arange(min(EXAMPLE_FILMS, len(train))))
     params = {FINDINGS_PARAM: ",".join(dataset.findings), "arch": config.model.arch, "data_digest": dataset.digest}
     run.log_model(state.classifier, example, metrics=assessment.metrics, params=params)

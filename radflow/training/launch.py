@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from radflow.cluster.batch_plan import BatchPlan, plan_batches
-from radflow.cluster.launcher import choose_ranks, is_rank, launch, parse_hosts, ranks_on_this_node
+from radflow.cluster.launcher import check_scheduler, choose_ranks, is_rank, launch, parse_hosts, ranks_on_this_node
 from radflow.cluster.threads import set_threads
 from radflow.config import command_line
 from radflow.data.dataset import Dataset, open_dataset
@@ -16,8 +16,9 @@ from radflow.errors import MISTAKE, JobError, UserError
 from radflow.models.weights_file import check_weights_file
 from radflow.terminal import say
 from radflow.tracking.connection import prepare_tracking
-from radflow.tracking.run import close_abandoned_run, create_run
+from radflow.tracking.run import close_abandoned_run, create_run, go_on_with
 from radflow.training.config import DistributedConfig, TrainConfig, TrainingConfig
+from radflow.training.job_folder import ANEW, job_to_resume
 
 
 def train(config: TrainConfig) -> None:
@@ -33,6 +34,7 @@ def train(config: TrainConfig) -> None:
 
 def train_distributed(config: DistributedConfig) -> None:
     """Start the ranks and wait for them; in a rank, train."""
+    check_scheduler()
     if is_rank():
         _train_as_rank(config)
     else:
@@ -42,11 +44,15 @@ def train_distributed(config: DistributedConfig) -> None:
 def _launch_ranks(config: DistributedConfig) -> None:
     hosts = parse_hosts(config.hosts)
     ranks = choose_ranks(config.np, hosts, config.gbz, config.lbz)
-    dataset, _ = _check(config, config.gbz, config.lbz, ranks)
+    dataset, plan = _check(config, config.gbz, config.lbz, ranks)
+    earlier = job_to_resume(config, dataset, plan)
     prepare_tracking()
     # The run is made here, so that it can be closed as failed when the ranks die too suddenly to do it themselves.
+    if earlier:
+        go_on_with(earlier.run_id)
     run_id = create_run(config.run_name(dataset.name))
-    command = [sys.executable, "-m", "entrypoints.distributed", *command_line(replace(config, np=ranks))]
+    resolved = replace(config, np=ranks, resume=str(earlier.folder) if earlier else ANEW)
+    command = [sys.executable, "-m", "entrypoints.distributed", *command_line(resolved)]
     launcher = "mpirun" if config.launcher == "auto" else config.launcher
     say(f"starting {ranks} ranks with {launcher}")
     try:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import keras
 import numpy as np
@@ -17,134 +16,193 @@ from radflow.cluster.batch_plan import BatchPlan, epoch_order, films_of_step, mi
 from radflow.cluster.communicator import Communicator
 from radflow.data.augmentation import Augmentation
 from radflow.data.batches import gather_ahead
-from radflow.data.dataset import Split
+from radflow.data.dataset import Dataset, Split
 from radflow.errors import JobError
 from radflow.evaluation.auc import FindingAuc, auc_per_finding, mean_auc
-from radflow.models.classifier import logits_of
-from radflow.optim.learning_rate import LearningRate
+from radflow.models.classifier import average_of_snapshots, logits_of
 from radflow.tracking.run import TrackedRun
 from radflow.training.assessment import predictions_of
 from radflow.training.batch_statistics import BatchStatistics
-from radflow.training.checkpoint import Checkpoint, write_checkpoint
+from radflow.training.checkpoint import Checkpoint
+from radflow.training.config import TrainingConfig
 from radflow.training.inference import SplitPredictor, mean_loss
 from radflow.training.progress import EpochProgress
+from radflow.training.state import Metrics, TrainingState
 from radflow.training.step import TrainingStep
 
 DIVERGED = "the loss is not finite in {}, at learning rate {:.3g}; lower base_lr or lengthen warmup_epochs"
 
-History = list[dict[str, float]]
-"""The metrics of each epoch, by their keys."""
+
+class Checkpoints(Protocol):
+    """Where checkpoints go, and come from."""
+
+    def write_snapshot(self, epoch: int, weights: list[np.ndarray]) -> None:
+        """Keep the weights after `epoch` epochs."""
+
+    def newest(self) -> Checkpoint | None:
+        """The newest whole one, if there is one."""
+
+    def best(self) -> Checkpoint | None:
+        """The weights of the best epoch, if there are any."""
+
+    def snapshots(self) -> dict[int, list[np.ndarray]]:
+        """The snapshots kept, by number of epochs."""
+
+    def is_due(self) -> bool:
+        """Whether it is time for one inside an epoch."""
+
+    def write(self, step: int, checkpoint: Checkpoint) -> None:
+        """Keep the state after optimiser step `step` of the job."""
+
+    def write_best(self, checkpoint: Checkpoint) -> None:
+        """Keep the weights of the best epoch."""
 
 
-@dataclass
-class TrainingState:
-    """What training changes: the weights, the optimiser and the learning-rate schedule."""
+class NoCheckpoints:
+    """Keeps nothing: for every rank but the first."""
 
-    classifier: keras.Model
-    optimizer: keras.optimizers.Optimizer
-    learning_rate: LearningRate
+    def write_snapshot(self, epoch: int, weights: list[np.ndarray]) -> None:
+        """Do nothing."""
+
+    def newest(self) -> None:
+        """None."""
+
+    def best(self) -> None:
+        """None."""
+
+    def snapshots(self) -> dict[int, list[np.ndarray]]:
+        """None."""
+        return {}
+
+    def is_due(self) -> bool:
+        """Never."""
+        return False
+
+    def write(self, step: int, checkpoint: Checkpoint) -> None:
+        """Do nothing."""
+
+    def write_best(self, checkpoint: Checkpoint) -> None:
+        """Do nothing."""
 
 
 @dataclass(frozen=True)
 class Reporting:
-    """Where an epoch's results go: on all ranks but the first a silent run, a silent progress and no folder."""
+    """Where results go; on all ranks but the first each of the three is silent."""
 
     run: TrackedRun
     progress: EpochProgress
-    checkpoint_folder: Path | None
+    checkpoints: Checkpoints
 
 
 def fit(
     state: TrainingState,
-    train: Split,
-    validation: Split,
-    findings: tuple[str, ...],
+    dataset: Dataset,
     plan: BatchPlan,
-    seed: int,
+    config: TrainingConfig,
     communicator: Communicator,
     reporting: Reporting,
-    augmentation: Augmentation,
-) -> History:
-    """Train for the epochs of the learning-rate schedule; the classifier ends with the weights of its best epoch.
+) -> None:
+    """Train from where `state` stands to the last epoch of its learning-rate schedule, or until it stalls.
 
-    The best epoch is the first with the highest `score`.
+    The classifier ends with the weights of its best epoch, or as the average of its snapshots.
 
     Raises
     ------
     JobError
         The loss is not finite (the weights are those before the step), or the weights of two ranks differ.
     """
+    train, validation = dataset.split("train"), dataset.split("val")
     logits = logits_of(state.classifier)
     step = TrainingStep(logits, state.optimizer, communicator)
     statistics = BatchStatistics(logits, plan, communicator)
     predictor = SplitPredictor(state.classifier, plan.local_batch, communicator)
-    history: History = []
-    best_weights = state.classifier.get_weights()
-    for epoch in range(state.learning_rate.epochs):
-        reporting.progress.start_epoch(epoch, state.learning_rate.epochs, len(train))
-        order = epoch_order(plan.films, seed, epoch)
-        metrics = train_epoch(
-            step, state.learning_rate, train, plan, epoch, order, communicator, reporting.progress, augmentation
-        )
-        statistics.estimate(train, order)
-        check_equal_weights(state.classifier, communicator)
+    augmentation = Augmentation(config.augmentation, config.seed)
+    try:
+        while state.epoch < state.learning_rate.epochs and not state.is_stalled(config.early_stopping):
+            reporting.progress.start_epoch(state.epoch, state.learning_rate.epochs, len(train))
+            order = epoch_order(plan.films, config.seed, state.epoch)
+            metrics = train_epoch(step, state, train, plan, order, augmentation, communicator, reporting)
+            statistics.estimate(train, order)
+            check_equal_weights(state.classifier, communicator)
 
-        probabilities = predictor.predict(validation)
-        where = f"the validation after epoch {epoch + 1}"
-        check_finite(probabilities, where, metrics["optim/learning_rate"], communicator)
-        results = auc_per_finding(predictions_of(validation, findings, probabilities))
-        metrics |= validation_metrics(mean_loss(validation.labels, probabilities), results)
-        state.learning_rate.observe(metrics["val/loss"])
-
-        is_best = not history or score(metrics) > max(map(score, history))
-        history.append(metrics)
-        if is_best:
-            best_weights = state.classifier.get_weights()
-        reporting.run.log_metrics(metrics, step=epoch + 1)
-        save_checkpoints(reporting.checkpoint_folder, state, epoch, is_best)
-        reporting.progress.end_epoch(epoch_summary(metrics))
-    state.classifier.set_weights(best_weights)
-    return history
-
-
-def score(metrics: dict[str, float]) -> float:
-    """By which epochs are compared: mean validation AUC, or minus the loss where no finding has both classes."""
-    return metrics["val/auc/mean"] if math.isfinite(metrics["val/auc/mean"]) else -metrics["val/loss"]
+            probabilities = predictor.predict(validation)
+            where = f"the validation after epoch {state.epoch + 1}"
+            check_finite(probabilities, where, metrics["optim/learning_rate"], communicator)
+            results = auc_per_finding(predictions_of(validation, dataset.findings, probabilities))
+            metrics |= validation_metrics(mean_loss(validation.labels, probabilities), results)
+            end_epoch(state, metrics, config, reporting)
+    except KeyboardInterrupt:
+        reporting.checkpoints.write(state.total_steps, state.checkpoint())
+        raise
+    if config.snapshots:
+        state.classifier = average_of_snapshots(state.classifier, list(state.snapshots.values())[-config.snapshots :])
+    else:
+        state.classifier.set_weights(state.best_weights)
 
 
 def train_epoch(
     step: TrainingStep,
-    learning_rate: LearningRate,
+    state: TrainingState,
     train: Split,
     plan: BatchPlan,
-    epoch: int,
     order: np.ndarray,
-    communicator: Communicator,
-    progress: EpochProgress,
     augmentation: Augmentation,
-) -> dict[str, float]:
-    """One pass over the training films in this order; returns loss, learning rate and throughput of all ranks."""
-    per_step = [list(micro_batches(plan, order, number, communicator.rank)) for number in range(plan.steps_per_epoch)]
-    augment = partial(augmentation.apply, epoch=epoch)
-    batches = gather_ahead(train, (micro_batch for micro_steps in per_step for micro_batch in micro_steps), augment)
-    started, loss_sum, rate = time.perf_counter(), 0.0, 0.0
-    for number, micro_steps in enumerate(per_step):
+    communicator: Communicator,
+    reporting: Reporting,
+) -> Metrics:
+    """What is left of an epoch over the films in this order; returns loss, learning rate and throughput."""
+    numbers = range(state.step, plan.steps_per_epoch)
+    per_step = {number: list(micro_batches(plan, order, number, communicator.rank)) for number in numbers}
+    selections = (micro_batch for micro_steps in per_step.values() for micro_batch in micro_steps)
+    batches = gather_ahead(train, selections, partial(augmentation.apply, epoch=state.epoch))
+    started, films_done = time.perf_counter(), 0
+    for number, micro_steps in per_step.items():
         films = len(films_of_step(plan, order, number))
         for _ in micro_steps:
             step.accumulate(next(batches))
         loss = step.reduce(films)
-        rate = learning_rate.at(epoch + (number + 0.5) / plan.steps_per_epoch)
-        check_finite(loss, f"epoch {epoch + 1}, step {number + 1}", rate, communicator)
+        rate = rate_of_step(state, number)
+        check_finite(loss, f"epoch {state.epoch + 1}, step {number + 1}", rate, communicator)
+        state.step_losses.append(loss * films)
         step.update(rate)
-        loss_sum += loss * films
-        progress.advance(min((number + 1) * plan.global_batch, plan.films), loss)
+        if reporting.checkpoints.is_due():
+            reporting.checkpoints.write(state.total_steps, state.checkpoint())
+        films_done += films
+        reporting.progress.advance(min((number + 1) * plan.global_batch, plan.films), loss)
     seconds = time.perf_counter() - started
+    # After a resumption only the films since then were timed; there may be none.
+    per_second = films_done / seconds if films_done else math.nan
     return {
-        "train/loss": loss_sum / plan.films,
-        "optim/learning_rate": rate,
-        "throughput/images_per_second": plan.films / seconds,
-        "throughput/seconds_per_epoch": seconds,
+        "train/loss": sum(state.step_losses) / plan.films,
+        "optim/learning_rate": rate_of_step(state, plan.steps_per_epoch - 1),
+        "throughput/images_per_second": per_second,
+        "throughput/seconds_per_epoch": plan.films / per_second,
     }
+
+
+def rate_of_step(state: TrainingState, number: int) -> float:
+    """The learning rate of a step of the epoch in progress: that of its middle."""
+    return state.learning_rate.at(state.epoch + (number + 0.5) / state.steps_per_epoch)
+
+
+def end_epoch(state: TrainingState, metrics: Metrics, config: TrainingConfig, reporting: Reporting) -> None:
+    """Take the epoch's metrics into the state, and report both.
+
+    The best weights are kept before the history says that they are the best: a job that dies between the two does the
+    epoch's validation again.
+    """
+    if state.is_best(metrics):
+        state.best_epoch, state.best_weights = state.epoch, state.classifier.get_weights()
+        reporting.checkpoints.write_best(state.best_checkpoint())
+    if config.snapshots and state.learning_rate.ends_cycle(state.epoch + 1):
+        state.snapshots[state.epoch + 1] = state.classifier.get_weights()
+        reporting.checkpoints.write_snapshot(state.epoch + 1, state.classifier.get_weights())
+    state.learning_rate.observe(metrics["val/loss"])
+    state.history.append(metrics)
+    state.step_losses = []
+    reporting.run.log_metrics(metrics, step=state.epoch)
+    reporting.checkpoints.write(state.total_steps, state.checkpoint())
+    reporting.progress.end_epoch(epoch_summary(metrics))
 
 
 def check_finite(values: np.ndarray | float, where: str, rate: float, communicator: Communicator) -> None:
@@ -167,24 +225,13 @@ def _fail(reason: str) -> NoReturn:
     raise JobError(reason)
 
 
-def validation_metrics(loss: float, results: dict[str, FindingAuc]) -> dict[str, float]:
+def validation_metrics(loss: float, results: dict[str, FindingAuc]) -> Metrics:
     """Loss, mean AUC and AUC per finding under their metric keys."""
     areas = {f"val/auc/{finding}": result.auc for finding, result in results.items()}
     return {"val/loss": loss, "val/auc/mean": mean_auc(results)} | areas
 
 
-def save_checkpoints(folder: Path | None, state: TrainingState, epoch: int, is_best: bool) -> None:
-    """Replace last.npz, and best.npz after the best epoch so far."""
-    if folder is None:
-        return
-    progress = {"epoch": epoch + 1, "learning_rate": asdict(state.learning_rate)}
-    optimizer = [variable.numpy() for variable in state.optimizer.variables]
-    checkpoint = Checkpoint(state.classifier.get_weights(), optimizer, progress)
-    for name in ("last.npz", "best.npz") if is_best else ("last.npz",):
-        write_checkpoint(folder / name, checkpoint)
-
-
-def epoch_summary(metrics: dict[str, float]) -> str:
+def epoch_summary(metrics: Metrics) -> str:
     """An epoch in one line."""
     return (
         f"train loss {metrics['train/loss']:.4f}  val loss {metrics['val/loss']:.4f}  "

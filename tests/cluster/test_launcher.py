@@ -8,7 +8,14 @@ import time
 import pytest
 
 from radflow.cluster.batch_plan import plan_batches
-from radflow.cluster.launcher import Host, choose_ranks, launch, parse_hosts
+from radflow.cluster.launcher import (
+    Host,
+    check_scheduler,
+    choose_ranks,
+    launch,
+    parse_hosts,
+    ranks_on_this_node,
+)
 from radflow.errors import UserError
 
 
@@ -61,6 +68,23 @@ def test_two_ranks_join_and_a_failing_one_fails_the_job(launcher, capfd):
     assert launch([sys.executable, "-c", "raise SystemExit(7)"], 2, [Host("localhost", 2)], 1, launcher, {}) != 0
 
 
+@pytest.mark.parametrize(("node", "ranks"), [("0", 2), ("2", 2), ("3", 1), ("7", 1)])
+def test_ranks_of_a_node_in_slurms_notation(monkeypatch, node, ranks):
+    for name in ("OMPI_COMM_WORLD_LOCAL_SIZE", "HOROVOD_LOCAL_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SLURM_STEP_TASKS_PER_NODE", "2(x3),1")
+    monkeypatch.setenv("SLURM_NODEID", node)
+    assert ranks_on_this_node() == ranks
+
+
+def test_tasks_of_srun_that_are_no_ranks_are_told_so(monkeypatch):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    with pytest.raises(UserError, match="srun --mpi=pmix"):
+        check_scheduler()
+    monkeypatch.setenv("PMIX_RANK", "3")
+    check_scheduler()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_reaches_every_rank_once_and_ends_the_launcher(number, tmp_path):
@@ -69,9 +93,10 @@ def test_a_signal_reaches_every_rank_once_and_ends_the_launcher(number, tmp_path
         "def mark(event):\n"
         f"    pathlib.Path({str(tmp_path)!r}, event + '-' + os.environ['OMPI_COMM_WORLD_RANK']).touch()\n"
         "def end(number, frame):\n"
+        "    time.sleep(3)\n"  # longer than mpirun grants after SIGTERM
         "    mark('ended')\n"
         "    sys.exit(1)\n"
-        "signal.signal(signal.SIGTERM, end)\n"
+        "signal.signal(signal.SIGUSR1, end)\n"
         "mark('started')\n"
         "time.sleep(60)\n"
     )

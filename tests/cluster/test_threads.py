@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from radflow.cluster.threads import available_cores, choose_precision, choose_threads, supports_bfloat16
+from radflow.cluster.threads import choose_precision, choose_threads, supports_bfloat16
+from radflow.cores import available_cores
 from radflow.errors import UserError
 
 
@@ -20,7 +21,7 @@ def test_ranks_share_the_cores():
 
 def test_cores_are_those_of_the_affinity_and_not_of_the_machine():
     """A process bound to one core, as under mpirun, counts one."""
-    code = "from radflow.cluster.threads import available_cores; print(available_cores())"
+    code = "from radflow.cores import available_cores; print(available_cores())"
     first = min(os.sched_getaffinity(0))
     bound = subprocess.run(["taskset", "-c", str(first), sys.executable, "-c", code], capture_output=True, text=True)
     assert bound.stdout.strip() == "1"

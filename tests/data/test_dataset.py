@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import json
-import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -139,13 +138,6 @@ def test_gather_outside_the_split_is_an_error(tmp_path: Path, index: int) -> Non
     assert len(train) == 28
     with pytest.raises(IndexError, match="split train has 28 films"):
         train.gather(np.array([0, index]))
-
-
-def test_a_split_can_be_sent_to_another_process(tmp_path: Path) -> None:
-    split = write(tmp_path / "made").split("val")
-    content = pickle.dumps(split)
-    assert len(content) < 1000
-    assert np.array_equal(pickle.loads(content).gather(np.array([2, 0])), split.gather(np.array([2, 0])))  # noqa: S301
 
 
 def test_shards_are_plain_arrow_files(tmp_path: Path) -> None:

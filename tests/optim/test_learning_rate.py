@@ -152,3 +152,10 @@ def test_a_cycle_has_at_least_one_epoch():
     assert TrainConfig(epochs=6, optim=cyclic).epochs == 6
     with pytest.raises(UserError, match=r"cycles=4 .* epochs=5 .* warmup_epochs=1.5"):
         TrainConfig(epochs=5, optim=cyclic)
+
+
+def test_cycles_end_where_the_rate_reaches_zero():
+    schedule = LearningRate(peak=1.0, warmup_epochs=1.0, epochs=7, schedule="cyclic", cycles=3)
+    assert [epoch for epoch in range(8) if schedule.ends_cycle(epoch)] == [3, 5, 7]
+    assert all(schedule.at(epoch - 1e-6) < 1e-9 for epoch in (3, 5, 7))
+    assert not any(LearningRate(1.0, 1.0, 7, "cosine").ends_cycle(epoch) for epoch in range(8))

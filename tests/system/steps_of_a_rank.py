@@ -1,6 +1,6 @@
 """A program for mpirun: some optimiser steps of VGG-16 on a data set; every rank writes what became of it.
 
-python steps_of_a_rank.py DATASET GLOBAL_BATCH LOCAL_BATCH STEPS OUT
+python steps_of_a_rank.py DATASET GLOBAL_BATCH STEPS OUT LOCAL_BATCH...
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from radflow.optim.factory import build_optimizer  # noqa: E402
 from radflow.training.step import TrainingStep  # noqa: E402
 
 
-def main(dataset_folder: str, global_batch: int, local_batch: int, steps: int, out: Path) -> None:
-    communicator = HorovodCommunicator()
+def train(
+    communicator: HorovodCommunicator, dataset_folder: str, global_batch: int, local_batch: int, steps: int, out: Path
+) -> None:
     dataset = open_dataset(dataset_folder)
     train = dataset.split("train")
     plan = plan_batches(global_batch, local_batch, communicator.size, len(train))
@@ -48,10 +49,14 @@ def main(dataset_folder: str, global_batch: int, local_batch: int, steps: int, o
         losses.append(step.reduce(len(films_of_step(plan, order, number))))
         step.update(0.01)
     changes = [after - before for after, before in zip(model.get_weights(), initial, strict=True)]
-    np.save(out / f"changes{communicator.rank}.npy", np.concatenate([change.ravel() for change in changes]))
+    folder = out / f"{plan.ranks}x{plan.local_batch}x{plan.micro_steps}"
+    folder.mkdir(exist_ok=True)
+    np.save(folder / f"changes{communicator.rank}.npy", np.concatenate([change.ravel() for change in changes]))
     digest = hashlib.sha256(b"".join(weight.tobytes() for weight in model.get_weights())).hexdigest()
-    (out / f"rank{communicator.rank}.json").write_text(json.dumps({"losses": losses, "weights": digest}))
+    (folder / f"rank{communicator.rank}.json").write_text(json.dumps({"losses": losses, "weights": digest}))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]))
+    own_rank = HorovodCommunicator()
+    for each in sys.argv[5:]:
+        train(own_rank, sys.argv[1], int(sys.argv[2]), int(each), int(sys.argv[3]), Path(sys.argv[4]))

@@ -17,11 +17,10 @@ pytestmark = pytest.mark.slow
 STEPS = 5
 
 
-def train_steps(workplace: Path, out: Path, ranks: int, local_batch: int) -> list[dict]:
-    """Losses and weights of every rank after five steps of 16 films."""
-    out.mkdir()
+def train_steps(workplace: Path, out: Path, ranks: int, *local_batches: int) -> None:
+    """Five steps of 16 films, anew for each local batch; every rank writes what became of it into `out`."""
     program = Path(__file__).parent / "steps_of_a_rank.py"
-    arguments = [str(workplace / "dataset"), "16", str(local_batch), str(STEPS), str(out)]
+    arguments = [str(workplace / "dataset"), "16", str(STEPS), str(out), *map(str, local_batches)]
     code = launch(
         [sys.executable, str(program), *arguments],
         ranks,
@@ -31,26 +30,30 @@ def train_steps(workplace: Path, out: Path, ranks: int, local_batch: int) -> lis
         variables={"PYTHONPATH": str(REPOSITORY)},
     )
     assert code == 0
-    return [json.loads(path.read_text()) for path in sorted(out.glob("rank*.json"))]
 
 
-def changes_of_weights(out: Path) -> np.ndarray:
+def ranks_of(out: Path, spread: str) -> list[dict]:
+    """Losses and weights of every rank."""
+    return [json.loads(path.read_text()) for path in sorted((out / spread).glob("rank*.json"))]
+
+
+def changes_of_weights(out: Path, spread: str) -> np.ndarray:
     """What training has added to every weight of the first rank, in one vector."""
-    return np.load(out / "changes0.npy").astype(np.float64)
+    return np.load(out / spread / "changes0.npy").astype(np.float64)
 
 
 def test_losses_do_not_depend_on_ranks_and_micro_steps(workplace: Path, tmp_path: Path) -> None:
-    (alone,) = train_steps(workplace, tmp_path / "1x16", ranks=1, local_batch=16)
-    two = train_steps(workplace, tmp_path / "2x8", ranks=2, local_batch=8)
-    (in_micro_steps,) = train_steps(workplace, tmp_path / "1x4x4", ranks=1, local_batch=4)
+    train_steps(workplace, tmp_path, 1, 16, 4)
+    train_steps(workplace, tmp_path, 2, 8)
+    (alone,), two, (in_micro_steps,) = (ranks_of(tmp_path, spread) for spread in ("1x16x1", "2x8x1", "1x4x4"))
     assert len(two) == 2
     assert two[0]["weights"] == two[1]["weights"]
     assert two[0]["losses"] == two[1]["losses"]
     np.testing.assert_allclose(two[0]["losses"], alone["losses"], rtol=1e-4)
     np.testing.assert_allclose(in_micro_steps["losses"], alone["losses"], rtol=1e-4)
     # Losses of five small steps hardly tell whether gradients were scaled right; the change of the weights does.
-    expected = changes_of_weights(tmp_path / "1x16")
+    expected = changes_of_weights(tmp_path, "1x16x1")
     assert np.linalg.norm(expected) > 0
-    for spread in ("2x8", "1x4x4"):
-        difference = np.linalg.norm(changes_of_weights(tmp_path / spread) - expected)
+    for spread in ("2x8x1", "1x4x4"):
+        difference = np.linalg.norm(changes_of_weights(tmp_path, spread) - expected)
         assert difference < 1e-3 * np.linalg.norm(expected), spread

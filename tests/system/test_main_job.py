@@ -128,23 +128,42 @@ def test_a_registered_model_loads_with_mlflow_alone(trained: Path) -> None:
     assert ended.stdout.splitlines()[-1:] == ["(2, 14) False"], ended.stderr
 
 
-@pytest.mark.parametrize("entry", ["train", "distributed"])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_stopped_job_is_killed_and_says_so(workplace: Path, entry: str, number: signal.Signals, code: int) -> None:
-    line = [sys.executable, "-m", f"entrypoints.{entry}", "--data=dataset", "--arch=vgg16", "--epochs=500"]
+@pytest.mark.parametrize(
+    ("entry", "number", "code"), [("train", signal.SIGTERM, 143), ("distributed", signal.SIGINT, 130)]
+)
+def test_a_stopped_job_says_so_and_goes_on_when_resumed(
+    workplace: Path, entry: str, number: signal.Signals, code: int
+) -> None:
+    job = ("--data=dataset", "--arch=vgg16", f"--out={entry}-stopped")
+    line = [sys.executable, "-m", f"entrypoints.{entry}", *job, "--epochs=500"]
     environment = user_environment(workplace)
-    with subprocess.Popen(line, cwd=workplace, env=environment, stderr=subprocess.PIPE, text=True) as job:
-        assert job.stderr is not None
+    with subprocess.Popen(line, cwd=workplace, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
         told = ""
         while "epoch 1/500" not in told:
-            told = job.stderr.readline()
+            told = process.stderr.readline()
             assert told, "the job ended before its first epoch did"
-        job.send_signal(number)
-        assert job.wait(60) == code
-        assert f"stopped: received {number.name}" in job.stderr.read()
-    newest = runs_of(workplace)[0]
-    assert newest.info.status == "KILLED"
-    assert newest.data.tags["radflow.failure"] == f"received {number.name}"
+        process.send_signal(number)
+        assert process.wait(60) == code
+        assert f"stopped: received {number.name}" in process.stderr.read()
+    stopped = runs_of(workplace)[0]
+    assert stopped.info.status == "KILLED"
+    assert stopped.data.tags["radflow.failure"] == f"received {number.name}"
+
+    (folder,) = (workplace / f"{entry}-stopped").iterdir()
+    resumed = run_entry_point(workplace, entry, *job, f"--resume={folder}", "--epochs=3")
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"going on with {folder}" in resumed.stderr
+    assert "epoch 3/3" in resumed.stderr
+    assert "epoch 1/3" not in resumed.stderr
+    run = client(workplace).get_run(stopped.info.run_id)
+    assert run.info.status == "FINISHED"
+    history = client(workplace).get_metric_history(run.info.run_id, "val/loss")
+    assert [point.step for point in history] == [1, 2, 3]
+    # Whoever resumes with other data or another model is told which.
+    other = run_entry_point(workplace, entry, "--data=dataset", f"--resume={folder}", "--arch=resnet50")
+    assert other.returncode == 2
+    assert "was started with arch=vgg16, not resnet50" in other.stderr
 
 
 def test_a_killed_rank_fails_the_run(workplace: Path) -> None:

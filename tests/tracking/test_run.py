@@ -134,7 +134,10 @@ def hangups_count() -> Iterator[None]:
     signal.signal(signal.SIGHUP, inherited)
 
 
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "exit_code"),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGUSR1, 138)],
+)
 def test_a_signal_ends_the_run_as_killed_and_the_old_handlers_return(
     store: MlflowClient, hangups_count: None, number: signal.Signals, exit_code: int
 ) -> None:

@@ -1,0 +1,118 @@
+"""Everything that training changes, and how it is kept."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+
+from radflow.cluster.communicator import Communicator
+from radflow.optim.learning_rate import LearningRate
+from radflow.training.checkpoint import Checkpoint
+
+Metrics = dict[str, float]
+"""Of an epoch, by their keys."""
+
+
+@dataclass
+class TrainingState:
+    """Weights, optimiser and what has been seen so far; a checkpoint holds it as it was after an optimiser step."""
+
+    classifier: keras.Model
+    optimizer: keras.optimizers.Optimizer
+    """Built for the classifier's weights."""
+    learning_rate: LearningRate
+    steps_per_epoch: int
+    history: list[Metrics] = field(default_factory=list)
+    """Of the finished epochs."""
+    step_losses: list[float] = field(default_factory=list)
+    """Of the epoch in progress: the loss of each step, summed over its films."""
+    best_epoch: int | None = None
+    """Place in the history of the first epoch with the highest score."""
+    best_weights: list[np.ndarray] = field(default_factory=list)
+    snapshots: dict[int, list[np.ndarray]] = field(default_factory=dict)
+    """Weights at the ends of the cycles of a cyclic schedule, by number of epochs."""
+
+    @property
+    def epoch(self) -> int:
+        """The epoch in progress, counted from 0."""
+        return len(self.history)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps that the weights contain.
+
+        The optimiser counts them in the graph that updates the weights, so that no signal comes between the two.
+        """
+        return int(self.optimizer.iterations)
+
+    @property
+    def step(self) -> int:
+        """Steps done of the epoch in progress; all of them while it is validated."""
+        return self.total_steps - self.epoch * self.steps_per_epoch
+
+    def is_best(self, metrics: Metrics) -> bool:
+        """Whether an epoch is better than all before it.
+
+        It is if it was found so before: the job died after its weights were kept, and validates it again.
+        """
+        if self.best_epoch is None or self.best_epoch >= self.epoch:
+            return True
+        return score(metrics) > score(self.history[self.best_epoch])
+
+    def is_stalled(self, patience: int) -> bool:
+        """Whether the last `patience` epochs were no better than the best before them; never if `patience` is 0."""
+        return bool(patience) and self.best_epoch is not None and self.epoch - 1 - self.best_epoch >= patience
+
+    def checkpoint(self) -> Checkpoint:
+        """All of it but the best weights."""
+        progress = {"history": self.history, "step_losses": self.step_losses[: self.step]}
+        optimizer = [np.asarray(variable) for variable in self.optimizer.variables]
+        return Checkpoint(self.classifier.get_weights(), optimizer, progress)
+
+    def best_checkpoint(self) -> Checkpoint:
+        """The best weights and their epoch."""
+        return Checkpoint(self.best_weights, [], {"best_epoch": self.best_epoch})
+
+    def restore(self, checkpoint: Checkpoint, best: Checkpoint | None, snapshots: dict[int, list[np.ndarray]]) -> None:
+        """Take what checkpoints of a job of the same model and optimiser hold; `share` completes it."""
+        self.snapshots = snapshots
+        self.history = checkpoint.progress["history"]
+        self.step_losses = checkpoint.progress["step_losses"]
+        if best is not None:
+            self.best_epoch, self.best_weights = best.progress["best_epoch"], best.weights
+        self.classifier.set_weights(checkpoint.weights)
+        for variable, value in zip(self.optimizer.variables, checkpoint.optimizer, strict=True):
+            variable.assign(value)
+
+    def share(self, communicator: Communicator) -> None:
+        """Give every rank the state of the first one."""
+        own = {"history": self.history, "step_losses": self.step_losses, "best_epoch": self.best_epoch}
+        own |= {"snapshots": list(self.snapshots)}
+        text = communicator.choose(lambda: json.dumps(own).encode(), lambda: b"")
+        shared = json.loads(communicator.gather(np.frombuffer(text, np.uint8)).tobytes())
+        self.history, self.step_losses, self.best_epoch, kept = (shared[name] for name in own)
+        # The rate on a plateau depends on the validation losses alone.
+        for metrics in self.history:
+            self.learning_rate.observe(metrics["val/loss"])
+        if self.best_epoch is not None:
+            self.best_weights = self._share_weights(self.best_weights, communicator)
+        self.snapshots = {epoch: self._share_weights(self.snapshots.get(epoch), communicator) for epoch in kept}
+        communicator.broadcast([*self.classifier.variables, *self.optimizer.variables])
+
+    def _share_weights(self, weights: list[np.ndarray] | None, communicator: Communicator) -> list[np.ndarray]:
+        """The first rank's `weights` of the classifier, on every rank."""
+        present = self.classifier.get_weights()
+        communicator.choose(lambda: self.classifier.set_weights(weights), lambda: None)
+        communicator.broadcast(self.classifier.variables)
+        shared = self.classifier.get_weights()
+        self.classifier.set_weights(present)
+        return shared
+
+
+def score(metrics: Metrics) -> float:
+    """By which epochs are compared: mean validation AUC, or minus the loss where no finding has both classes."""
+    return metrics["val/auc/mean"] if math.isfinite(metrics["val/auc/mean"]) else -metrics["val/loss"]
