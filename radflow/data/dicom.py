@@ -43,13 +43,15 @@ def decode_dicom(content: bytes) -> NDArray[np.uint8]:
     except BadFilm:
         raise
     except Exception as error:  # pydicom and its decoders raise nearly anything for bytes that break the standard
-        raise BadFilm(f"damaged DICOM: {error}") from error
+        reason = " ".join(str(error).split())  # on many lines, the first of which does not tell it
+        raise BadFilm(f"damaged DICOM: {reason}") from error
 
 
 def read_dicom_shape(path: Path) -> tuple[int, int]:
     """Read rows and columns from the header alone; raises `BadFilm` for what is no DICOM image."""
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
+        with path.open("rb") as file:
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
         return int(header.Rows), int(header.Columns)
     except Exception as error:  # as above
         raise BadFilm(f"damaged DICOM: {error}") from error
@@ -68,6 +70,8 @@ def _check_header(film: Dataset) -> None:
     allocated, stored = int(film.BitsAllocated), int(film.BitsStored)
     if allocated not in (8, 16) or not 1 <= stored <= allocated:
         raise BadFilm(f"DICOM of {stored} bits stored in {allocated}, expected 8 to 16")
+    if int(film.HighBit) != stored - 1:  # PS3.3 C.7.6.3.1.1 wants it so; pydicom would cut off the brightest bits
+        raise BadFilm(f"DICOM whose {stored} bits end at bit {film.HighBit}, expected {stored - 1}")
     check_pixel_count(int(film.Columns), int(film.Rows))
 
 
@@ -115,7 +119,7 @@ def _jpeg_size(frame: bytes) -> tuple[int, int] | None:
 def _display_values(film: Dataset) -> NDArray[np.uint8]:
     # The plugin for RLE panics on damaged frames, and a panic is no Exception; pydicom's own decoder raises.
     is_rle = film.file_meta.TransferSyntaxUID == RLELossless
-    stored = pixel_array(film, decoding_plugin="pydicom" if is_rle else "")
+    stored = pixel_array(film, decoding_plugin="pydicom" if is_rle else "", view_only=True)  # a copy of 50 MB less
     pixels = apply_modality_lut(stored, film)
     if film.get("VOILUTSequence"):
         shown, (black, white) = _look_up(film.VOILUTSequence[0], pixels)

@@ -7,9 +7,11 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from radflow.data.augmentation import AugmentationConfig
 from radflow.errors import UserError
 from radflow.models.config import ModelConfig
 from radflow.optim.config import OptimizerConfig
+from radflow.training.loss_config import LossConfig
 
 Ranks = Literal["auto"] | int
 LauncherName = Literal["auto", "mpirun", "gloo"]
@@ -20,17 +22,19 @@ class TrainingConfig:
     """What single-process and distributed training share."""
 
     data: str = "sample"
-    """Data set made by `preprocess`; the word sample stands for phantom films, made on first use."""
+    """Data set made by `preprocess`, a folder or s3://bucket/prefix; `sample` is phantom films, made on first use."""
     out: str = "runs"
     """Folder for checkpoints and predictions; each job makes its own folder in it."""
     epochs: int = 3
     """Passes over the training films."""
     model: Annotated[ModelConfig, Parameter(name="*")] = field(default_factory=ModelConfig)
     optim: Annotated[OptimizerConfig, Parameter(name="*")] = field(default_factory=OptimizerConfig)
+    objective: Annotated[LossConfig, Parameter(name="*")] = field(default_factory=LossConfig)
+    augmentation: Annotated[AugmentationConfig, Parameter(name="*")] = field(default_factory=AugmentationConfig)
     threads: int = 0
     """Threads of a rank; 0 is an equal share of the node's cores."""
     seed: int = 0
-    """Of the initial weights and the order of films."""
+    """Of the initial weights, the order of films and their augmentation."""
     snapshots: int = 0
     """Models at the ends of this many last cycles, averaged (schedule=cyclic); 0 keeps the best epoch instead."""
     early_stopping: int = 0

@@ -95,6 +95,8 @@ ROW = "00000001_000.png,Mass,0,1,57,M,PA"
         (f"{HEADER}\n{ROW}\n{ROW}\n".encode(), "lists 00000001_000.png twice, in rows 2 and 3"),
         (f"{HEADER}\n../00000001_000.png,Mass,0,1,57,M,PA\n".encode(), "row 2 has Image Index '../00000001_000.png'"),
         (f"{HEADER}\nNaN,Mass,0,1,57,M,PA\n".encode(), "row 2 has Image Index 'NaN'"),
+        (f'{HEADER}\n"0\n1.png",Mass,0,1,57,M,PA\n'.encode(), r"row 3 has Image Index '0\\n1\.png'"),
+        (f"{HEADER}\n{ROW}\n".encode("utf-16"), "is UTF-16 or no text, expected UTF-8"),
         (
             f"{HEADER}\n00000001_000.png,Mass,0,NaN,57,M,PA\n".encode(),
             r"Patient ID 'NaN', expected the patient's number",
