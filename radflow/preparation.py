@@ -31,6 +31,8 @@ def prepare(config: PreprocessConfig) -> Dataset:
         print_table(_terminal_table(table, _title(dataset)))
         for note in dataset.manifest.notes:
             say(note)
+        if rejected := dataset.manifest.rejected:
+            say(f"{rejected:,} {dataset.manifest.unit} rejected: {dataset.path / REJECTED_NAME} says why")
         _log(dataset, table, run)
         say(f"data set: {dataset.path}")
     return dataset
