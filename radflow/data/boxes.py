@@ -5,8 +5,12 @@ They are for scoring where a model looks, never for training. A dataset keeps th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from radflow.data.dataset import Dataset
 from radflow.data.findings import FINDINGS
@@ -38,6 +42,13 @@ class FindingBox(NamedTuple):
 def read_box_list(path: Path) -> list[FindingBox]:
     """Read the release's list, plain or gzipped; raises `UserError` with the row for what is no box on a film."""
     return _read(path, _LIST_COLUMNS)
+
+
+def count_boxes(boxes: Sequence[FindingBox], image_ids: NDArray[np.str_]) -> list[str]:
+    """Say how many boxes are on these films; nothing where there are no boxes."""
+    known = set(image_ids.tolist())
+    kept = sum(box.image_id in known for box in boxes)
+    return [f"{kept:,} of the {len(boxes):,} boxes around findings are on films that have a split."] if boxes else []
 
 
 def read_boxes(dataset: Dataset) -> list[FindingBox]:

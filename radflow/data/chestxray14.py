@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -169,9 +170,19 @@ def read_film_list(path: Path) -> list[str]:
     return names
 
 
-def is_whole_release(labels: LabelFile) -> bool:
-    """Whether a label file has the release's 112,120 rows; else it is a part, and cannot be held to its counts."""
-    return len(labels) == RELEASED_FILMS
+def compare_with_release(labels: LabelFile) -> list[str]:
+    """Say, and warn, where the label file of the whole release differs from its known counts, or that it does not.
+
+    Nothing of a file that has not the release's 112,120 rows: it is a part, and cannot be held to them.
+    """
+    if len(labels) != RELEASED_FILMS:
+        return []
+    differences = differences_from_release(labels)
+    for difference in differences:
+        logging.getLogger(__name__).warning("%s", difference)
+    return differences or [
+        f"{labels.path.name} has the release's {len(labels):,} films, and its count of every finding."
+    ]
 
 
 def differences_from_release(labels: LabelFile) -> list[str]:

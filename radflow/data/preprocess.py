@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import compress
@@ -15,15 +14,14 @@ from cyclopts import Parameter
 from numpy.typing import NDArray
 
 from radflow.data.archives import RefusedMember, StoredFilm
-from radflow.data.boxes import BOXES_NAME, FindingBox, read_box_list
+from radflow.data.boxes import BOXES_NAME, FindingBox, count_boxes, read_box_list
 from radflow.data.cbis_ddsm import LABEL_FILES, CbisDdsm
 from radflow.data.chestxray14 import (
     LABEL_FILE_PATTERN,
     AbsentFilm,
     ChestXray14,
     LabelFile,
-    differences_from_release,
-    is_whole_release,
+    compare_with_release,
 )
 from radflow.data.copies import on_disk
 from radflow.data.dataset import Dataset, DatasetHeader, DatasetWriter, open_dataset, write_dataset
@@ -201,21 +199,11 @@ def _preprocess_chest_films(config: PreprocessConfig, progress: Progress | None)
     prove_no_patient_crosses(films.table.patient_ids, films.table.splits)
     box_list = release.box_list_path()
     boxes = read_box_list(box_list) if box_list is not None else []
-    header = _chest_header(config, release, lists, (*_compare_with_release(labels), *_count_boxes(boxes, films)))
+    notes = (*compare_with_release(labels), *count_boxes(boxes, films.table.image_ids))
+    header = _chest_header(config, release, lists, notes)
     with write_dataset(config.out, header, films.table, _origin(config)) as writer:
         _fill(writer, config, release, films, progress)
         _keep_boxes(writer, films, boxes)
-
-
-def _compare_with_release(labels: LabelFile) -> list[str]:
-    """Say whether the label file of the whole release has its known counts; nothing of a part of it."""
-    if not is_whole_release(labels):
-        return []
-    differences = differences_from_release(labels)
-    for difference in differences:
-        logging.getLogger(__name__).warning("%s", difference)
-    agreement = f"{labels.path.name} has the release's {len(labels):,} films, and its count of every finding."
-    return differences or [agreement]
 
 
 def _assign_splits(config: PreprocessConfig, labels: LabelFile, lists: Mapping[str, Path]) -> AssignedFilms:
@@ -223,14 +211,6 @@ def _assign_splits(config: PreprocessConfig, labels: LabelFile, lists: Mapping[s
         return assign_by_lists(labels, lists, config.val_fraction, config.seed)
     splits = random_split(labels.patient_ids, config.val_fraction, config.test_fraction, config.seed)
     return AssignedFilms(table_of(labels, np.arange(len(labels)), splits))
-
-
-def _count_boxes(boxes: Sequence[FindingBox], films: AssignedFilms) -> list[str]:
-    if not boxes:
-        return []
-    known = set(films.table.image_ids.tolist())
-    kept = sum(box.image_id in known for box in boxes)
-    return [f"{kept:,} of the {len(boxes):,} boxes around findings are on films that have a split."]
 
 
 def _keep_boxes(writer: DatasetWriter, films: AssignedFilms, boxes: Sequence[FindingBox]) -> None:

@@ -18,13 +18,12 @@ from nih_folder import HEADER, png_bytes, write_release
 
 from radflow.data import shards
 from radflow.data.boxes import FindingBox, read_boxes
-from radflow.data.chestxray14 import ChestXray14
 from radflow.data.dataset import Dataset, verify_dataset
 from radflow.data.film_lists import ListConfig
 from radflow.data.findings import FINDINGS
 from radflow.data.frequencies import frequency_table
 from radflow.data.images import read_film
-from radflow.data.preprocess import PreprocessConfig, _compare_with_release, preprocess
+from radflow.data.preprocess import PreprocessConfig, preprocess
 from radflow.errors import UserError
 
 
@@ -363,19 +362,6 @@ def test_lists_that_share_films_or_patients_are_one_line(tmp_path: Path, parts: 
     with pytest.raises(UserError, match=message):
         run(tmp_path / "nih", tmp_path / "out", split="lists", lists=lists)
     assert not (tmp_path / "out").exists()
-
-
-def test_the_whole_label_file_is_held_to_its_known_counts(
-    real_data: Path,
-) -> None:
-    labels = ChestXray14.at(real_data / "nih_labels_full").read_labels()
-    assert _compare_with_release(labels) == [
-        "Data_Entry_2017_v2020.csv.gz has the release's 112,120 films, and its count of every finding."
-    ]
-    labels.labels[:, FINDINGS.index("Hernia")] = False
-    assert _compare_with_release(labels)[0] == (
-        "Hernia: 0 films in Data_Entry_2017_v2020.csv.gz, 227 in the release of 2020"
-    )
 
 
 def test_boxes_are_kept_for_the_films_that_there_are(tmp_path: Path) -> None:

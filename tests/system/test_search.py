@@ -20,7 +20,7 @@ from mlflow.entities import Run
 from radflow.config import parse
 from radflow.training.config import DistributedConfig
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 SPACE = {
     "search": {"base_lr": {"low": 1e-5, "high": 1e-4, "log": True}, "warmup_epochs": {"low": 0.0, "high": 1.0}},
