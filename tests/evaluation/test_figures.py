@@ -178,7 +178,10 @@ def test_learning_rate_figure_draws_every_point_within_labelled_axes() -> None:
 
 @pytest.mark.parametrize("rates", [[], [0.0, 0.0]])
 def test_learning_rates_of_nothing_are_drawn(rates: list[float]) -> None:
-    _drawn(learning_rate_figure([0.0, 1.0][: len(rates)], rates, "nothing yet"))
+    figure = learning_rate_figure([0.0, 1.0][: len(rates)], rates, "nothing yet")
+    _drawn(figure)
+    assert "nothing yet" in _texts(figure)
+    assert list(figure.axes[0].lines[0].get_ydata()) == rates
 
 
 def test_frequency_figure_shows_the_papers_table() -> None:
@@ -193,7 +196,9 @@ def test_frequency_figure_shows_the_papers_table() -> None:
 
 
 def test_frequencies_of_no_films_are_drawn() -> None:
-    _drawn(frequency_figure({"Mass": 0, "Hernia": 0}, 0, "nothing yet"))
+    figure = frequency_figure({"Mass": 0, "Hernia": 0}, 0, "nothing yet")
+    _drawn(figure)
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [0, 0]
 
 
 def test_prevalence_figure_puts_each_split_in_the_findings_row() -> None:
@@ -225,4 +230,6 @@ def test_co_occurrence_figure_gives_shares_of_the_rows_films() -> None:
 
 def test_a_name_with_dollars_is_not_a_formula() -> None:
     # Unbalanced braces in a formula make matplotlib raise.
-    _drawn(frequency_figure({"$\\frac{$": 3, "b": 2}, 5, "data $\\frac{$ set"))
+    figure = frequency_figure({"$\\frac{$": 3, "b": 2}, 5, "data $\\frac{$ set")
+    _drawn(figure)
+    assert r"data \$\frac{\$ set" in _texts(figure)
