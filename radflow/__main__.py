@@ -50,6 +50,31 @@ def sync(folder: Path | None = None) -> None:
     say(f"{sync_spool(folder or SPOOL_FOLDER)} records sent")
 
 
+data = cyclopts.App(name="data", help="Data sets on disk.")
+app.command(data)
+
+
+@data.command
+def show(path: Path, out: Path | None = None, seed: int = 0) -> None:
+    """Check every hash of a data set, print what is in it, and draw contact sheets and figures of its findings.
+
+    Parameters
+    ----------
+    path
+        Data set made by `preprocess`.
+    out
+        Folder for the pictures; unless given it stands beside the data set, with -figures after its name.
+    seed
+        Of the films that the contact sheets show.
+    """
+    from radflow.overview import show_dataset
+
+    if seed < 0:
+        raise UserError(f"seed={seed} must be 0 or positive")
+    whole = path.resolve()
+    show_dataset(path, out or whole.with_name(f"{whole.name}-figures"), seed)
+
+
 def main() -> None:
     """Run a command; one line and exit code 2 for a mistake."""
     try:

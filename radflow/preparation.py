@@ -1,59 +1,52 @@
-"""Films as released -> a data set on disk, with its counts, table and figure in an MLflow run."""
+"""Films as released -> a data set on disk, with its counts, tables and pictures in an MLflow run."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-
-import pandas as pd
-from rich.table import Table
+from tempfile import TemporaryDirectory
 
 from radflow.config import flatten
-from radflow.data.dataset import Dataset
-from radflow.data.frequencies import TOTALS_ROW, frequency_table
+from radflow.data.dataset import REJECTED_NAME, Dataset
+from radflow.data.frequencies import frequency_table
 from radflow.data.manifest import MANIFEST_NAME
 from radflow.data.preprocess import PreprocessConfig, resolve
 from radflow.data.sample import preprocess_with_bar, source_folder
-from radflow.evaluation.figures import frequency_figure
-from radflow.terminal import print_table, say
+from radflow.overview import draw_overview, print_overview, rejection_table, split_table
+from radflow.terminal import say
 from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.run import TrackedRun, tracking_run
 
 
 def prepare(config: PreprocessConfig) -> Dataset:
-    """Preprocess `config.source` into `config.out`, print the paper's Table I and log it all."""
+    """Preprocess `config.source` into `config.out`, print what is in it and log that with its pictures."""
     # A wrong folder is told at once, before MLflow is imported.
     resolved = resolve(replace(config, source=str(source_folder(config.source))))
     prepare_tracking()
     with tracking_run(f"preprocess-{Path(config.out).name}", flatten(resolved)) as run:
         dataset = preprocess_with_bar(resolved)
-        table = frequency_table(dataset)
-        print_table(_terminal_table(table))
-        _log(dataset, table, run)
+        print_overview(dataset)
+        for note in dataset.manifest.notes:
+            say(note)
+        _log(dataset, resolved.seed, run)
         say(f"data set: {dataset.path}")
     return dataset
 
 
-def _terminal_table(frequencies: pd.DataFrame) -> Table:
-    table = Table(title="Films by finding", title_justify="left")
-    for column in frequencies.columns:
-        table.add_column(column, justify="left" if column == "Disease" else "right")
-    for row in frequencies.itertuples(index=False):
-        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row))
-    return table
-
-
-def _log(dataset: Dataset, frequencies: pd.DataFrame, run: TrackedRun) -> None:
+def _log(dataset: Dataset, seed: int, run: TrackedRun) -> None:
     metrics = {"data/rejected_films": float(dataset.manifest.rejected)}
     for split, counts in dataset.manifest.splits.items():
         metrics |= {f"data/films/{split}": counts.rows, f"data/patients/{split}": counts.patients}
         metrics |= {f"data/positives/{split}/{finding}": count for finding, count in counts.positives.items()}
     run.log_metrics(metrics, step=0)
-    run.log_table(frequencies, "table_1.json")
+    run.log_table(frequency_table(dataset), "table_1.json")
+    run.log_table(split_table(dataset), "splits.json")
+    run.log_table(rejection_table(dataset), "rejections.json")
     run.log_file(dataset.path / MANIFEST_NAME, "dataset")
-    run.log_file(dataset.path / "rejected.csv", "dataset")
-    images = dict(zip(frequencies["Disease"], frequencies["Images"], strict=True))
-    films = images.pop(TOTALS_ROW)
-    figure = frequency_figure(images, films, f"Films by finding in {dataset.path.name}")
-    run.log_figure(figure, "figures/frequencies.png")
+    for name in (REJECTED_NAME, *(entry.file for entry in dataset.manifest.tables)):
+        run.log_file(dataset.path / name, "dataset")
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "figures"
+        for picture in draw_overview(dataset, folder, seed):
+            run.log_file(picture, str(picture.parent.relative_to(temporary)))
     run.set_tags({"radflow.data_name": dataset.name, "radflow.data_digest": dataset.digest})

@@ -1,9 +1,9 @@
-"""Gathers films of the next batches while the current one is computed."""
+"""Gathers, and augments, films of the next batches while the current one is computed."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -12,6 +12,9 @@ import numpy as np
 from radflow.data.dataset import Split
 
 BATCHES_AHEAD = 2
+
+Augment = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Films uint8 [n, size, size] and their places [n] in the split -> the films that are trained on."""
 
 
 class Batch(NamedTuple):
@@ -25,15 +28,19 @@ class Batch(NamedTuple):
     """float32 [n]: 0 for a film that only fills the shape."""
 
 
-def gather_ahead(split: Split, selections: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[Batch]:
+def gather_ahead(
+    split: Split, selections: Iterable[tuple[np.ndarray, np.ndarray]], augment: Augment | None = None
+) -> Iterator[Batch]:
     """Yield a Batch for each (indices [n], weights [n]), gathered by a thread up to two batches ahead.
 
-    A gather is a copy out of mapped memory, which releases the interpreter lock; one thread keeps the order.
+    A gather is a copy out of mapped memory, which releases the interpreter lock, as augmentation's interpolation does;
+    one thread keeps the order.
     """
     labels = split.labels.astype(np.float32)
 
     def gather(indices: np.ndarray, weights: np.ndarray) -> Batch:
-        return Batch(split.gather(indices), labels[indices], weights)
+        films = split.gather(indices)
+        return Batch(films if augment is None else augment(films, indices), labels[indices], weights)
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
         waiting: deque = deque()

@@ -10,7 +10,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from radflow.data.manifest import MANIFEST_NAME, REJECTED_NAME, ShardEntry, read_manifest
+from radflow.data.manifest import MANIFEST_NAME, REJECTED_NAME, ShardEntry, TableEntry, read_manifest
 from radflow.errors import UserError
 from radflow.files import atomic_file, only_one_process, replace_folder, sha256_file
 from radflow.storage import S3Path, in_threads
@@ -58,24 +58,24 @@ def _fetch(remote: S3Path, manifest: bytes, folder: Path) -> None:
     partial.mkdir(exist_ok=True)
     with atomic_file(partial / MANIFEST_NAME) as temporary:
         temporary.write_bytes(manifest)
-    shards = read_manifest(partial).shards
-    gigabytes = sum(shard.bytes for shard in shards) / 1e9
-    say(f"fetching {remote}: {len(shards)} shards, {gigabytes:.2f} GB, to {folder}")
-    for _ in in_threads(lambda shard: _fetch_shard(remote, shard, partial), shards):
+    files = read_manifest(partial).files
+    gigabytes = sum(file.bytes for file in files) / 1e9
+    say(f"fetching {remote}: {len(files)} files, {gigabytes:.2f} GB, to {folder}")
+    for _ in in_threads(lambda file: _fetch_file(remote, file, partial), files):
         pass
     with atomic_file(partial / REJECTED_NAME) as temporary:
         temporary.write_bytes((remote / REJECTED_NAME).read_bytes())
     replace_folder(partial, folder)
 
 
-def _fetch_shard(remote: S3Path, shard: ShardEntry, folder: Path) -> None:
-    target = folder / shard.file
-    if target.is_file() and sha256_file(target) == shard.sha256:
+def _fetch_file(remote: S3Path, file: ShardEntry | TableEntry, folder: Path) -> None:
+    target = folder / file.file
+    if target.is_file() and sha256_file(target) == file.sha256:
         return
     digest = hashlib.sha256()
-    with atomic_file(target) as temporary, (remote / shard.file).open() as source, temporary.open("wb") as file:
+    with atomic_file(target) as temporary, (remote / file.file).open() as source, temporary.open("wb") as copy:
         while part := source.read(2**20):
             digest.update(part)
-            file.write(part)
-        if digest.hexdigest() != shard.sha256:
-            raise UserError(f"{remote / shard.file} is damaged: its SHA-256 differs from the manifest; upload it again")
+            copy.write(part)
+        if digest.hexdigest() != file.sha256:
+            raise UserError(f"{remote / file.file} is damaged: its SHA-256 differs from the manifest; upload it again")

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from radflow.data.manifest import (
     ShardEntry,
     SplitCounts,
     SplitRule,
+    TableEntry,
     read_manifest,
     write_manifest,
 )
@@ -60,6 +61,11 @@ class Split:
     def views(self) -> NDArray[np.str_]:
         """View positions (PA, AP, ...), [N]."""
         return self._table.views
+
+    @property
+    def pathologies(self) -> NDArray[np.str_]:
+        """What biopsy or follow-up found (benign, malignant, normal ...), empty where the release does not say, [N]."""
+        return self._table.pathologies
 
     @property
     def labels(self) -> NDArray[np.bool_]:
@@ -119,29 +125,34 @@ class Dataset:
 
 
 def open_dataset(path: str | Path) -> Dataset:
-    """Open a dataset folder: manifest read, shards present with the sizes that it names.
+    """Open a dataset folder: manifest read, shards and tables present with the sizes that it names.
 
     The hashes are not checked (`verify_dataset` does). Raises `UserError` for a folder that is no whole dataset.
     """
     folder = Path(path)
     manifest = read_manifest(folder)
-    for shard in manifest.shards:
-        file = folder / shard.file
+    for entry in manifest.files:
+        file = folder / entry.file
         if not file.is_file():
-            raise UserError(f"shard {file} is missing; copy the dataset again or make it again with preprocess")
-        if file.stat().st_size != shard.bytes:
+            raise UserError(f"file {file} is missing; copy the dataset again or make it again with preprocess")
+        if file.stat().st_size != entry.bytes:
             given = file.stat().st_size
-            raise UserError(f"shard {file} has {given:,} bytes, the manifest says {shard.bytes:,}; copy it again")
+            raise UserError(f"file {file} has {given:,} bytes, the manifest says {entry.bytes:,}; copy it again")
     return Dataset(folder, manifest, sha256_file(folder / MANIFEST_NAME))
 
 
-def verify_dataset(path: str | Path) -> Dataset:
-    """Open a dataset and read every shard against its hash; raises `UserError` that names the first damaged shard."""
+def verify_dataset(path: str | Path, progress: Callable[[int, int], None] | None = None) -> Dataset:
+    """Open a dataset and read every file against its hash; raises `UserError` that names the first damaged one.
+
+    `progress` is called with the files read so far and with all.
+    """
     dataset = open_dataset(path)
-    for shard in dataset.manifest.shards:
-        if sha256_file(dataset.path / shard.file) != shard.sha256:
-            damaged = dataset.path / shard.file
-            raise UserError(f"shard {damaged} is damaged: its SHA-256 differs from the manifest; copy it again")
+    for number, entry in enumerate(dataset.manifest.files):
+        if progress is not None:
+            progress(number, len(dataset.manifest.files))
+        if sha256_file(dataset.path / entry.file) != entry.sha256:
+            damaged = dataset.path / entry.file
+            raise UserError(f"file {damaged} is damaged: its SHA-256 differs from the manifest; copy it again")
     return dataset
 
 
@@ -156,7 +167,11 @@ class DatasetHeader:
     sources: dict[str, str] = field(default_factory=dict)
     """SHA-256 of the label file and the split lists, by file name."""
     crops: dict[str, float] = field(default_factory=dict)
-    """Settings by which crops were cut; empty where images are whole films."""
+    """Settings by which crops were cut; empty where images are whole films, or were cut by others."""
+    unit: str = "films"
+    """What an image is: `films` or `crops`."""
+    notes: tuple[str, ...] = ()
+    """What a user of the dataset must know of its sources, in sentences."""
 
 
 @contextmanager
@@ -214,6 +229,7 @@ class DatasetWriter:
         self._notes: list[tuple[str, str]] = []
         self._unlisted = 0
         self._shards: list[ShardEntry] = []
+        self._tables: list[TableEntry] = []
         self._filling: list[_FillingShard] = []
         self._place = np.full((len(table), 2), -1)
         for split in SPLITS:
@@ -264,7 +280,7 @@ class DatasetWriter:
         """Name a film in `rejected.csv`, and count it as rejected, that was wanted and has no row in the table."""
         self._unlabelled.append((image_id, reason))
 
-    def note_unlisted(self, image_ids: list[str], reason: str) -> None:
+    def note_unlisted(self, image_ids: Sequence[str], reason: str) -> None:
         """Name films in `rejected.csv` that belong to no split; they do not count as rejected."""
         self._unlisted += len(image_ids)
         self._notes.extend((image_id, reason) for image_id in image_ids)
@@ -272,6 +288,18 @@ class DatasetWriter:
     def note_refused(self, name: str, reason: str) -> None:
         """Name something in `rejected.csv` that was offered by the source and is no film of the table."""
         self._notes.append((name, reason))
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """The reason for each row of the table, by `image_id`, that was rejected or left out so far."""
+        reasons = self._rejections | self._left_out
+        return {str(self._table.image_ids[row]): reasons[row] for row in sorted(reasons)}
+
+    def add_table(self, name: str, columns: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
+        """Store a table as the CSV file `name`, and its hash in the manifest."""
+        path = self._unfinished.folder / name
+        _write_csv(path, [columns, *rows])
+        self._tables.append(TableEntry(name, len(rows), path.stat().st_size, sha256_file(path)))
 
     def finish(self) -> None:
         """Write `rejected.csv` and the manifest; raises ValueError where a row was neither put nor rejected."""
@@ -283,8 +311,7 @@ class DatasetWriter:
             for reasons in (self._rejections, self._left_out)
         )
         lines = [("image_id", "reason"), *rejected, *self._unlabelled, *left_out, *self._notes]
-        with (self._unfinished.folder / REJECTED_NAME).open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows(lines)
+        _write_csv(self._unfinished.folder / REJECTED_NAME, lines)
         write_manifest(self._unfinished.folder, self._manifest())
 
     def _plan_split(self, split: str) -> None:
@@ -329,6 +356,9 @@ class DatasetWriter:
             sources=dict(sorted(self._header.sources.items())),
             shards=tuple(sorted(self._shards, key=lambda shard: (SPLITS.index(shard.split), shard.file))),
             crops=self._header.crops,
+            unit=self._header.unit,
+            tables=tuple(self._tables),
+            notes=self._header.notes,
             radflow_version=importlib.metadata.version("radflow"),
         )
 
@@ -373,6 +403,11 @@ class _FillingShard:
             raise ValueError(f"row {self.rows[place]} was put or rejected twice")
         self._outcome[place] = outcome
         self.waiting -= 1
+
+
+def _write_csv(path: Path, lines: Iterable[tuple[object, ...]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(lines)
 
 
 def _count(table: FilmTable, findings: tuple[str, ...]) -> SplitCounts:

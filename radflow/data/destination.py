@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from radflow.data.copies import cache_folder, copy_folder
-from radflow.data.manifest import MANIFEST_NAME, REJECTED_NAME
+from radflow.data.manifest import MANIFEST_NAME, REJECTED_NAME, read_manifest
 from radflow.errors import UserError
 from radflow.files import replace_folder, sha256_file
 from radflow.storage import CONNECTIONS, S3Path, locate
@@ -78,7 +78,8 @@ class _Bucket:
 
     def finish(self, folder: Path) -> None:
         self._wait_for_all_but(0)
-        for name in (REJECTED_NAME, MANIFEST_NAME):
+        tables = [table.file for table in read_manifest(folder).tables]
+        for name in (*tables, REJECTED_NAME, MANIFEST_NAME):
             self._send(folder / name, sha256_file(folder / name))
         copy = copy_folder(sha256_file(folder / MANIFEST_NAME))
         copy.parent.mkdir(parents=True, exist_ok=True)

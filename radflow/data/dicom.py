@@ -43,7 +43,8 @@ def decode_dicom(content: bytes) -> NDArray[np.uint8]:
     except BadFilm:
         raise
     except Exception as error:  # pydicom and its decoders raise nearly anything for bytes that break the standard
-        raise BadFilm(f"damaged DICOM: {error}") from error
+        reason = " ".join(str(error).split())  # on many lines, the first of which does not tell it
+        raise BadFilm(f"damaged DICOM: {reason}") from error
 
 
 def read_dicom_shape(path: Path) -> tuple[int, int]:
@@ -69,6 +70,8 @@ def _check_header(film: Dataset) -> None:
     allocated, stored = int(film.BitsAllocated), int(film.BitsStored)
     if allocated not in (8, 16) or not 1 <= stored <= allocated:
         raise BadFilm(f"DICOM of {stored} bits stored in {allocated}, expected 8 to 16")
+    if int(film.HighBit) != stored - 1:  # PS3.3 C.7.6.3.1.1 wants it so; pydicom would cut off the brightest bits
+        raise BadFilm(f"DICOM whose {stored} bits end at bit {film.HighBit}, expected {stored - 1}")
     check_pixel_count(int(film.Columns), int(film.Rows))
 
 

@@ -7,11 +7,14 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from radflow.data.augmentation import AugmentationConfig
 from radflow.errors import UserError
 from radflow.models.config import ModelConfig
 from radflow.optim.config import OptimizerConfig
+from radflow.training.loss_config import LossConfig
 
 Ranks = Literal["auto"] | int
+LauncherName = Literal["auto", "mpirun", "gloo"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +29,12 @@ class TrainingConfig:
     """Passes over the training films."""
     model: Annotated[ModelConfig, Parameter(name="*")] = field(default_factory=ModelConfig)
     optim: Annotated[OptimizerConfig, Parameter(name="*")] = field(default_factory=OptimizerConfig)
+    objective: Annotated[LossConfig, Parameter(name="*")] = field(default_factory=LossConfig)
+    augmentation: Annotated[AugmentationConfig, Parameter(name="*")] = field(default_factory=AugmentationConfig)
     threads: int = 0
     """Threads of a rank; 0 is an equal share of the node's cores."""
     seed: int = 0
-    """Of the initial weights and the order of films."""
+    """Of the initial weights, the order of films and their augmentation."""
     snapshots: int = 0
     """Models at the ends of this many last cycles, averaged (schedule=cyclic); 0 keeps the best epoch instead."""
     early_stopping: int = 0
@@ -40,6 +45,8 @@ class TrainingConfig:
     """Time between checkpoints inside an epoch; there is one after each epoch and on SIGTERM anyway."""
     deterministic: bool = False
     """Same numbers on every repetition on one machine, at some cost of speed."""
+    assess: bool = True
+    """Predict the test films, log the model and keep checkpoints; trials of a search do none of it."""
     config: str = ""
     """YAML file of these parameters; a parameter given with another value than its default wins over the file."""
 
@@ -109,5 +116,5 @@ class DistributedConfig(TrainingConfig):
     """Number of ranks; auto fits them to the cores, or fills the slots of hosts."""
     hosts: str = ""
     """Machines and their slots, as node1:2,node2:2; empty is this machine."""
-    launcher: Literal["auto", "mpirun", "gloo"] = "auto"
+    launcher: LauncherName = "auto"
     """What starts the ranks; auto is mpirun, or nothing where a scheduler has started them already."""

@@ -13,9 +13,12 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 from pydicom.uid import (
+    JPEG2000,
     ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGLossless,
     JPEGLosslessSV1,
     RLELossless,
     SecondaryCaptureImageStorage,
@@ -75,13 +78,36 @@ def test_without_a_window_eight_bits_stay_as_they_are() -> None:
     assert np.array_equal(decode(dicom_film(pixels, bits=8)), pixels)
 
 
-def test_the_shape_is_read_from_the_header_alone(tmp_path: Path) -> None:
+def test_the_shape_is_read_from_the_header_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("radflow.data.dicom.pixel_array", lambda *_, **__: pytest.fail("decoded"))
     path = tmp_path / "film.dcm"
     path.write_bytes(file_bytes(dicom_film())[: -SMOOTH.nbytes // 2])
     assert read_dicom_shape(path) == SMOOTH.shape
     path.write_bytes(b"no film")
     with pytest.raises(BadFilm, match="damaged DICOM"):
         read_dicom_shape(path)
+
+
+@pytest.mark.parametrize("bits", [9, 10, 14, 16])
+def test_every_depth_is_stretched_from_what_it_uses(bits: int) -> None:
+    pixels = np.add.outer(np.arange(40), np.arange(64) * 2**bits // 64).clip(0, 2**bits - 1).astype(np.uint16)
+    assert np.array_equal(decode(dicom_film(pixels, bits)), stretched(pixels.astype(float), 0, pixels.max()))
+
+
+def test_what_is_in_the_bits_above_those_stored_is_no_part_of_the_film() -> None:
+    # Older devices kept overlays there (PS3.5, 8.1.2).
+    assert np.array_equal(decode(dicom_film(SMOOTH | np.uint16(0x5000))), decode(dicom_film()))
+    signed = ((SMOOTH.astype(np.int16) - 2000) & 0x0FFF).astype(np.int16)
+    assert np.array_equal(decode(dicom_film(signed)), decode(dicom_film()))
+
+
+def test_a_modality_table_goes_before_the_window() -> None:
+    table = Dataset()
+    table.LUTDescriptor, table.LUTData = [4096, 0, 16], [4095 - value for value in range(4096)]
+    film = dicom_film(ModalityLUTSequence=[table], WindowCenter=2096, WindowWidth=1000)
+    film.ModalityLUTSequence[0]["LUTDescriptor"].VR = film.ModalityLUTSequence[0]["LUTData"].VR = "US"
+    plain = dicom_film(4095 - SMOOTH, WindowCenter=2096, WindowWidth=1000)
+    assert np.array_equal(decode(film), decode(plain))
 
 
 def test_monochrome1_is_inverted() -> None:
@@ -143,8 +169,21 @@ def test_lossless_compressions_give_the_same_film(syntax: str) -> None:
     assert np.array_equal(decode(film), decode(dicom_film()))
 
 
-def test_lossless_jpeg_gives_the_same_film() -> None:
-    film = compressed(dicom_film(), JPEGLosslessSV1, encode_lossless_jpeg(SMOOTH, bits=12))
+def test_lossy_jpeg_2000_is_close() -> None:
+    film = dicom_film()
+    film.compress(JPEG2000, j2k_psnr=[80], generate_instance_uid=False)
+    assert np.abs(decode(film).astype(int) - decode(dicom_film())).max() <= 1
+
+
+def test_implicit_value_representations_are_read() -> None:
+    film = dicom_film()
+    film.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    assert np.array_equal(decode(film), decode(dicom_film()))
+
+
+@pytest.mark.parametrize("syntax", [JPEGLossless, JPEGLosslessSV1])
+def test_lossless_jpeg_gives_the_same_film(syntax: str) -> None:
+    film = compressed(dicom_film(), syntax, encode_lossless_jpeg(SMOOTH, bits=12))
     assert np.array_equal(decode(film), decode(dicom_film()))
 
 
@@ -154,6 +193,12 @@ def test_baseline_jpeg_is_as_pillow_decodes_it() -> None:
     Image.fromarray(pixels).save(buffer, "JPEG", quality=95)
     grey = decode(compressed(dicom_film(pixels, bits=8), JPEGBaseline8Bit, buffer.getvalue()))
     assert np.abs(grey.astype(int) - np.asarray(Image.open(buffer))).max() <= 1
+
+
+def test_extended_jpeg_of_12_bits_is_as_pydicom_decodes_it() -> None:
+    path = PYDICOM_FILMS / "JPGExtended.dcm"
+    pixels = pydicom.dcmread(path).pixel_array.astype(float)
+    assert np.array_equal(decode_film(path.read_bytes(), "a.dcm"), stretched(pixels, pixels.min(), pixels.max()))
 
 
 @pytest.mark.parametrize("name", ["MR_small", "MR_small_RLE", "MR_small_jp2klossless", "MR_small_jpeg_ls_lossless"])
@@ -170,6 +215,7 @@ def test_one_film_in_four_encodings(name: str) -> None:
         (dicom_film(PhotometricInterpretation="PALETTE COLOR"), "colour DICOM: PALETTE COLOR"),
         (dicom_film(Rows=20_000, Columns=10_000), "too large: 10000x20000 is 200 megapixels"),
         (dicom_film(BitsAllocated=32), "12 bits stored in 32"),
+        (dicom_film(HighBit=15), "12 bits end at bit 15, expected 11"),
         (dicom_film(Rows=50), "damaged DICOM: The number of bytes of pixel data is less than expected"),
     ],
 )
@@ -179,6 +225,29 @@ def test_unfit_films_are_refused_with_the_reason(film: Dataset, reason: str, mon
         monkeypatch.setattr("radflow.data.dicom.pixel_array", lambda *_, **__: pytest.fail("decoded"))
     with pytest.raises(BadFilm, match=reason):
         decode_film(content, "film.dcm")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("rtdose", "multi-frame DICOM: 15 frames"),
+        ("SC_rgb_rle_2frame", "multi-frame DICOM: 2 frames"),
+        ("SC_rgb_jpeg_dcmtk", "colour DICOM: YBR_FULL with 3 samples"),
+        ("examples_palette", "colour DICOM: PALETTE COLOR"),
+        ("test-SR", "without pixel data"),
+        ("waveform_ecg", "without pixel data"),
+        ("MR_truncated", "damaged DICOM: The number of bytes of pixel data is less than expected"),
+        ("JPEG-lossy", "damaged DICOM: .* A misplaced marker segment was found"),
+    ],
+)
+def test_files_of_pydicom_that_are_no_films_are_refused(name: str, reason: str) -> None:
+    with pytest.raises(BadFilm, match=reason):
+        decode_film((PYDICOM_FILMS / f"{name}.dcm").read_bytes(), "a.dcm")
+
+
+def test_a_window_without_width_is_refused() -> None:
+    with pytest.raises(BadFilm, match="Window Width must be greater"):
+        decode(dicom_film(WindowCenter=2000, WindowWidth=0))
 
 
 def test_missing_pixels_are_refused() -> None:

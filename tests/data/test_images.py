@@ -23,15 +23,19 @@ def encoded(image: Image.Image, form: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def announced_png(width: int, height: int) -> bytes:
-    """A valid PNG header that announces a size, with next to no pixel data behind it."""
+def made_png(width: int, height: int, stream: bytes) -> bytes:
+    """A PNG of 8-bit grey with right checksums around whatever stream of pixels."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    pixels = zlib.compress(bytes(1000))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", stream) + chunk(b"IEND", b"")
+
+
+def announced_png(width: int, height: int) -> bytes:
+    """A valid PNG header that announces a size, with next to no pixel data behind it."""
+    return made_png(width, height, zlib.compress(bytes(1000)))
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P"])
@@ -48,6 +52,38 @@ def test_one_bit_png_is_black_and_white() -> None:
 def test_deep_png_is_scaled_from_the_bits_it_uses(bits: int) -> None:
     deep = np.array([[0, 2 ** (bits - 1), 2**bits - 1]], dtype=np.uint16)
     assert decode_film(png_bytes(deep), "a.png").tolist() == [[0, 128, 255]]
+
+
+@pytest.mark.parametrize("kind", range(5), ids=["none", "sub", "up", "average", "paeth"])
+def test_each_filter_of_rows_is_undone(kind: int) -> None:
+    filtered = np.random.default_rng(kind).integers(0, 256, (300, 271), dtype=np.uint8)  # more than a stored block
+    filtered[:, 0] = kind
+    content = made_png(270, 300, zlib.compress(filtered.tobytes()))
+    assert np.array_equal(decode_film(content, "a.png"), unfiltered(filtered))
+
+
+def unfiltered(rows: np.ndarray) -> np.ndarray:
+    """PNG specification, section 9: each pixel is what is stored plus a prediction from left, above and upper left."""
+    predictions = {
+        0: lambda a, b, c: 0,
+        1: lambda a, b, c: a,
+        2: lambda a, b, c: b,
+        3: lambda a, b, c: (a + b) // 2,
+        4: lambda a, b, c: min((abs(b - c), 0, a), (abs(a - c), 1, b), (abs(a + b - 2 * c), 2, c))[2],
+    }
+    above, pixels = [0] * rows.shape[1], []
+    for kind, *stored in rows.tolist():
+        row = [0]
+        for column, value in enumerate(stored, start=1):
+            row.append((value + predictions[kind](row[-1], above[column], above[column - 1])) % 256)
+        pixels.append(row[1:])
+        above = row
+    return np.array(pixels, np.uint8)
+
+
+def test_what_follows_the_last_row_of_a_png_is_left_alone() -> None:
+    stream = zlib.compress(b"\0abcd" * 4 + bytes(10**6))
+    assert decode_film(made_png(4, 4, stream), "a.png").tobytes() == b"abcd" * 4
 
 
 def test_colour_becomes_luminance() -> None:
@@ -87,7 +123,10 @@ def test_colour_jpeg_with_four_channels() -> None:
         (encoded(Image.fromarray(GRADIENT), "JPEG")[:400], "damaged JPEG"),
         (encoded(Image.fromarray(GRADIENT), "JPEG")[:-30], "damaged JPEG: image file is truncated"),
         (announced_png(0, 5), "no pixels"),
-        (announced_png(200, 200), "truncated"),
+        (announced_png(200, 200), "truncated PNG: pixels of 4 rows, the header says 200"),
+        (made_png(4, 4, b""), "truncated PNG"),
+        (made_png(4, 4, b"no zlib stream"), "damaged PNG"),
+        (made_png(4, 4, zlib.compress(b"\x09abcd" * 4)), "damaged PNG"),  # there are five filters
     ],
 )
 def test_what_is_no_whole_film_is_refused_with_the_reason(content: bytes, reason: str) -> None:
@@ -117,6 +156,16 @@ def test_too_many_pixels_are_refused_before_decoding(content: bytes, monkeypatch
     monkeypatch.setattr(ImageFile.ImageFile, "load", load)
     with pytest.raises(BadFilm, match=r"too large: \d+x\d+ is (100|81) megapixels, the limit is 50"):
         decode_film(content, "film.png")
+
+
+def test_a_comment_that_inflates_without_bounds_is_refused_or_left_alone() -> None:
+    body = b"Comment\0\0" + zlib.compress(bytes(100_000_000), 9)
+    chunk = struct.pack(">I", len(body)) + b"zTXt" + body + struct.pack(">I", zlib.crc32(b"zTXt" + body))
+    grey, colour = (png_bytes(pixels) for pixels in (GRADIENT, np.stack([GRADIENT] * 3, axis=-1)))
+    with pytest.raises(BadFilm, match="damaged PNG: Decompressed data too large"):
+        decode_film(colour[:33] + chunk + colour[33:], "film.png")  # after the header chunk
+    # Of a plain grey film nothing but the pixels is inflated.
+    np.testing.assert_array_equal(decode_film(grey[:33] + chunk + grey[33:], "film.png"), GRADIENT)
 
 
 @given(st.binary(max_size=300), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", bytes(128) + b"DICM"]))

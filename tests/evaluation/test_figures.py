@@ -14,9 +14,11 @@ from radflow.evaluation.auc import auc_per_finding
 from radflow.evaluation.figures import (
     LITERATURE_AUCS,
     auc_figure,
+    co_occurrence_figure,
     frequency_figure,
     learning_curves_figure,
     learning_rate_figure,
+    prevalence_figure,
     roc_figure,
 )
 from radflow.evaluation.predictions import Predictions
@@ -192,6 +194,33 @@ def test_frequency_figure_shows_the_papers_table() -> None:
 
 def test_frequencies_of_no_films_are_drawn() -> None:
     _drawn(frequency_figure({"Mass": 0, "Hernia": 0}, 0, "nothing yet"))
+
+
+def test_prevalence_figure_puts_each_split_in_the_findings_row() -> None:
+    shares = {"train": {"Mass": 0.05, "Hernia": 0.002}, "test": {"Mass": 0.07, "Hernia": 0.0}}
+    figure = prevalence_figure(shares, "ChestX-ray14")
+    _drawn(figure)
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    assert lines["train"].get_xdata().tolist() == pytest.approx([5, 0.2])
+    assert lines["test"].get_xdata().tolist() == pytest.approx([7, 0])
+    assert lines["test"].get_ydata().tolist() == [0, 1]
+    assert "5.0 / 7.0 %" in _texts(figure)
+
+
+def test_co_occurrence_figure_gives_shares_of_the_rows_films() -> None:
+    # 4 films of A, one also of B and one of B and C; 3 of B; none of D.
+    labels = np.array([[1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]], bool)
+    figure = co_occurrence_figure(labels, ["A", "B", "C", "D"], "made")
+    _drawn(figure)
+    (axes,) = figure.axes
+    shown = {text.get_position(): text.get_text() for text in axes.texts}
+    assert shown == {
+        (1, 0): "50", (2, 0): "25", (3, 0): "0", (4, 0): "50",
+        (0, 1): "67", (2, 1): "33", (3, 1): "0", (4, 1): "33",
+        (0, 2): "100", (1, 2): "100", (3, 2): "0", (4, 2): "0",
+    }  # fmt: skip
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["A (4)", "B (3)", "C (1)", "D (0)"]
+    assert axes.get_xticklabels()[-1].get_text() == "nothing else"
 
 
 def test_a_name_with_dollars_is_not_a_formula() -> None:

@@ -16,7 +16,7 @@ from s3_server import BUCKET, S3Server
 
 from radflow.data.preprocess import PreprocessConfig, preprocess
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 IMAGE_SIZE = 768
 """At which a shard holds 113 films, so that the 240 films of the workplace are four shards."""
