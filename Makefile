@@ -12,12 +12,14 @@ export GIT_PYTHON_REFRESH := quiet
 # Runs a command, showing it and how long it took.
 part = @echo "+ $(1)"; start=$$(date +%s); $(1) || exit $$?; echo "  ($$(( $$(date +%s) - start )) s)"
 
-.PHONY: setup demo test test-fast lint format clean help
+.PHONY: setup demo test test-fast test-long bench lint format clean help
 
 help:
 	@echo "make demo    films, training on two ranks, registry, prediction: the whole product in small"
-	@echo "make test    every test        make test-fast   those that start no servers and train no models"
+	@echo "make test    what CI runs      make test-fast   those that start no servers and train no models"
+	@echo "make test-long   what takes minutes each: searches, jobs that are killed and resumed, stores that go away"
 	@echo "make lint    ruff, mypy, import-linter, codespell"
+	@echo "make bench   speed and memory beside Keras fit and PyTorch (hours; BENCH=\"--image_size=64\" passes options)"
 	@echo "make setup   only the environment        make clean   remove what the demo made"
 
 # Another checkout may have taken the link by which `mlflow run` finds this environment; asking costs nothing.
@@ -54,12 +56,27 @@ demo: setup
 # Two files of tests at a time; the tests of a file share what they have started.
 PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
 
+# Tests that start several ranks have the cores to themselves.
 test: setup
-	$(PYTEST) -m "not slow"
-	$(PYTEST) -m slow
+	$(PYTEST) -m "not slow and not long"
+	$(PYTEST) -m "slow and not ranks and not long"
+	$(BIN)/pytest -m "slow and ranks and not long"
 
 test-fast: setup
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not long"
+
+test-long: setup
+	$(BIN)/pytest -m long
+
+# PyTorch is measured in an environment of its own. Without the index of CPU wheels pip takes PyPI's, far larger one.
+bench: setup .venv-torch/.synced
+	$(BIN)/python benchmarks/training.py --torch=.venv-torch/bin/python $(BENCH)
+
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+.venv-torch/.synced:
+	$(PYTHON) -m venv .venv-torch
+	.venv-torch/bin/pip install --quiet --retries=0 --extra-index-url=$(TORCH_INDEX) torch==2.13.0 torchvision==0.28.0 numpy
+	@touch $@
 
 lint: setup
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ import dataclasses
 import sys
 import traceback
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -66,6 +66,11 @@ def parse(config_type: type[Config], arguments: Sequence[str]) -> Config:
         return _parse_flags(config_type, arguments)
     given = {name: value for name, value, default in _settings(flags) if value != default}
     return _parse_flags(config_type, _flags({**_read_config_file(Path(flags.config)), **given}))
+
+
+def make(config_type: type[Config], settings: Mapping[str, Any]) -> Config:
+    """Make a `config_type` of settings by their flags' names; raises UserError as `parse` does."""
+    return _parse_flags(config_type, _flags(settings))
 
 
 def flatten(config: Any) -> dict[str, Any]:
@@ -133,7 +138,7 @@ def _settings(config: Any) -> Iterator[tuple[str, Any, Any]]:
             yield field.name, value, field.default
 
 
-def _flags(settings: dict[str, Any]) -> list[str]:
+def _flags(settings: Mapping[str, Any]) -> list[str]:
     return [f"--{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in settings.items()]
 
 

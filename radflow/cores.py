@@ -13,6 +13,21 @@ def available_cores() -> int:
     return max(1, min(allowed, int(quota))) if quota else allowed
 
 
+def is_pinned() -> bool:
+    """Whether somebody has given this process some of the cores only, of those that its machine or container has."""
+    return len(os.sched_getaffinity(0)) < _installed_cores()
+
+
+def _installed_cores() -> int:
+    """Cores of the machine, or of the container's cpuset."""
+    try:
+        ranges = Path("/sys/fs/cgroup/cpuset.cpus.effective").read_text(encoding="utf-8").strip().split(",")
+        bounds = [[int(bound) for bound in one.split("-")] for one in ranges]
+    except (OSError, ValueError):
+        return os.cpu_count() or 1
+    return sum(bound[-1] - bound[0] + 1 for bound in bounds)
+
+
 def _cgroup_quota() -> float | None:
     """Cores' worth of CPU time that cgroup v2 or v1 grants, None where there is no limit."""
     try:

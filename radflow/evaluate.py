@@ -28,7 +28,7 @@ class EvaluateConfig:
     model: str = "models:/radflow-chest-densenet121@champion"
     """Any MLflow model URI of a model that radflow trained."""
     data: str = "sample"
-    """Data set made by `preprocess`; the word sample stands for the phantom films."""
+    """Data set made by `preprocess`, a folder or s3://bucket/prefix; `sample` stands for the phantom films."""
     split: Literal["train", "val", "test"] = "test"
     """Films to assess on."""
     out: str = "runs"

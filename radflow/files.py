@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -36,12 +37,32 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        for file in temporary.rglob("*"):
-            _flush_to_disk(file)
-        _replace_folder(temporary, path)
-        _flush_to_disk(path.parent)
+        replace_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def replace_folder(new: Path, path: Path) -> None:
+    """Put a whole folder where `path` is, durably. It cannot be renamed over a filled one: that steps aside first."""
+    for file in new.rglob("*"):
+        _flush_to_disk(file)
+    if path.exists():
+        old = _temporary_name(path)
+        path.rename(old)
+        new.rename(path)
+        shutil.rmtree(old)
+    else:
+        new.rename(path)
+    _flush_to_disk(path.parent)
+
+
+@contextmanager
+def only_one_process(lock: Path) -> Iterator[None]:
+    """Wait for the other processes of this machine that hold the file `lock`, and hold it; made if it is absent."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def check_writable(path: Path) -> None:
@@ -64,17 +85,6 @@ def sha256_file(path: Path) -> str:
 
 def _temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-
-
-def _replace_folder(new: Path, path: Path) -> None:
-    """Put `new` where `path` is. A folder cannot be renamed over a filled one, so the old one steps aside first."""
-    if path.exists():
-        old = _temporary_name(path)
-        path.rename(old)
-        new.rename(path)
-        shutil.rmtree(old)
-    else:
-        new.rename(path)
 
 
 def _flush_to_disk(path: Path) -> None:

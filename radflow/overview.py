@@ -38,7 +38,7 @@ def print_overview(dataset: Dataset) -> None:
     """Print what is in a data set: its splits, its findings, and what was left out of it."""
     manifest, rule = dataset.manifest, dataset.manifest.split_rule
     print_table(_terminal_table(f"Split {rule.rule}, seed {rule.seed}", split_table(dataset)))
-    unit, size = "crops" if manifest.crops else "films", manifest.image_size
+    unit, size = manifest.unit, manifest.image_size
     what = f"{manifest.name}: {manifest.rows:,} {unit} of {size}x{size} pixels, with the share of the split"
     print_table(_terminal_table(what, _with_shares(dataset)))
     reasons = rejection_table(dataset)
@@ -49,13 +49,13 @@ def print_overview(dataset: Dataset) -> None:
 
 def draw_overview(dataset: Dataset, folder: Path, seed: int) -> list[Path]:
     """Write contact sheets and figures as PNG files into `folder`; those of the same name are replaced."""
-    name, findings = dataset.path.name, dataset.findings
+    name, findings, unit = dataset.path.name, dataset.findings, dataset.manifest.unit
     splits = {split: counts for split, counts in dataset.manifest.splits.items() if counts.rows}
     frequencies = frequency_table(dataset)
     images = dict(zip(frequencies["Disease"], frequencies["Images"], strict=True))
     films = images.pop(TOTALS_ROW)
     figures = {
-        "frequencies": frequency_figure(images, films, f"Films by finding in {name}"),
+        "frequencies": frequency_figure(images, films, f"{unit.capitalize()} by finding in {name}", unit),
         "prevalence": prevalence_figure(
             {split: _prevalences(counts) for split, counts in splits.items()}, f"Prevalence by split in {name}"
         ),
@@ -76,12 +76,12 @@ def draw_overview(dataset: Dataset, folder: Path, seed: int) -> list[Path]:
 
 
 def split_table(dataset: Dataset) -> pd.DataFrame:
-    """Films, patients and shards of each split and of all."""
+    """Images, patients and shards of each split and of all."""
     shards = dataset.manifest.shards
     rows = [
         {
             "Split": name,
-            "Films": counts.rows,
+            dataset.manifest.unit.capitalize(): counts.rows,
             "Patients": counts.patients,
             "No finding": counts.no_finding,
             "Shards": sum(shard.split == name for shard in shards),

@@ -26,6 +26,8 @@ def prepare(config: PreprocessConfig) -> Dataset:
     with tracking_run(f"preprocess-{Path(config.out).name}", flatten(resolved)) as run:
         dataset = preprocess_with_bar(resolved)
         print_overview(dataset)
+        for note in dataset.manifest.notes:
+            say(note)
         _log(dataset, resolved.seed, run)
         say(f"data set: {dataset.path}")
     return dataset
@@ -41,7 +43,8 @@ def _log(dataset: Dataset, seed: int, run: TrackedRun) -> None:
     run.log_table(split_table(dataset), "splits.json")
     run.log_table(rejection_table(dataset), "rejections.json")
     run.log_file(dataset.path / MANIFEST_NAME, "dataset")
-    run.log_file(dataset.path / REJECTED_NAME, "dataset")
+    for name in (REJECTED_NAME, *(entry.file for entry in dataset.manifest.tables)):
+        run.log_file(dataset.path / name, "dataset")
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) / "figures"
         for picture in draw_overview(dataset, folder, seed):

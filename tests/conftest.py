@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -18,6 +24,40 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real films not found at {folder}; set RADFLOW_TEST_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def fresh_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty sqlite store: making one takes seconds, copying it does not."""
+    from mlflow import MlflowClient
+
+    database = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{database}").search_experiments(max_results=1)
+    return database
+
+
+@pytest.fixture
+def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An own working folder and no MLflow settings of whoever runs the tests."""
+    import mlflow
+
+    for name in ("TRACKING_URI", "RUN_ID", "EXPERIMENT_ID", "EXPERIMENT_NAME", "TRACKING_USERNAME", "TRACKING_TOKEN"):
+        monkeypatch.delenv(f"MLFLOW_{name}", raising=False)
+    # Loopback servers are asked directly, whatever proxy this machine has.
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    monkeypatch.chdir(tmp_path)
+    mlflow.set_tracking_uri(None)
+    yield
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def store(tmp_path: Path, fresh_store: Path, clean_environment: None) -> MlflowClient:
+    """A client of an empty sqlite store in the working folder, which is where a run goes by default."""
+    from mlflow import MlflowClient
+
+    shutil.copyfile(fresh_store, tmp_path / "mlflow.db")
+    return MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
 
 
 # A property that took long on a busy machine is not a wrong one.

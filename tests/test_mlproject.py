@@ -16,6 +16,7 @@ from radflow.data.sample import SampleConfig
 from radflow.evaluate import EvaluateConfig
 from radflow.predict import PredictConfig
 from radflow.promotion import PromoteConfig
+from radflow.search.config import SearchConfig
 from radflow.training.config import DistributedConfig, TrainConfig
 
 CONFIGS = {
@@ -27,6 +28,7 @@ CONFIGS = {
     "evaluate": EvaluateConfig,
     "promote": PromoteConfig,
     "predict": PredictConfig,
+    "search": SearchConfig,
 }
 MLPROJECT = yaml.safe_load((Path(__file__).parent.parent / "MLproject").read_text())
 

@@ -70,7 +70,7 @@ def test_a_flipped_bit_is_one_line_that_names_the_shard(
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err.splitlines() == [
-        f"error: shard {shard} is damaged: its SHA-256 differs from the manifest; copy it again"
+        f"error: file {shard} is damaged: its SHA-256 differs from the manifest; copy it again"
     ]
     assert not (tmp_path / "figures").exists()
 

@@ -16,8 +16,9 @@ from types import FrameType
 
 from radflow.cluster.batch_plan import divides
 from radflow.cluster.threads import choose_threads, thread_environment
-from radflow.cores import available_cores
+from radflow.cores import available_cores, is_pinned
 from radflow.errors import Interrupted, UserError, signals_to_stop
+from radflow.processes import ends_with_parent
 from radflow.terminal import is_watched
 
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "HOROVOD_RANK")
@@ -146,8 +147,9 @@ def _mpirun_line(ranks: int, hosts: Sequence[Host], threads: int, environment: M
     line += ["--mca", "mpi_yield_when_idle", "1"]
     named = ",".join(f"{host.name}:{host.slots}" for host in hosts)
     line += ["--host", named]
-    if ranks * threads <= available_cores() and _is_local(hosts):
+    if ranks * threads <= available_cores() and _is_local(hosts) and not is_pinned():
         # Hardware threads, because that is what `available_cores` counts; other machines' cores are not known here.
+        # mpirun counts from the machine's first core on, whatever cores it is pinned to: two pinned jobs would collide.
         line += ["--map-by", f"slot:PE={threads}:HWTCPUS", "--bind-to", "hwthread"]
     else:
         line += ["--bind-to", "none"]
@@ -185,7 +187,7 @@ def _run_until_stopped(line: Sequence[str], environment: Mapping[str, str], stop
         twice = ("ALLOW_RUN_AS_ROOT", "ALLOW_RUN_AS_ROOT_CONFIRM")
         environment = {**environment, **{f"{owner}_{name}": "1" for owner in ("OMPI", "PRTE") for name in twice}}
     received: list[int] = []
-    process = subprocess.Popen(line, env=dict(environment), start_new_session=True)
+    process = subprocess.Popen(line, env=dict(environment), start_new_session=True, preexec_fn=ends_with_parent())
     deadline = threading.Timer(STOP_SECONDS, process.terminate)
     deadline.daemon = True
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
+import stat
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,25 +40,55 @@ class RefusedMember:
 
 
 def films_in_archive(archive: Path, wanted: frozenset[str]) -> Iterator[StoredFilm | RefusedMember]:
-    """Stream a .tar.gz in its order: the regular members whose base name is wanted, each name once.
+    """Stream a .tar.gz or .zip in its order: the regular members whose base name is wanted, each name once.
 
     Links, devices, paths that leave the archive, oversized members and second members of one name are yielded as
-    refused; other files are passed over. Raises `UserError` for an archive that is damaged or inflates without bounds.
+    refused, and so are damaged and encrypted members of a zip; other files are passed over. Of several members of one
+    name the first is taken. Raises `UserError` for an archive that is damaged or inflates without bounds.
     """
+    if archive.suffix.lower() == ".zip":
+        yield from _films_in_zip(archive, wanted)
+    else:
+        yield from _films_in_tar(archive, wanted)
+
+
+def _films_in_tar(archive: Path, wanted: frozenset[str]) -> Iterator[StoredFilm | RefusedMember]:
     taken: set[str] = set()
     try:
         with _BoundedGunzip(archive) as unpacked, tarfile.open(fileobj=unpacked, mode="r|", tarinfo=_Member) as members:
             for member in members:
                 name = PurePosixPath(member.name).name
-                reason = _reason_to_refuse(member) or ("a second file of this name" if name in taken else "")
-                if reason:
-                    yield RefusedMember(f"{archive.name}:{member.name}", f"archive member refused: {reason}")
+                if reason := _reason_to_refuse(member) or _reason_of_repetition(name, taken):
+                    yield _refused(archive, member.name, reason)
                 elif member.isreg() and name in wanted:
                     taken.add(name)
                     yield StoredFilm(name, _member_bytes(members, member))
             unpacked.read_to_checksum()
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise UserError(f"{archive} is damaged after {len(taken)} films ({error}); download it again") from error
+
+
+def _films_in_zip(archive: Path, wanted: frozenset[str]) -> Iterator[StoredFilm | RefusedMember]:
+    """Members of a zip are packed one by one: each tells its own size, and one that is damaged leaves the others."""
+    taken: set[str] = set()
+    left = _most_inflated(archive)
+    try:
+        with archive.open("rb") as packed, zipfile.ZipFile(packed) as members:
+            for member in members.infolist():
+                name = PurePosixPath(member.filename).name
+                if reason := _reason_to_refuse_zipped(member) or _reason_of_repetition(name, taken):
+                    yield _refused(archive, member.filename, reason)
+                elif not member.is_dir() and name in wanted:
+                    taken.add(name)
+                    left -= member.file_size
+                    if left < 0:
+                        raise _inflation(archive)
+                    try:
+                        yield StoredFilm(name, _zipped_bytes(members, member))
+                    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+                        yield _refused(archive, member.filename, f"damaged: {error}")
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise UserError(f"{archive} is damaged ({error}); download it again") from error
 
 
 class _Member(tarfile.TarInfo):
@@ -75,8 +107,9 @@ class _BoundedGunzip(io.RawIOBase):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = gzip.open(path, "rb")  # noqa: SIM115  (closed in close())
-        self._left = max(MAX_INFLATION * path.stat().st_size, MAX_FILM_BYTES)
+        self._packed = path.open("rb")
+        self._file = gzip.open(self._packed, "rb")  # noqa: SIM115  (both closed in close())
+        self._left = _most_inflated(path)
 
     def read_to_checksum(self) -> None:
         """Read what is left, so that gzip compares its checksum: tarfile takes a broken header for the end."""
@@ -85,28 +118,67 @@ class _BoundedGunzip(io.RawIOBase):
 
     def close(self) -> None:
         self._file.close()
+        self._packed.close()
         super().close()
 
     def read(self, length: int = -1) -> bytes:
         content = self._file.read(length)
         self._left -= len(content)
         if self._left < 0:
-            raise UserError(f"{self._path} inflates to over {MAX_INFLATION} times its size, as no films do; remove it")
+            raise _inflation(self._path)
         return content
+
+
+def _most_inflated(archive: Path) -> int:
+    return max(MAX_INFLATION * archive.stat().st_size, MAX_FILM_BYTES)
+
+
+def _inflation(archive: Path) -> UserError:
+    return UserError(f"{archive} inflates to over {MAX_INFLATION} times its size, as no films do; remove it")
+
+
+def _refused(archive: Path, member: str, reason: str) -> RefusedMember:
+    return RefusedMember(f"{archive.name}:{member}", f"archive member refused: {reason}")
+
+
+def _reason_of_repetition(name: str, taken: set[str]) -> str:
+    return "a second file of this name" if name in taken else ""
 
 
 def _reason_to_refuse(member: tarfile.TarInfo) -> str:
     """Why a member is not taken whatever its name is, or nothing."""
-    path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts:
+    if _leaves_archive(member.name):
         return "its path leaves the archive"
     if member.isdir():
         return ""
     if not member.isreg() or member.issparse():
         return "a link, device or sparse file"
-    if member.size > MAX_FILM_BYTES:
-        return f"{member.size:,} bytes, the limit is {MAX_FILM_BYTES:,}"
-    return ""
+    return _reason_of_size(member.size)
+
+
+def _reason_to_refuse_zipped(member: zipfile.ZipInfo) -> str:
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if _leaves_archive(member.filename):
+        return "its path leaves the archive"
+    if member.is_dir():
+        return ""
+    if kind not in (0, stat.S_IFREG):  # 0 is what archives made elsewhere than on Unix say
+        return "a link, device or sparse file"
+    if member.flag_bits & 1:
+        return "encrypted"
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return f"packed by method {member.compress_type}, expected stored or deflated"
+    return _reason_of_size(member.file_size)
+
+
+def _leaves_archive(name: str) -> bool:
+    """Whether a path is absolute or climbs; one with backslashes may do so on other systems."""
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts or "\\" in name
+
+
+def _reason_of_size(size: int) -> str:
+    return f"{size:,} bytes, the limit is {MAX_FILM_BYTES:,}" if size > MAX_FILM_BYTES else ""
 
 
 def _member_bytes(members: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
@@ -114,3 +186,9 @@ def _member_bytes(members: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     if content is None:
         raise tarfile.ReadError(f"member {member.name} has no content")
     return content.read()
+
+
+def _zipped_bytes(members: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """Read a member up to its announced size: `read()` would inflate all that is there before it cuts."""
+    with members.open(member) as content:
+        return content.read(member.file_size + 1)

@@ -17,15 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from radflow.data.decoding import read_film_file
-from radflow.data.images import BadFilm, decode_film
+from radflow.data.decoding import decode_film_file
+from radflow.data.images import BadFilm
+from radflow.data.mammograms import BENIGN, BENIGN_WITHOUT_CALLBACK, MALIGNANT, Lesion, Mammogram
 from radflow.data.tables import read_rows
 from radflow.errors import UserError
+from radflow.storage import locate
 
 LABEL_FILES = tuple(
     f"{kind}_case_description_{part}_set.csv" for kind in ("mass", "calc") for part in ("train", "test")
 )
-PATHOLOGIES = ("BENIGN", "BENIGN_WITHOUT_CALLBACK", "MALIGNANT")
+PATHOLOGIES = {name.upper(): name for name in (BENIGN, BENIGN_WITHOUT_CALLBACK, MALIGNANT)}
 
 MAX_ASPECT_DIFFERENCE = 0.01
 """How far the ratio of a mask's sides may be from the film's: less than the padding of a crop makes good."""
@@ -43,7 +45,7 @@ _FILM_FOLDER = re.compile(r"(Mass|Calc)-(Training|Test)_(P_\d+)_(LEFT|RIGHT)_(CC
 
 
 @dataclass(frozen=True)
-class LesionRow:
+class CsvRow:
     """One row of a CSV: a lesion as one film shows it."""
 
     film: str
@@ -61,12 +63,10 @@ class LesionRow:
 
 
 @dataclass(frozen=True)
-class CbisLesion:
-    """A lesion of a film; its mask is read when asked for."""
+class LesionFolder:
+    """The folder of a lesion's mask and crop."""
 
-    name: str
-    pathology: str
-    folder: Path
+    path: Path
 
     def read_mask(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
         """Read the mask for a film of this shape, bool [H, W]; raises `BadFilm` where the folder has no usable one.
@@ -74,41 +74,31 @@ class CbisLesion:
         Of the folder's files it is the one with the film's size, or else of the film's aspect, and it has two grey
         levels; one of another size is resized to the nearest pixel. Pixels are decoded only of files that may be it.
         """
-        shapes = _shapes_of(self.folder)
+        shapes = _shapes_of(self.path)
         alike = [path for path in shapes if _same_aspect(shapes[path], shape)]
         alike.sort(key=lambda path: (shapes[path] != shape, path.name))
         for path in alike:
-            pixels = _decode(path)
+            pixels = decode_film_file(path)
             if np.count_nonzero(Image.fromarray(pixels).histogram()) == 2:
                 return _resize_nearest(pixels == pixels.max(), shape)
         if alike:
-            raise BadFilm(f"no mask in {self.folder.name}: {alike[0].name} has not the two grey levels of one")
+            raise BadFilm(f"no mask in {self.path.name}: {alike[0].name} has not the two grey levels of one")
         found = ", ".join(f"{columns}x{rows}" for rows, columns in shapes.values())
-        raise BadFilm(f"no mask in {self.folder.name} for a film of {shape[1]}x{shape[0]} pixels: it holds {found}")
+        raise BadFilm(f"no mask in {self.path.name} for a film of {shape[1]}x{shape[0]} pixels: it holds {found}")
 
 
 @dataclass(frozen=True)
-class CbisFilm:
-    """A film with its lesions; its pixels are read when asked for."""
+class FilmFolder:
+    """The folder of a film."""
 
-    name: str
-    patient_id: str
-    view: str
-    in_test: bool
-    folder: Path
-    lesions: tuple[CbisLesion, ...]
-    other_lesions: tuple[CbisLesion, ...]
-    """lesions of the same breast and view that are listed with another film: a view with masses and calcifications
-    is published twice, and either film shows both"""
-    unlocated: tuple[str, ...] = ()
-    """none: every lesion of the release is meant to have a mask"""
+    path: Path
 
     def read_pixels(self) -> NDArray[np.uint8]:
         """Read the film, grey uint8 [H, W]; raises `BadFilm` where its folder does not hold one readable film."""
-        files = _dicom_files(self.folder)
+        files = _dicom_files(self.path)
         if len(files) > 1:
-            raise BadFilm(f"{len(files)} DICOM files in {self.folder}, expected the film alone")
-        return _decode(files[0])
+            raise BadFilm(f"{len(files)} DICOM files in {self.path.name}, expected the film alone")
+        return decode_film_file(files[0])
 
 
 @dataclass(frozen=True)
@@ -122,18 +112,18 @@ class CbisDdsm:
     @classmethod
     def at(cls, source: str | Path) -> CbisDdsm:
         """Find the CSVs in a folder, one of the four at least; raises `UserError` where there is none."""
-        folder = Path(source)
+        folder = locate(source)
         found = tuple(folder / name for name in LABEL_FILES if (folder / name).is_file())
         if not found:
             raise UserError(f"none of {', '.join(LABEL_FILES)} in {folder}; put TCIA's CSVs beside the DICOM folders")
         return cls(folder, found)
 
-    def read_films(self) -> list[CbisFilm]:
+    def read_films(self) -> list[Mammogram]:
         """Join the rows of the CSVs to films, in the order in which they first name them; no image is opened."""
         rows = [row for path in self.label_paths for row in read_lesion_rows(path)]
         roots = [self.folder, self.folder / "CBIS-DDSM", *sorted(self.folder.glob("*/CBIS-DDSM"))]
-        by_film: dict[str, list[LesionRow]] = defaultdict(list)
-        by_view: dict[tuple[str, str, str], list[LesionRow]] = defaultdict(list)
+        by_film: dict[str, list[CsvRow]] = defaultdict(list)
+        by_view: dict[tuple[str, str, str], list[CsvRow]] = defaultdict(list)
         for row in rows:
             by_film[row.film].append(row)
             by_view[row.patient_id, row.side, row.view].append(row)
@@ -141,9 +131,9 @@ class CbisDdsm:
                 for own in by_film.values()]  # fmt: skip
 
 
-def read_lesion_rows(path: Path) -> list[LesionRow]:
+def read_lesion_rows(path: Path) -> list[CsvRow]:
     """Read one of the four CSVs; raises `UserError` with the row for an unknown pathology, film or repeated lesion."""
-    rows: dict[str, LesionRow] = {}
+    rows: dict[str, CsvRow] = {}
     for number, cells in read_rows(path, _COLUMNS):
         try:
             row = _parse_row(cells)
@@ -157,7 +147,7 @@ def read_lesion_rows(path: Path) -> list[LesionRow]:
     return list(rows.values())
 
 
-def _parse_row(cells: list[str]) -> LesionRow:
+def _parse_row(cells: list[str]) -> CsvRow:
     """Make a lesion of a row's cells; raises ValueError with what is wrong."""
     patient, side, view, abnormality, pathology, film_path, mask_path = cells
     film, folder = (path.partition("/")[0] for path in (film_path, mask_path))
@@ -168,20 +158,25 @@ def _parse_row(cells: list[str]) -> LesionRow:
         raise ValueError(f"has the mask folder {folder!r} of abnormality {abnormality!r}, expected {film}_1 of 1")
     if pathology not in PATHOLOGIES:
         raise ValueError(f"has the pathology {pathology!r}, expected one of {', '.join(PATHOLOGIES)}")
-    return LesionRow(film, folder, patient, side, view, abnormality, pathology, in_test=match[2] == "Test")
+    return CsvRow(film, folder, patient, side, view, abnormality, PATHOLOGIES[pathology], match[2] == "Test")
 
 
-def _join_film(own: list[LesionRow], of_view: list[LesionRow], roots: list[Path]) -> CbisFilm:
-    def lesion(row: LesionRow) -> CbisLesion:
-        return CbisLesion(row.abnormality, row.pathology, _find_folder(row.folder, roots))
+def _join_film(own: list[CsvRow], of_view: list[CsvRow], roots: list[Path]) -> Mammogram:
+    """Make a film of its rows; `of_view` are all rows of the same breast and view.
+
+    A view with masses and calcifications is published twice, and either film shows both.
+    """
+
+    def lesion(row: CsvRow) -> Lesion:
+        return Lesion(row.abnormality, row.pathology, LesionFolder(_find_folder(row.folder, roots)))
 
     first = own[0]
-    return CbisFilm(
+    return Mammogram(
         name=first.film,
         patient_id=first.patient_id,
         view=first.view,
         in_test=first.in_test,
-        folder=_find_folder(first.film, roots),
+        file=FilmFolder(_find_folder(first.film, roots)),
         lesions=tuple(lesion(row) for row in own),
         other_lesions=tuple(lesion(row) for row in of_view if row.film != first.film),
     )
@@ -196,7 +191,7 @@ def _dicom_files(folder: Path) -> list[Path]:
     """List the DICOM files under a folder, by name; raises `BadFilm` where there is none."""
     files = sorted(folder.rglob("*.dcm"))
     if not files:
-        raise BadFilm(f"no DICOM file in {folder}" if folder.is_dir() else f"no folder {folder}")
+        raise BadFilm(f"no DICOM file in {folder.name}" if folder.is_dir() else f"no folder {folder.name}")
     return files
 
 
@@ -213,10 +208,6 @@ def _shapes_of(folder: Path) -> dict[Path, tuple[int, int]]:
     if not shapes and reason is not None:
         raise reason
     return shapes
-
-
-def _decode(path: Path) -> NDArray[np.uint8]:
-    return decode_film(read_film_file(path), path.name)
 
 
 def _same_aspect(one: tuple[int, int], other: tuple[int, int]) -> bool:

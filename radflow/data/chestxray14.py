@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,15 +16,18 @@ from radflow.data.archives import RefusedMember, StoredFilm, films_in_archive
 from radflow.data.findings import FINDINGS, NO_FINDING, RELEASED_COUNTS, RELEASED_FILMS
 from radflow.data.tables import read_rows, read_text
 from radflow.errors import UserError
+from radflow.storage import locate
 
 LABEL_FILE_PATTERN = "Data_Entry_2017*.csv"
 TRAIN_VAL_LIST = "train_val_list.txt"
 TEST_LIST = "test_list.txt"
-ARCHIVE_PATTERN = "images_*.tar.gz"
+BOX_LIST_PATTERN = "BBox_List_2017*.csv"
+ARCHIVE_PATTERNS = ("images_*.tar.gz", "*.zip")
+"""The release's own archives; mirrors offer zips under names of their own."""
 PHANTOM_MARK = "PHANTOMS.txt"
 """File beside synthetic films."""
 _COLUMNS = ("Image Index", "Finding Labels", "Patient ID", "View Position")
-_FILM_NAME = re.compile(r"[^/\\\0]+\.png", re.IGNORECASE)
+_FILM_NAME = re.compile(r"[^/\\\x00-\x1f\x7f]+\.png", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -59,16 +63,13 @@ class ChestXray14:
     @classmethod
     def at(cls, source: str | Path) -> ChestXray14:
         """Find the label file in a folder; raises `UserError` where there is no folder or not one label file."""
-        folder = Path(source)
+        folder = locate(source)
         if not folder.is_dir():
             raise UserError(f"source {folder} is no folder; give the one that holds {LABEL_FILE_PATTERN} and the films")
-        found = sorted([*folder.glob(LABEL_FILE_PATTERN), *folder.glob(f"{LABEL_FILE_PATTERN}.gz")])
-        if not found:
+        label_path = _only_file(folder, LABEL_FILE_PATTERN, "label files")
+        if label_path is None:
             raise UserError(f"no label file {LABEL_FILE_PATTERN} in {folder}; put the release's CSV beside the films")
-        if len(found) > 1:
-            names = ", ".join(path.name for path in found)
-            raise UserError(f"several label files in {folder} ({names}); keep the one to use")
-        return cls(folder, found[0])
+        return cls(folder, label_path)
 
     @property
     def name(self) -> str:
@@ -84,7 +85,12 @@ class ChestXray14:
         for path in (self.folder / name, self.folder / f"{name}.gz"):
             if path.is_file():
                 return path
-        raise UserError(f"no {name} in {self.folder}; put the official lists beside the films, or use split=random")
+        mend = "put the official lists beside the films, or use split=random or split=lists"
+        raise UserError(f"no {name} in {self.folder}; {mend}")
+
+    def box_list_path(self) -> Path | None:
+        """Find the list of boxes around findings, plain or gzipped; raises `UserError` where there are several."""
+        return _only_file(self.folder, BOX_LIST_PATTERN, "lists of boxes")
 
     def unpacked_films(self) -> dict[str, Path]:
         """Films that lie in images/, images_*/images/, images_*/ or the folder itself, by name."""
@@ -102,8 +108,8 @@ class ChestXray14:
         return films
 
     def archives(self) -> list[Path]:
-        """Find the release's archives, in the order of their names."""
-        return sorted(self.folder.glob(ARCHIVE_PATTERN))
+        """Find the archives, in the order of their names."""
+        return sorted(path for pattern in ARCHIVE_PATTERNS for path in self.folder.glob(pattern))
 
     def films(self, wanted: list[str]) -> Iterator[StoredFilm | AbsentFilm | RefusedMember]:
         """Yield each wanted film once, stored or absent: unpacked ones first, then those in archives, in their order.
@@ -164,13 +170,23 @@ def read_film_list(path: Path) -> list[str]:
     return names
 
 
-def differences_from_release(labels: LabelFile) -> list[str]:
-    """Compare a full label file with the counts of the release: one sentence a finding that differs.
+def compare_with_release(labels: LabelFile) -> list[str]:
+    """Say, and warn, where the label file of the whole release differs from its known counts, or that it does not.
 
-    Empty when all agree, or when the file has not the release's 112,120 rows and so is a part of it.
+    Nothing of a file that has not the release's 112,120 rows: it is a part, and cannot be held to them.
     """
     if len(labels) != RELEASED_FILMS:
         return []
+    differences = differences_from_release(labels)
+    for difference in differences:
+        logging.getLogger(__name__).warning("%s", difference)
+    return differences or [
+        f"{labels.path.name} has the release's {len(labels):,} films, and its count of every finding."
+    ]
+
+
+def differences_from_release(labels: LabelFile) -> list[str]:
+    """Compare the label file of the whole release with its known counts: one sentence a finding that differs."""
     counts = dict(zip(FINDINGS, labels.labels.sum(axis=0).tolist(), strict=True))
     counts[NO_FINDING] = int((~labels.labels.any(axis=1)).sum())
     return [
@@ -180,6 +196,13 @@ def differences_from_release(labels: LabelFile) -> list[str]:
     ]
 
 
+def _only_file(folder: Path, pattern: str, what: str) -> Path | None:
+    found = sorted([*folder.glob(pattern), *folder.glob(f"{pattern}.gz")])
+    if len(found) > 1:
+        raise UserError(f"several {what} in {folder} ({', '.join(path.name for path in found)}); keep the one to use")
+    return found[0] if found else None
+
+
 def _check_cells(cells: list[str]) -> tuple[str, str, str, str]:
     """Name, findings, patient and view of a row; raises ValueError with what is wrong."""
     name, findings, patient, view = cells
@@ -187,7 +210,7 @@ def _check_cells(cells: list[str]) -> tuple[str, str, str, str]:
         raise ValueError(f"has Image Index {name!r}, expected a file name such as 00000001_000.png")
     if not patient or patient.lower() == "nan":
         raise ValueError(f"({name}) has Patient ID {patient!r}, expected the patient's number")
-    if patient.isdigit():
+    if patient.isdecimal():
         patient = str(int(patient))  # so that 00013 and 13 are one patient
     return name, findings, patient, view
 

@@ -45,8 +45,7 @@ def contact_sheets(dataset: Dataset, seed: int) -> Iterator[tuple[str, Image.Ima
         if len(candidates):
             drawn = np.random.default_rng([seed, number]).permutation(candidates)[: COLUMNS * ROWS]
             films = [_film_at(splits, dataset.findings, place, name) for place in np.sort(drawn).tolist()]
-            unit = "crops" if dataset.manifest.crops else "films"
-            heading = f"{name}: {len(films)} of {len(candidates):,} {unit} in {dataset.path.name}"
+            heading = f"{name}: {len(films)} of {len(candidates):,} {dataset.manifest.unit} in {dataset.path.name}"
             yield name, draw_sheet(heading, films)
 
 

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import importlib.metadata
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from radflow.data.destination import Destination, destination_at
 from radflow.data.manifest import (
     MANIFEST_NAME,
+    REJECTED_NAME,
     SPLITS,
     Manifest,
     ShardEntry,
     SplitCounts,
     SplitRule,
+    TableEntry,
     read_manifest,
     write_manifest,
 )
 from radflow.data.shards import FilmTable, map_shard, rows_per_shard, write_shard
+from radflow.data.unfinished import Unfinished, WholeShard, unfinished_dataset
 from radflow.errors import UserError
-from radflow.files import atomic_folder, sha256_file
-
-REJECTED_NAME = "rejected.csv"
+from radflow.files import sha256_file
 
 
 class Split:
@@ -57,6 +61,11 @@ class Split:
     def views(self) -> NDArray[np.str_]:
         """View positions (PA, AP, ...), [N]."""
         return self._table.views
+
+    @property
+    def pathologies(self) -> NDArray[np.str_]:
+        """What biopsy or follow-up found (benign, malignant, normal ...), empty where the release does not say, [N]."""
+        return self._table.pathologies
 
     @property
     def labels(self) -> NDArray[np.bool_]:
@@ -116,34 +125,34 @@ class Dataset:
 
 
 def open_dataset(path: str | Path) -> Dataset:
-    """Open a dataset folder: manifest read, shards present with the sizes that it names.
+    """Open a dataset folder: manifest read, shards and tables present with the sizes that it names.
 
     The hashes are not checked (`verify_dataset` does). Raises `UserError` for a folder that is no whole dataset.
     """
     folder = Path(path)
     manifest = read_manifest(folder)
-    for shard in manifest.shards:
-        file = folder / shard.file
+    for entry in manifest.files:
+        file = folder / entry.file
         if not file.is_file():
-            raise UserError(f"shard {file} is missing; copy the dataset again or make it again with preprocess")
-        if file.stat().st_size != shard.bytes:
+            raise UserError(f"file {file} is missing; copy the dataset again or make it again with preprocess")
+        if file.stat().st_size != entry.bytes:
             given = file.stat().st_size
-            raise UserError(f"shard {file} has {given:,} bytes, the manifest says {shard.bytes:,}; copy it again")
+            raise UserError(f"file {file} has {given:,} bytes, the manifest says {entry.bytes:,}; copy it again")
     return Dataset(folder, manifest, sha256_file(folder / MANIFEST_NAME))
 
 
 def verify_dataset(path: str | Path, progress: Callable[[int, int], None] | None = None) -> Dataset:
-    """Open a dataset and read every shard against its hash; raises `UserError` that names the first damaged shard.
+    """Open a dataset and read every file against its hash; raises `UserError` that names the first damaged one.
 
-    `progress` is called with the shards read so far and with all.
+    `progress` is called with the files read so far and with all.
     """
     dataset = open_dataset(path)
-    for number, shard in enumerate(dataset.manifest.shards):
+    for number, entry in enumerate(dataset.manifest.files):
         if progress is not None:
-            progress(number, len(dataset.manifest.shards))
-        if sha256_file(dataset.path / shard.file) != shard.sha256:
-            damaged = dataset.path / shard.file
-            raise UserError(f"shard {damaged} is damaged: its SHA-256 differs from the manifest; copy it again")
+            progress(number, len(dataset.manifest.files))
+        if sha256_file(dataset.path / entry.file) != entry.sha256:
+            damaged = dataset.path / entry.file
+            raise UserError(f"file {damaged} is damaged: its SHA-256 differs from the manifest; copy it again")
     return dataset
 
 
@@ -158,26 +167,46 @@ class DatasetHeader:
     sources: dict[str, str] = field(default_factory=dict)
     """SHA-256 of the label file and the split lists, by file name."""
     crops: dict[str, float] = field(default_factory=dict)
-    """Settings by which crops were cut; empty where images are whole films."""
+    """Settings by which crops were cut; empty where images are whole films, or were cut by others."""
+    unit: str = "films"
+    """What an image is: `films` or `crops`."""
+    notes: tuple[str, ...] = ()
+    """What a user of the dataset must know of its sources, in sentences."""
 
 
 @contextmanager
-def write_dataset(path: str | Path, header: DatasetHeader, table: FilmTable) -> Iterator[DatasetWriter]:
-    """Write a dataset: the folder stands at `path` when the block ends well, and nothing of it when it does not.
+def write_dataset(
+    path: str | Path, header: DatasetHeader, table: FilmTable, origin: str = ""
+) -> Iterator[DatasetWriter]:
+    """Write a dataset: it stands at `path`, a folder or s3://bucket/prefix, when the block ends well, and not before.
 
-    Within the block every row of `table` is `put`, `reject`ed or left out (`leave_out`) once, in any order; the files
-    do not depend on the order. A dataset already at `path` is replaced; raises `UserError` where something else is.
+    Within the block every row of `table` is `put`, `reject`ed or left out (`leave_out`) once, in any order, but for
+    those that are settled already (`is_settled`): when a process was interrupted, the next one with the same header,
+    table and `origin` of the films goes on with the shards that were whole. The files depend on neither.
+
+    A dataset already at `path` is replaced, but not in a bucket; raises `UserError` there, and for something else.
     """
-    folder = Path(path)
-    if folder.exists() and not (folder / MANIFEST_NAME).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists and is no dataset; name a new folder for the output")
+    destination = destination_at(path)
     try:
-        with atomic_folder(folder) as temporary:
-            writer = DatasetWriter(temporary, header, table)
+        with (
+            unfinished_dataset(destination.unfinished, _digest(header, table, origin)) as unfinished,
+            closing(destination),
+        ):
+            writer = DatasetWriter(unfinished, destination, header, table)
             yield writer
             writer.finish()
+            destination.finish(unfinished.folder)
     except OSError as error:
-        raise UserError(f"the dataset {folder} cannot be written: {error}") from error
+        raise UserError(f"the dataset {path} cannot be written: {error}") from error
+
+
+def _digest(header: DatasetHeader, table: FilmTable, origin: str) -> str:
+    version = importlib.metadata.version("radflow")
+    digest = hashlib.sha256(json.dumps([asdict(header), origin, version]).encode())
+    for column in vars(table).values():
+        digest.update(f"{column.dtype} {column.shape}".encode())
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.hexdigest()
 
 
 class DatasetWriter:
@@ -187,22 +216,40 @@ class DatasetWriter:
     into equal shards. Rejected rows leave no gap, their shard is shorter. So the bytes depend on the table alone.
     """
 
-    def __init__(self, folder: Path, header: DatasetHeader, table: FilmTable) -> None:
+    def __init__(
+        self, unfinished: Unfinished, destination: Destination, header: DatasetHeader, table: FilmTable
+    ) -> None:
         self._rejections: dict[int, str] = {}
         self._left_out: dict[int, str] = {}
-        self._folder = folder
+        self._unfinished = unfinished
+        self._destination = destination
         self._header = header
         self._table = table
         self._unlabelled: list[tuple[str, str]] = []
         self._notes: list[tuple[str, str]] = []
         self._unlisted = 0
         self._shards: list[ShardEntry] = []
+        self._tables: list[TableEntry] = []
         self._filling: list[_FillingShard] = []
         self._place = np.full((len(table), 2), -1)
         for split in SPLITS:
             self._plan_split(split)
         if (self._place < 0).any():
             raise ValueError(f"splits are {sorted(set(table.splits.tolist()))}, expected only {SPLITS}")
+        for shard in unfinished.whole:
+            self._filling[shard.number].waiting = 0
+            self._rejections |= shard.rejections
+            self._left_out |= shard.left_out
+            self._take(shard)
+
+    @property
+    def settled(self) -> int:
+        """Rows that are in whole shards, or rejected with them."""
+        return sum(len(shard.rows) for shard in self._filling if not shard.waiting)
+
+    def is_settled(self, row: int) -> bool:
+        """Whether the row is in a whole shard, or rejected with it, and must not be put again."""
+        return not self._filling[self._place[row, 0]].waiting
 
     @property
     def rejected(self) -> int:
@@ -211,20 +258,20 @@ class DatasetWriter:
 
     def put(self, row: int, film: NDArray[np.uint8]) -> None:
         """Store the film of a row, uint8 [image_size, image_size]."""
-        shard, place = self._place[row]
+        shard, place = self._place[row].tolist()
         self._filling[shard].put(place, film)
         self._write_if_complete(shard)
 
     def reject(self, row: int, reason: str) -> None:
         """Leave the film of a row out of the dataset, with the reason in `rejected.csv`."""
-        shard, place = self._place[row]
+        shard, place = self._place[row].tolist()
         self._filling[shard].reject(place)
         self._rejections[row] = reason
         self._write_if_complete(shard)
 
     def leave_out(self, row: int, reason: str) -> None:
         """Leave a row out that cannot be made although nothing is damaged: in `rejected.csv`, counted as unlisted."""
-        shard, place = self._place[row]
+        shard, place = self._place[row].tolist()
         self._filling[shard].reject(place)
         self._left_out[row] = reason
         self._write_if_complete(shard)
@@ -233,7 +280,7 @@ class DatasetWriter:
         """Name a film in `rejected.csv`, and count it as rejected, that was wanted and has no row in the table."""
         self._unlabelled.append((image_id, reason))
 
-    def note_unlisted(self, image_ids: list[str], reason: str) -> None:
+    def note_unlisted(self, image_ids: Sequence[str], reason: str) -> None:
         """Name films in `rejected.csv` that belong to no split; they do not count as rejected."""
         self._unlisted += len(image_ids)
         self._notes.extend((image_id, reason) for image_id in image_ids)
@@ -241,6 +288,18 @@ class DatasetWriter:
     def note_refused(self, name: str, reason: str) -> None:
         """Name something in `rejected.csv` that was offered by the source and is no film of the table."""
         self._notes.append((name, reason))
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """The reason for each row of the table, by `image_id`, that was rejected or left out so far."""
+        reasons = self._rejections | self._left_out
+        return {str(self._table.image_ids[row]): reasons[row] for row in sorted(reasons)}
+
+    def add_table(self, name: str, columns: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
+        """Store a table as the CSV file `name`, and its hash in the manifest."""
+        path = self._unfinished.folder / name
+        _write_csv(path, [columns, *rows])
+        self._tables.append(TableEntry(name, len(rows), path.stat().st_size, sha256_file(path)))
 
     def finish(self) -> None:
         """Write `rejected.csv` and the manifest; raises ValueError where a row was neither put nor rejected."""
@@ -252,9 +311,8 @@ class DatasetWriter:
             for reasons in (self._rejections, self._left_out)
         )
         lines = [("image_id", "reason"), *rejected, *self._unlabelled, *left_out, *self._notes]
-        with (self._folder / REJECTED_NAME).open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows(lines)
-        write_manifest(self._folder, self._manifest())
+        _write_csv(self._unfinished.folder / REJECTED_NAME, lines)
+        write_manifest(self._unfinished.folder, self._manifest())
 
     def _plan_split(self, split: str) -> None:
         rows = np.flatnonzero(self._table.splits == split)
@@ -262,16 +320,25 @@ class DatasetWriter:
             members = rows[start : start + rows_per_shard(self._header.image_size)]
             self._place[members, 0] = len(self._filling)
             self._place[members, 1] = np.arange(len(members))
-            path = self._folder / f"{split}-{number:05d}.arrow"
+            path = self._unfinished.folder / f"{split}-{number:05d}.arrow"
             self._filling.append(_FillingShard(path, split, members, self._header.image_size))
 
     def _write_if_complete(self, number: int) -> None:
         shard = self._filling[number]
         if shard.waiting:
             return
-        entry = shard.write(self._table)
-        if entry is not None:
-            self._shards.append(entry)
+        rejections, left_out = (
+            {row: reasons[row] for row in shard.rows.tolist() if row in reasons}
+            for reasons in (self._rejections, self._left_out)
+        )
+        whole = WholeShard(number, shard.write(self._table), rejections, left_out)
+        self._unfinished.record(whole)
+        self._take(whole)
+
+    def _take(self, shard: WholeShard) -> None:
+        if shard.entry is not None:
+            self._shards.append(shard.entry)
+            self._destination.add(self._unfinished.folder / shard.entry.file, shard.entry.sha256)
 
     def _manifest(self) -> Manifest:
         kept = np.ones(len(self._table), bool)
@@ -289,6 +356,9 @@ class DatasetWriter:
             sources=dict(sorted(self._header.sources.items())),
             shards=tuple(sorted(self._shards, key=lambda shard: (SPLITS.index(shard.split), shard.file))),
             crops=self._header.crops,
+            unit=self._header.unit,
+            tables=tuple(self._tables),
+            notes=self._header.notes,
             radflow_version=importlib.metadata.version("radflow"),
         )
 
@@ -301,7 +371,7 @@ class _FillingShard:
         self._path = path
         self._pixels_path = path.with_suffix(".pixels")
         self._split = split
-        self._rows = rows
+        self.rows = rows
         self._image_size = image_size
         self._outcome = np.zeros(len(rows), np.int8)  # 0 waiting, 1 there, -1 rejected
 
@@ -324,15 +394,20 @@ class _FillingShard:
             return None
         films = np.memmap(self._pixels_path, np.uint8, "r").reshape(-1, self._image_size, self._image_size)
         without_gaps = films if len(there) == len(films) else films[there]
-        write_shard(self._path, table.take(self._rows[there]), without_gaps)
+        write_shard(self._path, table.take(self.rows[there]), without_gaps)
         self._pixels_path.unlink()
         return ShardEntry(self._path.name, self._split, len(there), self._path.stat().st_size, sha256_file(self._path))
 
     def _settle(self, place: int, outcome: int) -> None:
-        if self._outcome[place]:
-            raise ValueError(f"row {self._rows[place]} was put or rejected twice")
+        if self._outcome[place] or not self.waiting:
+            raise ValueError(f"row {self.rows[place]} was put or rejected twice")
         self._outcome[place] = outcome
         self.waiting -= 1
+
+
+def _write_csv(path: Path, lines: Iterable[tuple[object, ...]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(lines)
 
 
 def _count(table: FilmTable, findings: tuple[str, ...]) -> SplitCounts:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from radflow.cores import available_cores
 from radflow.data.archives import StoredFilm
-from radflow.data.images import MAX_FILM_BYTES, BadFilm, read_film
+from radflow.data.images import MAX_FILM_BYTES, BadFilm, decode_film, read_film
 from radflow.errors import UserError
 
 FILMS_PER_TASK = 16
@@ -119,6 +119,20 @@ def read_film_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise BadFilm(f"cannot be read: {error.strerror}") from error
+
+
+def decode_film_file(path: Path) -> NDArray[np.uint8]:
+    """Decode a film's file to grey uint8 [H, W], its own size; raises `BadFilm`."""
+    return decode_film(read_film_file(path), path.name)
+
+
+def fetch_film(film: StoredFilm) -> StoredFilm:
+    """Bring a film's bytes from where it is. One that cannot be read is left to the decoder, which says why."""
+    try:
+        content = film.content if isinstance(film.content, bytes) else read_film_file(film.content)
+    except BadFilm:
+        return film
+    return StoredFilm(film.name, content)
 
 
 def _prepare_worker() -> None:

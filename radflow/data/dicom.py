@@ -50,7 +50,8 @@ def decode_dicom(content: bytes) -> NDArray[np.uint8]:
 def read_dicom_shape(path: Path) -> tuple[int, int]:
     """Read rows and columns from the header alone; raises `BadFilm` for what is no DICOM image."""
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
+        with path.open("rb") as file:
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
         return int(header.Rows), int(header.Columns)
     except Exception as error:  # as above
         raise BadFilm(f"damaged DICOM: {error}") from error
@@ -118,7 +119,7 @@ def _jpeg_size(frame: bytes) -> tuple[int, int] | None:
 def _display_values(film: Dataset) -> NDArray[np.uint8]:
     # The plugin for RLE panics on damaged frames, and a panic is no Exception; pydicom's own decoder raises.
     is_rle = film.file_meta.TransferSyntaxUID == RLELossless
-    stored = pixel_array(film, decoding_plugin="pydicom" if is_rle else "")
+    stored = pixel_array(film, decoding_plugin="pydicom" if is_rle else "", view_only=True)  # a copy of 50 MB less
     pixels = apply_modality_lut(stored, film)
     if film.get("VOILUTSequence"):
         shown, (black, white) = _look_up(film.VOILUTSequence[0], pixels)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from radflow.errors import UserError
 from radflow.files import atomic_file
 
 MANIFEST_NAME = "manifest.json"
+REJECTED_NAME = "rejected.csv"
 FORMAT = "radflow-dataset"
 VERSION = 1
 SPLITS = ("train", "val", "test")
@@ -32,7 +33,8 @@ class SplitRule:
 
     rule: str
     seed: int
-    val_fraction: float
+    val_fraction: float | None
+    """None where a list names the validation films"""
     test_fraction: float | None = None
 
 
@@ -42,6 +44,16 @@ class ShardEntry:
 
     file: str
     split: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class TableEntry:
+    """A table beside the shards, as CSV: `boxes.csv`, `lesions.csv`."""
+
+    file: str
     rows: int
     bytes: int
     sha256: str
@@ -69,7 +81,17 @@ class Manifest:
     shards: tuple[ShardEntry, ...]
     radflow_version: str
     crops: dict[str, float] = field(default_factory=dict)
-    """Settings by which crops of mammograms were cut; empty, and not in the file, where images are whole films."""
+    """Settings by which crops of mammograms were cut; empty where images are whole films, or were cut by others."""
+    unit: str = "films"
+    """What an image is: `films`, or `crops` of them."""
+    tables: tuple[TableEntry, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What a user of the dataset must know of its sources, in sentences."""
+
+    @property
+    def files(self) -> tuple[ShardEntry | TableEntry, ...]:
+        """All files whose size and hash are known."""
+        return (*self.shards, *self.tables)
 
     @property
     def rows(self) -> int:
@@ -77,11 +99,16 @@ class Manifest:
         return sum(counts.rows for counts in self.splits.values())
 
 
+_WRITTEN_WHERE_TOLD: dict[str, Any] = {"crops": {}, "unit": "films", "tables": (), "notes": ()}
+"""Parts of a manifest that are left out of the file where they say nothing."""
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `manifest.json` into `folder`, atomically."""
     document = {"format": FORMAT, "version": VERSION, **asdict(manifest)}
-    if not manifest.crops:
-        del document["crops"]
+    for name, nothing in _WRITTEN_WHERE_TOLD.items():
+        if getattr(manifest, name) == nothing:
+            del document[name]
     with atomic_file(folder / MANIFEST_NAME) as temporary:
         temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
@@ -116,7 +143,17 @@ def _parse_manifest(document: dict[str, Any]) -> Manifest:
         rejected=int(document["rejected"]),
         unlisted=int(document["unlisted"]),
         sources=dict(document["sources"]),
-        shards=tuple(ShardEntry(**entry) for entry in document["shards"]),
+        shards=tuple(_parse_shard(entry) for entry in document["shards"]),
         radflow_version=str(document["radflow_version"]),
         crops=dict(document.get("crops", {})),
+        unit=str(document.get("unit", "films")),
+        tables=tuple(TableEntry(**entry) for entry in document.get("tables", ())),
+        notes=tuple(document.get("notes", ())),
     )
+
+
+def _parse_shard(entry: dict[str, Any]) -> ShardEntry:
+    shard = ShardEntry(**entry)
+    if PurePath(shard.file).name != shard.file:  # it may come from a bucket, and is written to where it says
+        raise ValueError(f"shard {shard.file!r} is no plain file name")
+    return shard

@@ -16,11 +16,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from radflow.data.decoding import read_film_file
-from radflow.data.images import BadFilm, decode_film
+from radflow.data.decoding import decode_film_file
+from radflow.data.images import BadFilm
 from radflow.data.lesion_crops import disc_mask
+from radflow.data.mammograms import BENIGN, MALIGNANT, NORMAL_TISSUE, Lesion, Mammogram
 from radflow.data.tables import read_rows, read_text
 from radflow.errors import UserError
+from radflow.storage import locate
 
 RELEASED_LIST = "Info.txt"
 CSV_LIST = "labels.csv"
@@ -29,10 +31,11 @@ FILM_SIDE = 1024
 
 VIEW = "MLO"
 NORMAL = "NORM"
-_CSV_COLUMNS = ("file", "class", "lesion_x", "lesion_y_from_bottom", "radius")
+_CSV_COLUMNS = ("file", "class", "pathology", "lesion_x", "lesion_y_from_bottom", "radius")
 _CLASSES = ("CALC", "CIRC", "SPIC", "MISC", "ARCH", "ASYM", NORMAL)
+_PATHOLOGIES = {"B": BENIGN, "M": MALIGNANT, "": NORMAL_TISSUE}
 _FILM_NAME = re.compile(r"mdb\d{3}")
-_LINE = re.compile(r"(\S+)\s+[FGD]\s+([A-Z]{4})(?:\s+[BM](?:\s+(?:(\d+)\s+(\d+)\s+(\d+)|\*.*))?)?\s*")
+_LINE = re.compile(r"(\S+)\s+[FGD]\s+([A-Z]{4})(?:\s+([BM])(?:\s+(?:(\d+)\s+(\d+)\s+(\d+)|\*.*))?)?\s*")
 """Film, tissue, class, severity, and x, y, radius or a note such as `*NOTE 3*` or nothing."""
 
 
@@ -40,16 +43,16 @@ class MiasRow(NamedTuple):
     """One row of either list: a film, with one of its lesions unless it is normal."""
 
     film: str
-    is_normal: bool
-    circle: tuple[int, int, int] | None
-    """x, y from the bottom, radius; None where the release does not locate the lesion, or there is none"""
+    pathology: str
+    """benign, malignant or normal"""
+    circle: Circle | None
+    """None where the release does not locate the lesion, or there is none"""
 
 
 @dataclass(frozen=True)
-class MiasLesion:
-    """A lesion as a circle: x counts from the left of the film, y from its bottom, all in pixels."""
+class Circle:
+    """Where a lesion is: x counts from the left of the film, y from its bottom, all in pixels."""
 
-    name: str
     x: int
     y_from_bottom: int
     radius: int
@@ -60,32 +63,17 @@ class MiasLesion:
 
 
 @dataclass(frozen=True)
-class MiasFilm:
-    """A film with its lesions; its pixels are read when asked for."""
+class MiasFile:
+    """The image file of a film."""
 
-    name: str
     path: Path | None
-    """None where no image of this name was found"""
-    lesions: tuple[MiasLesion, ...]
-    unlocated: tuple[str, ...]
-    """names of the lesions whose location the release does not give"""
-
-    view: str = VIEW
-    other_lesions: tuple[MiasLesion, ...] = ()
-    """none: no breast has a second film"""
-    in_test: None = None
-    """the release is not divided"""
-
-    @property
-    def patient_id(self) -> str:
-        """Films 1 and 2 are of patient mias_001, films 3 and 4 of mias_002."""
-        return f"mias_{(int(self.name[3:]) + 1) // 2:03d}"
+    """None where no image of the film's name was found"""
 
     def read_pixels(self) -> NDArray[np.uint8]:
         """Read the film, grey uint8 [1024, 1024]; raises `BadFilm` for one that is absent, damaged or of other size."""
         if self.path is None:
             raise BadFilm("no image file of this name")
-        pixels = decode_film(read_film_file(self.path), self.path.name)
+        pixels = decode_film_file(self.path)
         if pixels.shape != (FILM_SIDE, FILM_SIDE):
             given = f"{pixels.shape[1]}x{pixels.shape[0]}"
             raise BadFilm(f"film of {given} pixels, expected {FILM_SIDE}x{FILM_SIDE}, in which lesions are located")
@@ -103,13 +91,13 @@ class MiniMias:
     @classmethod
     def at(cls, source: str | Path) -> MiniMias:
         """Find the list in a folder, labels.csv before Info.txt; raises `UserError` where there is neither."""
-        folder = Path(source)
+        folder = locate(source)
         for name in (CSV_LIST, RELEASED_LIST):
             if (folder / name).is_file():
                 return cls(folder, (folder / name,))
         raise UserError(f"no {RELEASED_LIST} and no {CSV_LIST} in {folder}; put the release's list beside the films")
 
-    def read_films(self) -> list[MiasFilm]:
+    def read_films(self) -> list[Mammogram]:
         """Join the rows of the list to films, in the list's order; no image is opened."""
         path = self.label_paths[0]
         by_film: dict[str, list[MiasRow]] = defaultdict(list)
@@ -138,36 +126,44 @@ def _read_released_list(path: Path) -> Iterator[MiasRow]:
         match = _LINE.fullmatch(line)
         if match is None:
             raise UserError(f"{path}, row {number} is {line.strip()!r}, expected such as 'mdb001 G CIRC B 535 425 197'")
-        yield _check_row(path, number, match[1], match[2], [cell or "" for cell in match.groups()[2:]])
+        film, kind, severity, *circle = (cell or "" for cell in match.groups())
+        yield _check_row(path, number, film, kind, _PATHOLOGIES[severity], circle)
 
 
 def _read_csv_list(path: Path) -> Iterator[MiasRow]:
-    for number, (file, kind, *circle) in read_rows(path, _CSV_COLUMNS):
-        yield _check_row(path, number, PurePosixPath(file).stem, kind, circle)
+    for number, (file, kind, pathology, *circle) in read_rows(path, _CSV_COLUMNS):
+        yield _check_row(path, number, PurePosixPath(file).stem, kind, pathology, circle)
 
 
-def _check_row(path: Path, number: int, film: str, kind: str, circle: list[str]) -> MiasRow:
+def _check_row(path: Path, number: int, film: str, kind: str, pathology: str, circle: list[str]) -> MiasRow:
     """Make a row of its texts; a circle without a number is none. Raises `UserError` with the row."""
     if not _FILM_NAME.fullmatch(film):
         raise UserError(f"{path}, row {number} has the film {film!r}, expected a name such as mdb001")
     if kind not in _CLASSES:
         raise UserError(f"{path}, row {number} has the class {kind!r}, expected one of {', '.join(_CLASSES)}")
+    expected = (NORMAL_TISSUE,) if kind == NORMAL else (BENIGN, MALIGNANT)
+    if pathology not in expected:
+        raise UserError(
+            f"{path}, row {number} has the pathology {pathology!r} of class {kind}, expected {' or '.join(expected)}"
+        )
     if kind == NORMAL or not any(circle):
-        return MiasRow(film, kind == NORMAL, None)
-    if not all(text.isdigit() for text in circle):
+        return MiasRow(film, pathology, None)
+    if not all(text.isdecimal() and len(text) <= 4 for text in circle):
         raise UserError(f"{path}, row {number} has x, y and radius {', '.join(circle)}, expected three whole numbers")
     x, y_from_bottom, radius = (int(text) for text in circle)
     if not (x < FILM_SIDE and 0 < y_from_bottom <= FILM_SIDE):
         raise UserError(f"{path}, row {number} has a lesion at {x}, {y_from_bottom}, outside the film")
-    return MiasRow(film, False, (x, y_from_bottom, radius))
+    return MiasRow(film, pathology, Circle(x, y_from_bottom, radius))
 
 
-def _join_film(name: str, rows: list[MiasRow], path: Path | None) -> MiasFilm:
-    """Number the lesions of a film from 1, in the list's order, whether they are located or not."""
-    numbered = [(str(number), row.circle) for number, row in enumerate((r for r in rows if not r.is_normal), start=1)]
-    return MiasFilm(
+def _join_film(name: str, rows: list[MiasRow], path: Path | None) -> Mammogram:
+    """Make a film of its rows; its lesions are numbered from 1 in the list's order, whether located or not."""
+    lesions = [row for row in rows if row.pathology != NORMAL_TISSUE]
+    return Mammogram(
         name=name,
-        path=path,
-        lesions=tuple(MiasLesion(number, *circle) for number, circle in numbered if circle is not None),
-        unlocated=tuple(number for number, circle in numbered if circle is None),
+        patient_id=f"mias_{(int(name[3:]) + 1) // 2:03d}",  # films 1 and 2 are of patient 1, 3 and 4 of patient 2
+        view=VIEW,
+        in_test=None,
+        file=MiasFile(path),
+        lesions=tuple(Lesion(str(number), row.pathology, row.circle) for number, row in enumerate(lesions, start=1)),
     )

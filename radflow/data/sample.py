@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from radflow.data.copies import on_disk
 from radflow.data.dataset import Dataset
 from radflow.data.phantom import write_phantom_films
 from radflow.data.preprocess import PreprocessConfig, preprocess
 from radflow.errors import UserError
+from radflow.files import only_one_process
+from radflow.storage import locate
 from radflow.terminal import progress_bar, say
 
 SAMPLE = "sample"
@@ -54,21 +54,21 @@ def make_sample(config: SampleConfig) -> None:
 def source_folder(source: str) -> Path:
     """The folder that a `source` or `input` names; `sample` is made if it is not there yet."""
     if source != SAMPLE:
-        return Path(source)
+        return locate(source)
     folder = SAMPLE_FOLDER / "films"
-    with _only_one_process(SAMPLE_FOLDER):
+    with only_one_process(SAMPLE_FOLDER / ".lock"):  # ranks and jobs that start together
         if not folder.exists():
             make_sample(SampleConfig(out=str(folder)))
     return folder
 
 
 def dataset_folder(data: str) -> Path:
-    """The data set folder that `data` names; `sample` is made and preprocessed if it is not there yet."""
+    """The data set folder that `data` names; `sample` is made, and one in a bucket is fetched, if not there yet."""
     if data != SAMPLE:
-        return Path(data)
+        return on_disk(locate(data))
     folder = SAMPLE_FOLDER / "dataset"
     films = source_folder(SAMPLE)
-    with _only_one_process(SAMPLE_FOLDER):
+    with only_one_process(SAMPLE_FOLDER / ".lock"):
         if not folder.exists():
             size = SampleConfig().image_size
             preprocess_with_bar(PreprocessConfig(source=str(films), out=str(folder), image_size=size))
@@ -83,12 +83,3 @@ def preprocess_with_bar(config: PreprocessConfig) -> Dataset:
             move(done, f"preprocessing, {rejected} rejected", total)
 
         return preprocess(config, show)
-
-
-@contextmanager
-def _only_one_process(folder: Path) -> Iterator[None]:
-    """Ranks and jobs that start together wait for the one that makes the sample."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

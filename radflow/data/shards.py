@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,8 @@ from radflow.files import atomic_file
 MAX_SHARD_ROWS = 4_096
 MAX_SHARD_BYTES = 64 * 2**20
 
+_NOTHING = np.array([], dtype=np.str_)
+
 
 @dataclass(frozen=True)
 class FilmTable:
@@ -27,6 +29,13 @@ class FilmTable:
     splits: NDArray[np.str_]
     labels: NDArray[np.bool_]
     """[films, findings]"""
+    pathologies: NDArray[np.str_] = field(default_factory=_NOTHING.copy)
+    """what biopsy or follow-up found; empty texts where nothing is known of it"""
+
+    def __post_init__(self) -> None:
+        """Fill in pathologies that were not given."""
+        if not len(self.pathologies):
+            object.__setattr__(self, "pathologies", np.full(len(self.image_ids), ""))
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -34,7 +43,12 @@ class FilmTable:
     def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> FilmTable:
         """Return the films at these rows, in their order."""
         return FilmTable(
-            self.image_ids[rows], self.patient_ids[rows], self.views[rows], self.splits[rows], self.labels[rows]
+            self.image_ids[rows],
+            self.patient_ids[rows],
+            self.views[rows],
+            self.splits[rows],
+            self.labels[rows],
+            self.pathologies[rows],
         )
 
     @staticmethod
@@ -46,6 +60,7 @@ class FilmTable:
             np.concatenate([table.views for table in tables]),
             np.concatenate([table.splits for table in tables]),
             np.concatenate([table.labels for table in tables]),
+            np.concatenate([table.pathologies for table in tables]),
         )
 
 
@@ -64,16 +79,17 @@ def write_shard(path: Path, table: FilmTable, images: NDArray[np.uint8]) -> None
     labels = pa.FixedSizeListArray.from_arrays(
         pa.BooleanArray.from_buffers(pa.bool_(), table.labels.size, [None, bits]), findings
     )
-    batch = pa.record_batch(
-        {
-            "image": pixels,
-            "labels": labels,
-            "image_id": pa.array(table.image_ids.tolist(), pa.string()),
-            "patient_id": pa.array(table.patient_ids.tolist(), pa.string()),
-            "view": pa.array(table.views.tolist(), pa.string()),
-            "split": pa.array(table.splits.tolist(), pa.string()),
-        }
-    )
+    texts = {
+        "image_id": table.image_ids,
+        "patient_id": table.patient_ids,
+        "view": table.views,
+        "split": table.splits,
+        "pathology": table.pathologies,
+    }
+    if not (table.pathologies != "").any():
+        del texts["pathology"]
+    columns = {name: pa.array(texts[name].tolist(), pa.string()) for name in texts}
+    batch = pa.record_batch({"image": pixels, "labels": labels, **columns})
     with atomic_file(path) as temporary, ipc.new_file(str(temporary), batch.schema) as writer:
         writer.write_batch(batch)
 
@@ -96,6 +112,7 @@ def map_shard(path: Path, image_size: int) -> tuple[FilmTable, NDArray[np.uint8]
             views=_strings(batch.column("view")),
             splits=_strings(batch.column("split")),
             labels=labels.reshape(len(batch), findings),
+            pathologies=_strings(batch.column("pathology")) if "pathology" in batch.schema.names else _NOTHING,
         )
     except (OSError, pa.ArrowException, KeyError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}); make the dataset again") from error

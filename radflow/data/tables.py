@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from radflow.errors import UserError
 
+MAX_LABEL_BYTES = 256 * 2**20
+"""Largest label file that is read, unpacked; that of ChestX-ray14 has 8 MB."""
+
 
 def read_text(path: Path) -> str:
-    """Read a UTF-8 file, gzipped if its name ends in .gz; raises `UserError` with the row of a byte of another code."""
+    """Read a UTF-8 file, gzipped if its name ends in .gz.
+
+    Raises `UserError` for a file that is damaged, too large or in another code, with the row where one byte is.
+    """
     try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
+        with path.open("rb") as packed:
+            file = gzip.open(packed) if path.suffix == ".gz" else packed  # noqa: SIM115  (holds nothing but `packed`)
+            content = file.read(MAX_LABEL_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    if len(content) > MAX_LABEL_BYTES:
+        raise UserError(f"{path} holds over {MAX_LABEL_BYTES:,} bytes, as no label file does; give the release's")
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content:
+        raise UserError(f"{path} is UTF-16 or no text, expected UTF-8; save the file as UTF-8")
+    try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         row = content[: error.start].count(b"\n") + 1
         raise UserError(f"{path}, row {row} has a byte that is not UTF-8; save the file as UTF-8") from error
-    except (OSError, EOFError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
 
 
 def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:

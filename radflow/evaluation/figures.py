@@ -159,7 +159,7 @@ def learning_rate_figure(epochs: Sequence[float], rates: Sequence[float], title:
     return figure
 
 
-def frequency_figure(counts: Mapping[str, int], films: int, title: str) -> Figure:
+def frequency_figure(counts: Mapping[str, int], films: int, title: str, unit: str = "films") -> Figure:
     """How many films carry each finding, as bars with count and share: the paper's Table I as a picture.
 
     Parameters
@@ -168,6 +168,8 @@ def frequency_figure(counts: Mapping[str, int], films: int, title: str) -> Figur
     films : int
         All films, of which the shares are taken. A film may carry several findings: shares need not add up to 100 %.
     title : str
+    unit : str
+        What an image is: "films", or "crops" of them.
     """
     figure, axes = _bar_axes(list(counts), title, height=1.3)
     values = list(counts.values())
@@ -177,7 +179,7 @@ def frequency_figure(counts: Mapping[str, int], films: int, title: str) -> Figur
     axes.set_xlim(0, 1.18 * max([*values, 1]))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.set_xlabel(f"Films with the finding, of {films:,}")
+    axes.set_xlabel(f"{unit.capitalize()} with the finding, of {films:,}")
     return figure
 
 

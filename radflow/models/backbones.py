@@ -37,6 +37,7 @@ def build_backbone(arch: str, norm: str, weights: str, image_size: int) -> keras
         plain = _ARCHITECTURES[arch](include_top=False, weights=None, input_shape=shape, name=arch)
     except ValueError as error:
         raise UserError(f"arch={arch} does not take {image_size} px images: {error}") from error
+    _check_norm(norm, plain.output_shape[1], image_size)
     backbone = keras.models.clone_model(
         plain, clone_function=lambda layer: _with_norm(layer, norm), call_function=_call_without_mask
     )
@@ -47,12 +48,23 @@ def build_backbone(arch: str, norm: str, weights: str, image_size: int) -> keras
     return backbone
 
 
+def _check_norm(norm: str, smallest_map: int, image_size: int) -> None:
+    """An instance norm makes zeros of a map of one value, so that the last layers would say nothing of a film."""
+    if norm == "instance" and smallest_map == 1:
+        raise UserError(
+            f"norm=instance has nothing to normalise in maps of one pixel, to which {image_size} px images shrink; "
+            "give norm=group or images of 64 px or more"
+        )
+
+
 def _with_norm(layer: keras.Layer, norm: str) -> keras.Layer:
     """The layer itself, made anew; a batch normalisation becomes the chosen one under the same name."""
     if not isinstance(layer, keras.layers.BatchNormalization):
         return layer.__class__.from_config(layer.get_config())
-    if norm in ("auto", "batch"):
-        return keras.layers.BatchNormalization.from_config({**layer.get_config(), "momentum": BATCH_NORM_MOMENTUM})
+    if norm in ("auto", "batch", "sync_batch"):
+        # Ranks know a layer that wants the films of all by Keras' own mark, which a saved model may carry anywhere.
+        changed = {"momentum": BATCH_NORM_MOMENTUM, "synchronized": norm == "sync_batch"}
+        return keras.layers.BatchNormalization.from_config({**layer.get_config(), **changed})
     # Wu & He 2018 (arXiv:1803.08494): 32 groups; instance normalisation is one group a channel.
     groups = {"group": 32, "instance": -1}[norm]
     settings = {"epsilon": layer.epsilon, "name": layer.name, "dtype": layer.dtype_policy}

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from radflow.models.backbones import build_backbone
+from radflow.models.batch_norm import SumTensors, training_twin
 from radflow.models.config import ModelConfig
 
 # What each backbone's ImageNet weights were trained with (keras.applications' preprocess_input), for three channels.
@@ -57,9 +58,12 @@ def build_classifier(
     return keras.Model(films, probabilities, name=f"radflow_{config.arch}")
 
 
-def logits_of(classifier: keras.Model) -> keras.Model:
-    """The same model, weights shared, up to its logits: what a numerically stable loss wants."""
-    return keras.Model(classifier.input, classifier.get_layer("logits").output)
+def logits_of(classifier: keras.Model, sum_tensors: SumTensors = list) -> keras.Model:
+    """What training computes: the same model, weights shared, up to its logits, which a stable loss wants.
+
+    `sum_tensors` sums over all ranks, for batch normalisation that sees them all.
+    """
+    return training_twin(keras.Model(classifier.input, classifier.get_layer("logits").output), sum_tensors)
 
 
 def average_of_snapshots(classifier: keras.Model, snapshots: list[list[np.ndarray]]) -> keras.Model:

@@ -7,6 +7,8 @@ from typing import Literal
 
 from radflow.errors import UserError
 
+Architecture = Literal["densenet121", "vgg16", "resnet50"]
+
 NORMALISED_ARCHITECTURES = ("densenet121", "resnet50")
 
 
@@ -14,10 +16,10 @@ NORMALISED_ARCHITECTURES = ("densenet121", "resnet50")
 class ModelConfig:
     """Architecture, normalisation and initial weights."""
 
-    arch: Literal["densenet121", "vgg16", "resnet50"] = "densenet121"
+    arch: Architecture = "densenet121"
     """Backbone."""
-    norm: Literal["auto", "batch", "group", "instance", "none"] = "auto"
-    """Normalisation layers; auto is the architecture's own (batch, and none for vgg16)."""
+    norm: Literal["auto", "batch", "sync_batch", "group", "instance", "none"] = "auto"
+    """Normalisation; auto is the architecture's own (batch, none for vgg16), sync_batch is batch over all ranks."""
     weights: str = "none"
     """Initial weights of the backbone: none, imagenet, a .weights.h5 of the backbone or a .keras model."""
     precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
@@ -28,7 +30,9 @@ class ModelConfig:
         if self.arch == "vgg16" and self.norm not in ("auto", "none"):
             raise UserError(f"norm={self.norm} given for vgg16, which has no normalisation layers; leave norm=auto")
         if self.arch in NORMALISED_ARCHITECTURES and self.norm == "none":
-            raise UserError(f"norm=none given for {self.arch}, which does not train without; give batch or group")
+            raise UserError(
+                f"norm=none given for {self.arch}, which does not train without; give batch, sync_batch or group"
+            )
 
     @property
     def chosen_norm(self) -> str:

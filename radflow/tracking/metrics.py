@@ -17,9 +17,17 @@ class MetricRow(NamedTuple):
 
 # <split> is train, val or test; <Finding> is a finding's name as in the dataset, or another single word.
 METRICS: tuple[MetricRow, ...] = (
-    MetricRow("train/loss", "nats", "binary cross-entropy per finding, mean over the training films of the epoch"),
-    MetricRow("val/loss", "nats", "binary cross-entropy per finding, mean over all validation films"),
-    MetricRow("test/loss", "nats", "binary cross-entropy per finding, mean over all test films"),
+    MetricRow(
+        "train/loss",
+        "nats",
+        "what training minimises (`loss`, `pos_weight`, `label_smoothing`), mean over the films of the epoch",
+    ),
+    MetricRow(
+        "val/loss", "nats", "plain binary cross-entropy per finding whatever `loss` is, mean over all validation films"
+    ),
+    MetricRow(
+        "test/loss", "nats", "plain binary cross-entropy per finding whatever `loss` is, mean over all test films"
+    ),
     MetricRow("val/auc/mean", "0 to 1", "mean ROC AUC over the findings that have both classes in the split"),
     MetricRow("val/auc/<Finding>", "0 to 1", "ROC AUC of one finding; not a number when it has only one class"),
     MetricRow("val/auc_ci_low/mean", "0 to 1", "lower end of the 95 % interval of the mean AUC"),
@@ -41,16 +49,30 @@ METRICS: tuple[MetricRow, ...] = (
         "films per second, of all ranks together",
     ),
     MetricRow("throughput/seconds_per_epoch", "s", "wall-clock time of the epoch's training steps"),
+    MetricRow(
+        "throughput/mfu",
+        "0 to 1",
+        "share of the convolution peak of all ranks, measured at the start, that the training of films took",
+    ),
     MetricRow("data/films/<split>", "films", "films of the split"),
     MetricRow("data/patients/<split>", "patients", "patients of the split"),
     MetricRow("data/positives/<split>/<Finding>", "films", "films of the split that show the finding"),
     MetricRow("data/rejected_films", "films", "films that could not be read; rejected.csv names them with the reason"),
     MetricRow("predict/films", "films", "films that got a row of probabilities"),
     MetricRow("predict/rejected_films", "films", "films that could not be read; the .rejected.csv names them"),
+    MetricRow(
+        "search/best_val_auc", "0 to 1", "best/val_auc of the best trial so far; the step is the number of ended trials"
+    ),
+    MetricRow("search/trials/<state>", "trials", "trials of a search that ended so: complete, pruned or failed"),
     MetricRow("system/<measure>", "in the name", "MLflow's system metrics of the host of rank 0"),
 )
 
-_PLACEHOLDERS = {"<split>": "(?:train|val|test)", "<Finding>": "[^/]+", "<measure>": "[^/]+"}
+_PLACEHOLDERS = {
+    "<split>": "(?:train|val|test)",
+    "<Finding>": "[^/]+",
+    "<measure>": "[^/]+",
+    "<state>": "(?:complete|pruned|failed)",
+}
 
 
 def check_metric_key(key: str) -> None:

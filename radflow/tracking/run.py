@@ -244,8 +244,8 @@ def go_on_with(run_id: str) -> None:
     os.environ["MLFLOW_RUN_ID"] = run_id
 
 
-def create_run(name: str) -> str:
-    """Id of the run that a job will log to: that of MLFLOW_RUN_ID, or a new one called `name`.
+def create_run(name: str, tags: Mapping[str, str] | None = None) -> str:
+    """Id of the run that a job will log to: that of MLFLOW_RUN_ID, or a new one called `name` with these tags.
 
     For a launcher, whose ranks are to log to it; `tracking_run` resumes it where MLFLOW_RUN_ID names it.
     """
@@ -255,7 +255,7 @@ def create_run(name: str) -> str:
     from mlflow import MlflowClient
 
     with _told_as_mistakes(uri, "start a run"):
-        return _create(MlflowClient(uri), uri, name).info.run_id
+        return _create(MlflowClient(uri), uri, name, tags).info.run_id
 
 
 def close_abandoned_run(
@@ -323,12 +323,12 @@ def _told_as_mistakes(uri: str, what: str) -> Iterator[None]:
         raise UserError(f"MLflow at {without_password(uri)} cannot {what}: {root_cause(error)}") from error
 
 
-def _create(client: MlflowClient, uri: str, name: str) -> MlflowRun:
+def _create(client: MlflowClient, uri: str, name: str, tags: Mapping[str, str] | None = None) -> MlflowRun:
     from mlflow.tracking.context import registry
 
     experiment_id = find_or_create_experiment(client, uri)
     # The tags that mlflow.start_run sets: user, source file, git commit.
-    return client.create_run(experiment_id, run_name=name, tags=registry.resolve_tags())
+    return client.create_run(experiment_id, run_name=name, tags={**registry.resolve_tags(), **(tags or {})})
 
 
 def _resume(client: MlflowClient, run_id: str, name: str) -> MlflowRun:

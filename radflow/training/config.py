@@ -11,8 +11,10 @@ from radflow.data.augmentation import AugmentationConfig
 from radflow.errors import UserError
 from radflow.models.config import ModelConfig
 from radflow.optim.config import OptimizerConfig
+from radflow.training.loss_config import LossConfig
 
 Ranks = Literal["auto"] | int
+LauncherName = Literal["auto", "mpirun", "gloo"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,13 +22,14 @@ class TrainingConfig:
     """What single-process and distributed training share."""
 
     data: str = "sample"
-    """Data set made by `preprocess`; the word sample stands for phantom films, made on first use."""
+    """Data set made by `preprocess`, a folder or s3://bucket/prefix; `sample` is phantom films, made on first use."""
     out: str = "runs"
     """Folder for checkpoints and predictions; each job makes its own folder in it."""
     epochs: int = 3
     """Passes over the training films."""
     model: Annotated[ModelConfig, Parameter(name="*")] = field(default_factory=ModelConfig)
     optim: Annotated[OptimizerConfig, Parameter(name="*")] = field(default_factory=OptimizerConfig)
+    objective: Annotated[LossConfig, Parameter(name="*")] = field(default_factory=LossConfig)
     augmentation: Annotated[AugmentationConfig, Parameter(name="*")] = field(default_factory=AugmentationConfig)
     threads: int = 0
     """Threads of a rank; 0 is an equal share of the node's cores."""
@@ -42,6 +45,8 @@ class TrainingConfig:
     """Time between checkpoints inside an epoch; there is one after each epoch and on SIGTERM anyway."""
     deterministic: bool = False
     """Same numbers on every repetition on one machine, at some cost of speed."""
+    assess: bool = True
+    """Predict the test films, log the model and keep checkpoints; trials of a search do none of it."""
     config: str = ""
     """YAML file of these parameters; a parameter given with another value than its default wins over the file."""
 
@@ -111,5 +116,5 @@ class DistributedConfig(TrainingConfig):
     """Number of ranks; auto fits them to the cores, or fills the slots of hosts."""
     hosts: str = ""
     """Machines and their slots, as node1:2,node2:2; empty is this machine."""
-    launcher: Literal["auto", "mpirun", "gloo"] = "auto"
+    launcher: LauncherName = "auto"
     """What starts the ranks; auto is mpirun, or nothing where a scheduler has started them already."""

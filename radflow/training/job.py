@@ -56,10 +56,15 @@ def run_job(config: TrainingConfig, dataset: Dataset, plan: BatchPlan, communica
         communicator.choose(lambda: _announce(config, plan, earlier), lambda: None)
         _log_inputs(dataset, run)
         folder = communicator.choose(lambda: _job_folder(config, dataset, plan, earlier, run), lambda: None)
-        checkpoints: Checkpoints = CheckpointFolder(folder, config.checkpoint_minutes) if folder else NoCheckpoints()
+        kept = folder if config.assess else None
+        checkpoints: Checkpoints = CheckpointFolder(kept, config.checkpoint_minutes) if kept else NoCheckpoints()
         state = communicator.together(lambda: _first_state(config, dataset, plan, checkpoints, communicator))
         state.share(communicator)
-        fit(state, dataset, plan, config, communicator, Reporting(run, progress, checkpoints))
+        fit(state, dataset, plan, config, communicator, Reporting(run, progress, checkpoints, folder))
+        if folder:
+            _describe_training(config, dataset, state, run)
+        if not config.assess:
+            return
         probabilities = SplitPredictor(state.classifier, plan.local_batch, communicator).predict(dataset.split("test"))
         if folder:
             _conclude(config, dataset, plan, state, probabilities, folder, run)
@@ -127,6 +132,13 @@ def _first_state(
     return state
 
 
+def _describe_training(config: TrainingConfig, dataset: Dataset, state: TrainingState, run: TrackedRun) -> None:
+    title = f"{config.model.arch} on {dataset.name}"
+    run.log_metrics(_best_epoch(state), step=state.epoch)
+    run.log_figure(learning_curves_figure(state.history, title), "figures/learning_curves.png")
+    run.log_figure(_draw_learning_rate(config, dataset, state.learning_rate), "figures/learning_rate.png")
+
+
 def _conclude(
     config: TrainingConfig,
     dataset: Dataset,
@@ -139,10 +151,7 @@ def _conclude(
     """Assess the test films from their probabilities [films, findings] and log figures, note and model."""
     predictions = predictions_of(dataset.split("test"), dataset.findings, probabilities)
     title = f"{config.model.arch} on {dataset.name}, test films"
-    run.log_metrics(_best_epoch(state), step=state.epoch)
     assessment = assess(predictions, "test", title, folder, run, state.epoch)
-    run.log_figure(learning_curves_figure(state.history, title), "figures/learning_curves.png")
-    run.log_figure(_draw_learning_rate(config, dataset, state.learning_rate), "figures/learning_rate.png")
     run.set_note(_note(config, dataset, plan, state, assessment))
     _log_model(config, dataset, state, assessment, run)
     say(run.url())

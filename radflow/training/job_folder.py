@@ -21,8 +21,8 @@ PREDICTIONS_FILE = "predictions.parquet"
 ANEW, AUTO = "none", "auto"
 
 # Where and how fast a job runs, not what it computes; batches are compared by the global batch that comes of them.
-_RUNNING = {"out", "config", "resume", "checkpoint_minutes", "threads", "np", "hosts", "launcher"}
-INCIDENTAL = _RUNNING | {"data", "bz", "gbz", "lbz"}
+RUNNING = {"out", "config", "resume", "checkpoint_minutes", "threads", "np", "hosts", "launcher"}
+INCIDENTAL = RUNNING | {"data", "bz", "gbz", "lbz"}
 # What a checkpoint fits to: the shapes of weights, the optimiser's variables, and which film comes at which step.
 BINDING = ("data_digest", "arch", "norm", "optimizer", "global_batch", "seed")
 

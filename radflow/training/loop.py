@@ -7,6 +7,7 @@ import math
 import time
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import NoReturn, Protocol
 
 import keras
@@ -25,8 +26,11 @@ from radflow.training.assessment import predictions_of
 from radflow.training.batch_statistics import BatchStatistics
 from radflow.training.checkpoint import Checkpoint
 from radflow.training.config import TrainingConfig
+from radflow.training.history import write_epoch
 from radflow.training.inference import SplitPredictor, mean_loss
+from radflow.training.loss import build_loss
 from radflow.training.progress import EpochProgress
+from radflow.training.roofline import peak_images_per_second
 from radflow.training.state import Metrics, TrainingState
 from radflow.training.step import TrainingStep
 
@@ -87,11 +91,13 @@ class NoCheckpoints:
 
 @dataclass(frozen=True)
 class Reporting:
-    """Where results go; on all ranks but the first each of the three is silent."""
+    """Where results go; on all ranks but the first each of the first three is silent."""
 
     run: TrackedRun
     progress: EpochProgress
     checkpoints: Checkpoints
+    folder: Path | None
+    """Of the job; None on all ranks but the first."""
 
 
 def fit(
@@ -112,16 +118,18 @@ def fit(
         The loss is not finite (the weights are those before the step), or the weights of two ranks differ.
     """
     train, validation = dataset.split("train"), dataset.split("val")
-    logits = logits_of(state.classifier)
-    step = TrainingStep(logits, state.optimizer, communicator)
+    logits = logits_of(state.classifier, communicator.sum_tensors)
+    step = TrainingStep(logits, build_loss(config.objective, train.labels), state.optimizer, communicator)
     statistics = BatchStatistics(logits, plan, communicator)
     predictor = SplitPredictor(state.classifier, plan.local_batch, communicator)
+    peak = peak_images_per_second(state.classifier, communicator)
     augmentation = Augmentation(config.augmentation, config.seed)
     try:
         while state.epoch < state.learning_rate.epochs and not state.is_stalled(config.early_stopping):
             reporting.progress.start_epoch(state.epoch, state.learning_rate.epochs, len(train))
             order = epoch_order(plan.films, config.seed, state.epoch)
             metrics = train_epoch(step, state, train, plan, order, augmentation, communicator, reporting)
+            metrics["throughput/mfu"] = metrics["throughput/images_per_second"] / peak
             statistics.estimate(train, order)
             check_equal_weights(state.classifier, communicator)
 
@@ -202,6 +210,7 @@ def end_epoch(state: TrainingState, metrics: Metrics, config: TrainingConfig, re
     state.step_losses = []
     reporting.run.log_metrics(metrics, step=state.epoch)
     reporting.checkpoints.write(state.total_steps, state.checkpoint())
+    write_epoch(reporting.folder, state.epoch, metrics)
     reporting.progress.end_epoch(epoch_summary(metrics))
 
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from radflow.cluster.communicator import Communicator
 from radflow.data.batches import Batch
+from radflow.training.loss import Loss
 
 
 class TrainingStep:
@@ -16,8 +17,11 @@ class TrainingStep:
     batch weighs each film alike and N ranks x LBZ equals 1 rank x GBZ.
     """
 
-    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, communicator: Communicator) -> None:
+    def __init__(
+        self, model: keras.Model, loss: Loss, optimizer: keras.optimizers.Optimizer, communicator: Communicator
+    ) -> None:
         self._model = model
+        self._loss = loss
         self._optimizer = optimizer
         self._communicator = communicator
         self._weights = model.trainable_variables
@@ -41,7 +45,7 @@ class TrainingStep:
     @tf.function(jit_compile=False)
     def _accumulate(self, films: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> None:
         with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(weights * film_losses(labels, self._model(films, training=True)))
+            loss = tf.reduce_sum(weights * self._loss(labels, self._model(films, training=True)))
         gradients = tape.gradient(loss, [weight.value for weight in self._weights])
         for total, gradient in zip(self._sums, gradients, strict=True):
             total.assign_add(tf.convert_to_tensor(gradient))
@@ -59,8 +63,3 @@ class TrainingStep:
         self._optimizer.apply(list(self._sums), self._weights)
         for total in [*self._sums, self._loss_sum]:
             total.assign(tf.zeros_like(total))
-
-
-def film_losses(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Binary cross-entropy of each film, averaged over findings: float32 [n] from two float32 [n, findings]."""
-    return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels, logits), axis=-1)

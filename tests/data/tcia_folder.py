@@ -75,12 +75,15 @@ class TciaFolder:
 
     def add_lesion(self, film: str, number: int, mask: np.ndarray, pixels: np.ndarray, swapped: bool = False) -> None:
         """Write a lesion's mask and crop, the mask last unless `swapped`, and its row."""
+        self.write_lesion(film, number, mask, pixels, swapped)
+        self.add_row(film, number)
+
+    def write_lesion(self, film: str, number: int, mask: np.ndarray, pixels: np.ndarray, swapped: bool = False) -> None:
         where = np.argwhere(mask)
         (top, left), (bottom, right) = where.min(axis=0), where.max(axis=0) + 1
         files = [pixels[top:bottom, left:right], mask]
         for place, content in enumerate(reversed(files) if swapped else files, start=1):
             write_dicom(self.folder / f"{film}_{number}" / "1.3.8" / "1.3.9" / f"1-{place}.dcm", content)
-        self.add_row(film, number)
 
     def add_row(self, film: str, number: int, pathology: str = "MALIGNANT") -> None:
         """Add a lesion's row, with the line break in the mask's path that the mass CSVs have."""

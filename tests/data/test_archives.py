@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import gzip
 import io
+import stat
+import struct
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +116,101 @@ def test_a_damaged_archive_is_one_line(tmp_path: Path, damage: str) -> None:
     with pytest.raises(UserError, match=r"i\.tar\.gz is damaged after \d films .*; download it again") as error:
         list(films_in_archive(archive, frozenset(f"{number}.png" for number in range(9))))
     assert "\n" not in str(error.value)
+
+
+def write_zip(path: Path, *members: tuple[str | zipfile.ZipInfo, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member, content in members:
+            archive.writestr(member, content)
+    return path
+
+
+def zipped(name: str, mode: int = 0, **changes: int) -> zipfile.ZipInfo:
+    member = zipfile.ZipInfo(name)
+    member.external_attr = mode << 16
+    for field, value in changes.items():
+        setattr(member, field, value)
+    return member
+
+
+def test_films_of_a_zip(tmp_path: Path) -> None:
+    archive = write_zip(
+        tmp_path / "archive.zip",
+        ("images_001/images/", b""),
+        ("images_001/images/b.png", b"2"),
+        ("images_002/images/a.png", b"1"),
+        ("Data_Entry_2017.csv", b"Image Index"),
+    )
+    assert list(films_in_archive(archive, frozenset(["a.png", "b.png"]))) == [
+        StoredFilm("b.png", b"2"),
+        StoredFilm("a.png", b"1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("member", "reason"),
+    [
+        (zipped("../../a.png"), "its path leaves the archive"),
+        (zipped("/etc/a.png"), "its path leaves the archive"),
+        (zipped("..\\..\\a.png"), "its path leaves the archive"),
+        (zipped("a.png", stat.S_IFLNK | 0o777), "a link, device or sparse file"),
+        (zipped("a.png", stat.S_IFIFO), "a link, device or sparse file"),
+        (zipped("a.png", compress_type=zipfile.ZIP_LZMA), "packed by method 14, expected stored or deflated"),
+    ],
+)
+def test_hostile_members_of_a_zip_are_refused_and_the_rest_is_read(
+    tmp_path: Path, member: zipfile.ZipInfo, reason: str
+) -> None:
+    archive = write_zip(tmp_path / "i.zip", (member, b"/etc/passwd"), ("images/a.png", b"real"))
+    refused, film = films_in_archive(archive, frozenset(["a.png"]))
+    assert refused == RefusedMember(f"i.zip:{member.filename}", f"archive member refused: {reason}")
+    assert film == StoredFilm("a.png", b"real")
+
+
+def test_an_encrypted_member_and_a_second_one_of_a_name_are_refused(tmp_path: Path) -> None:
+    archive = write_zip(tmp_path / "i.zip", ("a.png", b"1"), ("b.png", b"2"), ("c/b.png", b"3"))
+    content = bytearray(archive.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1  # the flags of the first entry of the central directory
+    archive.write_bytes(content)
+    encrypted, film, second = films_in_archive(archive, frozenset(["a.png", "b.png"]))
+    assert encrypted == RefusedMember("i.zip:a.png", "archive member refused: encrypted")
+    assert film == StoredFilm("b.png", b"2")
+    assert second == RefusedMember("i.zip:c/b.png", "archive member refused: a second file of this name")
+
+
+def test_a_damaged_member_of_a_zip_leaves_the_others(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).bytes(3000)
+    archive = write_zip(tmp_path / "i.zip", ("a.png", noise), ("b.png", noise))
+    content = bytearray(archive.read_bytes())
+    content[1000] ^= 1
+    archive.write_bytes(content)
+    damaged, film = films_in_archive(archive, frozenset(["a.png", "b.png"]))
+    assert isinstance(damaged, RefusedMember)
+    assert damaged.reason.startswith("archive member refused: damaged: ")
+    assert film == StoredFilm("b.png", noise)
+
+
+def test_a_zip_that_inflates_without_bounds_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("radflow.data.archives.MAX_FILM_BYTES", 100_000)
+    names = [f"{number}.png" for number in range(50)]
+    archive = write_zip(tmp_path / "i.zip", *[(name, bytes(90_000)) for name in names])
+    with pytest.raises(UserError, match="inflates to over 20 times its size"):
+        list(films_in_archive(archive, frozenset(names)))
+
+
+def test_a_member_that_is_larger_than_it_says_is_read_no_further(tmp_path: Path) -> None:
+    archive = write_zip(tmp_path / "i.zip", ("a.png", bytes(10_000_000)))
+    content = bytearray(archive.read_bytes())
+    struct.pack_into("<I", content, content.index(b"PK\x01\x02") + 24, 1000)
+    archive.write_bytes(content)
+    (refused,) = films_in_archive(archive, frozenset(["a.png"]))
+    assert isinstance(refused, RefusedMember)
+    assert "damaged" in refused.reason
+
+
+@pytest.mark.parametrize("name", ["i.tar.gz", "i.zip"])
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>"])
+def test_what_is_no_archive_is_one_line(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf"{name} is damaged .*; download it again"):
+        list(films_in_archive(tmp_path / name, frozenset(["a.png"])))

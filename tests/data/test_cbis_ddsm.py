@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from tcia_folder import HEIGHT, WIDTH, TciaFolder, made_film, made_mask, write_dicom
 
-from radflow.data.cbis_ddsm import LABEL_FILES, CbisDdsm, CbisFilm, read_lesion_rows
+from radflow.data.cbis_ddsm import LABEL_FILES, CbisDdsm, FilmFolder, read_lesion_rows
 from radflow.data.images import BadFilm
+from radflow.data.mammograms import Mammogram
 from radflow.errors import UserError
 
 FILM = "Mass-Training_P_00001_LEFT_CC"
@@ -21,9 +22,13 @@ def tree(tmp_path: Path) -> TciaFolder:
     return TciaFolder(tmp_path)
 
 
-def only_film(tree: TciaFolder) -> CbisFilm:
+def only_film(tree: TciaFolder) -> Mammogram:
     (film,) = CbisDdsm.at(tree.write_csvs()).read_films()
     return film
+
+
+def read_mask(film: Mammogram, lesion: int = 0) -> np.ndarray:
+    return film.located[lesion][1].read_mask(SHAPE)
 
 
 def test_the_published_csvs(real_data: Path) -> None:
@@ -32,7 +37,7 @@ def test_the_published_csvs(real_data: Path) -> None:
     for name in LABEL_FILES:
         rows = read_lesion_rows(folder / name)
         pathologies = Counter(row.pathology for row in rows)
-        counts[name] = (len(rows), *(pathologies[name] for name in ("MALIGNANT", "BENIGN", "BENIGN_WITHOUT_CALLBACK")))
+        counts[name] = (len(rows), *(pathologies[name] for name in ("malignant", "benign", "benign_without_callback")))
         assert {row.in_test for row in rows} == {"test_set" in name}
         assert {row.view for row in rows} == {"CC", "MLO"}
     assert counts == {  # rows, malignant, benign, benign without callback
@@ -55,24 +60,24 @@ def test_film_and_masks_are_joined(tree: TciaFolder) -> None:
     tree.add_film(FILM, boxes)
     film = only_film(tree)
     assert (film.name, film.patient_id, film.view, film.in_test) == (FILM, "P_00001", "CC", False)
-    assert film.read_pixels().shape == SHAPE
+    assert film.file.read_pixels().shape == SHAPE
     assert [lesion.name for lesion in film.lesions] == ["1", "2"]
-    for lesion, box in zip(film.lesions, boxes, strict=True):
-        assert np.array_equal(lesion.read_mask(SHAPE), made_mask(box) > 0)
-        assert (film.read_pixels()[lesion.read_mask(SHAPE)] == 255).all()
+    for number, box in enumerate(boxes):
+        assert np.array_equal(read_mask(film, number), made_mask(box) > 0)
+        assert (film.file.read_pixels()[read_mask(film, number)] == 255).all()
 
 
 @pytest.mark.parametrize("swapped", [False, True])
 def test_the_mask_is_the_file_with_the_films_size(tree: TciaFolder, swapped: bool) -> None:
     tree.add_film(FILM, ())
     tree.add_lesion(FILM, 1, made_mask(BOX), made_film(), swapped)
-    assert np.array_equal(only_film(tree).lesions[0].read_mask(SHAPE), made_mask(BOX) > 0)
+    assert np.array_equal(read_mask(only_film(tree)), made_mask(BOX) > 0)
 
 
 def test_a_mask_of_another_size_and_the_same_aspect_is_resized(tree: TciaFolder) -> None:
     tree.add_film(FILM, ())
     tree.add_lesion(FILM, 1, made_mask((120, 40, 60, 40), (2 * HEIGHT, 2 * WIDTH)), made_film())
-    assert np.array_equal(only_film(tree).lesions[0].read_mask(SHAPE), made_mask(BOX) > 0)
+    assert np.array_equal(read_mask(only_film(tree)), made_mask(BOX) > 0)
 
 
 def test_a_crop_of_the_films_aspect_is_not_taken_for_the_mask(tree: TciaFolder) -> None:
@@ -81,14 +86,14 @@ def test_a_crop_of_the_films_aspect_is_not_taken_for_the_mask(tree: TciaFolder) 
     tree.add_lesion(FILM, 1, made_mask((120, 40, 60, 40), (2 * HEIGHT, 2 * WIDTH)), made_film())
     crop = made_film()[40 : 40 + HEIGHT // 4, 20 : 20 + WIDTH // 4]
     write_dicom(tree.folder / f"{FILM}_1" / "1.3.8" / "1.3.9" / "1-1.dcm", crop)
-    assert np.array_equal(only_film(tree).lesions[0].read_mask(SHAPE), made_mask(BOX) > 0)
+    assert np.array_equal(read_mask(only_film(tree)), made_mask(BOX) > 0)
 
 
 def test_the_films_size_decides_between_two_that_look_like_masks(tree: TciaFolder) -> None:
     tree.add_film(FILM, (BOX,))
     other = made_mask((0, 0, 9, 9), (HEIGHT // 2, WIDTH // 2))
     write_dicom(tree.folder / f"{FILM}_1" / "1.3.8" / "1.3.9" / "1-1.dcm", other)
-    assert np.array_equal(only_film(tree).lesions[0].read_mask(SHAPE), made_mask(BOX) > 0)
+    assert np.array_equal(read_mask(only_film(tree)), made_mask(BOX) > 0)
 
 
 def test_mask_and_crop_may_lie_in_different_series(tree: TciaFolder) -> None:
@@ -96,7 +101,7 @@ def test_mask_and_crop_may_lie_in_different_series(tree: TciaFolder) -> None:
     series = tree.folder / f"{FILM}_1" / "1.3.8" / "1.3.9"
     (series.parent / "1.4.0").mkdir()
     (series / "1-2.dcm").rename(series.parent / "1.4.0" / "1-1.dcm")
-    assert only_film(tree).lesions[0].read_mask(SHAPE).sum() == 600
+    assert read_mask(only_film(tree)).sum() == 600
 
 
 @pytest.mark.parametrize("place", ["CBIS-DDSM", "manifest-1700000000000/CBIS-DDSM"])
@@ -106,13 +111,13 @@ def test_the_downloaders_folders_are_found(tree: TciaFolder, place: str) -> None
     for folder in (FILM, f"{FILM}_1"):
         (tree.folder / folder).rename(tree.folder / place / folder)
     film = only_film(tree)
-    assert film.read_pixels().shape == SHAPE
-    assert film.lesions[0].read_mask(SHAPE).any()
+    assert film.file.read_pixels().shape == SHAPE
+    assert read_mask(film).any()
 
 
 def refusal(tree: TciaFolder) -> str:
     with pytest.raises(BadFilm) as error:
-        only_film(tree).lesions[0].read_mask(SHAPE)
+        read_mask(only_film(tree))
     return str(error.value)
 
 
@@ -129,18 +134,19 @@ def test_lesions_without_a_usable_mask_say_why(tree: TciaFolder) -> None:
     assert refusal(tree).startswith("damaged DICOM")
     mask.unlink()
     crop.unlink()
-    assert refusal(tree) == f"no DICOM file in {tree.folder / f'{FILM}_1'}"
+    assert refusal(tree) == f"no DICOM file in {FILM}_1"
 
 
 def test_films_that_are_absent_or_not_alone_say_why(tree: TciaFolder) -> None:
     tree.add_film(FILM, (BOX,))
     film = only_film(tree)
-    write_dicom(film.folder / "second.dcm", made_film())
+    assert isinstance(film.file, FilmFolder)
+    write_dicom(film.file.path / "second.dcm", made_film())
     with pytest.raises(BadFilm, match=r"2 DICOM files in .*, expected the film alone"):
-        film.read_pixels()
-    film.folder.rename(film.folder.parent / "elsewhere")
+        film.file.read_pixels()
+    film.file.path.rename(film.file.path.parent / "elsewhere")
     with pytest.raises(BadFilm, match="no folder"):
-        film.read_pixels()
+        film.file.read_pixels()
 
 
 def test_a_view_published_twice_knows_the_lesions_of_both(tree: TciaFolder) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from radflow.data.chestxray14 import (
     TRAIN_VAL_LIST,
     AbsentFilm,
     ChestXray14,
+    compare_with_release,
     differences_from_release,
     read_film_list,
     read_label_file,
@@ -65,10 +67,16 @@ def test_the_whole_release_has_its_published_counts(real_data: Path) -> None:
     assert set(train_val) | set(test) == set(labels.image_ids.tolist())
 
 
-def test_a_full_file_with_other_counts_is_told(real_data: Path) -> None:
+def test_a_full_file_is_held_to_its_counts_and_a_part_is_not(real_data: Path) -> None:
     labels = ChestXray14.at(real_data / "nih_labels_full").read_labels()
+    assert compare_with_release(labels) == [
+        "Data_Entry_2017_v2020.csv.gz has the release's 112,120 films, and its count of every finding."
+    ]
     labels.labels[np.flatnonzero(labels.labels[:, FINDINGS.index("Hernia")])[0], FINDINGS.index("Hernia")] = False
-    assert any(line.startswith("Hernia: 226 films in") for line in differences_from_release(labels))
+    assert "Hernia: 226 films in Data_Entry_2017_v2020.csv.gz, 227 in the release of 2020" in compare_with_release(
+        labels
+    )
+    assert compare_with_release(replace(labels, image_ids=labels.image_ids[1:])) == []
 
 
 ROW = "00000001_000.png,Mass,0,1,57,M,PA"
@@ -95,6 +103,8 @@ ROW = "00000001_000.png,Mass,0,1,57,M,PA"
         (f"{HEADER}\n{ROW}\n{ROW}\n".encode(), "lists 00000001_000.png twice, in rows 2 and 3"),
         (f"{HEADER}\n../00000001_000.png,Mass,0,1,57,M,PA\n".encode(), "row 2 has Image Index '../00000001_000.png'"),
         (f"{HEADER}\nNaN,Mass,0,1,57,M,PA\n".encode(), "row 2 has Image Index 'NaN'"),
+        (f'{HEADER}\n"0\n1.png",Mass,0,1,57,M,PA\n'.encode(), r"row 3 has Image Index '0\\n1\.png'"),
+        (f"{HEADER}\n{ROW}\n".encode("utf-16"), "is UTF-16 or no text, expected UTF-8"),
         (
             f"{HEADER}\n00000001_000.png,Mass,0,NaN,57,M,PA\n".encode(),
             r"Patient ID 'NaN', expected the patient's number",

@@ -158,6 +158,16 @@ def test_too_many_pixels_are_refused_before_decoding(content: bytes, monkeypatch
         decode_film(content, "film.png")
 
 
+def test_a_comment_that_inflates_without_bounds_is_refused_or_left_alone() -> None:
+    body = b"Comment\0\0" + zlib.compress(bytes(100_000_000), 9)
+    chunk = struct.pack(">I", len(body)) + b"zTXt" + body + struct.pack(">I", zlib.crc32(b"zTXt" + body))
+    grey, colour = (png_bytes(pixels) for pixels in (GRADIENT, np.stack([GRADIENT] * 3, axis=-1)))
+    with pytest.raises(BadFilm, match="damaged PNG: Decompressed data too large"):
+        decode_film(colour[:33] + chunk + colour[33:], "film.png")  # after the header chunk
+    # Of a plain grey film nothing but the pixels is inflated.
+    np.testing.assert_array_equal(decode_film(grey[:33] + chunk + grey[33:], "film.png"), GRADIENT)
+
+
 @given(st.binary(max_size=300), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", bytes(128) + b"DICM"]))
 def test_any_bytes_are_a_film_or_refused(content: bytes, start: bytes) -> None:
     try:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import csv
+import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +44,11 @@ def run(source: Path, out: Path, **settings: object) -> Dataset:
 def rejected(dataset: Dataset) -> dict[str, str]:
     with (dataset.path / "rejected.csv").open(newline="") as file:
         return {line["image_id"]: line["reason"] for line in csv.DictReader(file)}
+
+
+def lesions(dataset: Dataset) -> dict[str, dict[str, str]]:
+    with (dataset.path / "lesions.csv").open(newline="") as file:
+        return {f"{line['film']}:lesion{line['lesion']}": line for line in csv.DictReader(file)}
 
 
 def columns(dataset: Dataset) -> dict[str, np.ndarray]:
@@ -112,6 +119,15 @@ def test_every_lesion_is_accounted_for(source: TciaFolder, tmp_path: Path) -> No
     listed = rejected(dataset)
     in_dataset = set(columns(dataset)["image_ids"].tolist())
     films = CbisDdsm.at(source.folder).read_films()
+    accounts = lesions(dataset)
+    assert set(accounts) == {f"{film.name}:lesion{lesion.name}" for film in films for lesion in film.lesions}
+    for name, account in accounts.items():
+        in_it = [image_id for image_id in in_dataset if image_id.startswith(f"{name}:")]
+        assert int(account["crops"]) == len(in_it)
+        assert (account["split"] == "") == (account["reason"] != "") == (not in_it)
+    assert accounts[f"{odd}:lesion4"]["reason"].startswith("no folder")
+    assert accounts[f"{CROSSING}:lesion1"]["reason"].startswith("in the train part, but patient P_00021")
+    assert accounts["Mass-Training_P_00032_RIGHT_CC:lesion1"]["pathology"] == "benign_without_callback"
     wanted = {str(name) for film in films if film.name != CROSSING for name in crops_of(film, CROPS)}
     assert in_dataset | set(listed) == wanted | {f"{CROSSING}:lesion1"}
     assert not in_dataset & set(listed)
@@ -149,6 +165,45 @@ def test_normal_tissue_avoids_the_lesions_of_the_other_film_of_a_view(tmp_path: 
         assert all(crop.max() < 240 for crop in crops)
 
 
+def test_the_pathology_of_each_crop_is_kept(tmp_path: Path) -> None:
+    tree = TciaFolder(tmp_path / "cbis")
+    for name in (*TRAIN, *TEST):
+        tree.add_film(name, BOXES[:1])
+    csv_file = tree.write_csvs() / "mass_case_description_train_set.csv"
+    csv_file.write_text(csv_file.read_text().replace("mass,MALIGNANT", "mass,BENIGN", 1))
+    dataset = run(tree.folder, tmp_path / "out")
+    for split in ("train", "val", "test"):
+        part = dataset.split(split)
+        for image_id, pathology in zip(part.image_ids.tolist(), part.pathologies.tolist(), strict=True):
+            of_lesion = "benign" if image_id.startswith(TRAIN[0]) else "malignant"
+            assert pathology == ("normal" if ":normal:" in image_id else of_lesion)
+    assert Counter(account["pathology"] for account in lesions(dataset).values()) == {"benign": 1, "malignant": 13}
+
+
+def test_the_published_csvs_with_a_few_of_their_films(tmp_path: Path, real_data: Path) -> None:
+    """Each of the 3,568 lesions is accounted for: in the dataset, missing, or of a patient who is in both parts."""
+    source = tmp_path / "cbis"
+    shutil.copytree(real_data / "mammo" / "cbis_ddsm" / "csv", source)
+    tree = TciaFolder(source)
+    films = CbisDdsm.at(source).read_films()
+    for film in films[::100]:
+        write_dicom(source / film.name / "1.3.6" / "1-1.dcm", made_film(1, BOXES[:1]))
+        for lesion in film.lesions:
+            tree.write_lesion(film.name, int(lesion.name), made_mask(BOXES[0]), made_film(1), len(film.lesions) > 1)
+    dataset = run(source, tmp_path / "out", max_rejected=1)
+    accounts = lesions(dataset)
+    assert len(accounts) == 3568
+    reasons = Counter(account["reason"].partition(" ")[0] for account in accounts.values())
+    in_both_parts = reasons.pop("in")
+    assert in_both_parts == 83
+    there = {f"{film.name}:lesion{lesion.name}" for film in films[::100] for lesion in film.lesions}
+    assert {name for name, account in accounts.items() if account["split"]} <= there
+    assert reasons[""] == len([name for name in there if not accounts[name]["reason"].startswith("in the train")])
+    assert reasons == {"": reasons[""], "no": 3568 - 83 - reasons[""]}
+    pathologies = Counter(account["pathology"] for account in accounts.values())
+    assert pathologies == {"malignant": 1457, "benign": 1429, "benign_without_callback": 682}
+
+
 def test_crops_depend_on_seed_and_name_alone(source: TciaFolder) -> None:
     film, *_ = CbisDdsm.at(source.write_csvs()).read_films()
     few = dict(cut_film(film, CROPS, 32, seed=0))
@@ -159,11 +214,13 @@ def test_crops_depend_on_seed_and_name_alone(source: TciaFolder) -> None:
     assert len({crop.tobytes() for crop in more.values()}) == len(more)
 
 
-def test_any_number_of_workers_gives_the_same_bytes(source: TciaFolder, tmp_path: Path) -> None:
+def test_any_number_of_workers_and_any_place_of_the_source_give_the_same_bytes(
+    source: TciaFolder, tmp_path: Path
+) -> None:
     source.add_row("Mass-Training_P_00032_RIGHT_CC", 1)
-    one, two = (
-        run(source.write_csvs(), tmp_path / str(workers), workers=workers, max_rejected=0.1) for workers in (1, 2)
-    )
+    one = run(source.write_csvs(), tmp_path / "one", max_rejected=0.1)
+    elsewhere = shutil.copytree(source.folder, tmp_path / "elsewhere")
+    two = run(elsewhere, tmp_path / "two", workers=2, max_rejected=0.1)
     assert one.manifest.rejected == 3 + 3
     for path in one.path.iterdir():
         assert path.read_bytes() == (two.path / path.name).read_bytes()

@@ -8,13 +8,18 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from nih_folder import HEADER, write_release
+from nih_folder import HEADER, png_bytes, write_release
 
+from radflow.data import shards
+from radflow.data.boxes import FindingBox, read_boxes
 from radflow.data.dataset import Dataset, verify_dataset
+from radflow.data.film_lists import ListConfig
 from radflow.data.findings import FINDINGS
 from radflow.data.frequencies import frequency_table
 from radflow.data.images import read_film
@@ -37,12 +42,63 @@ def rejected(dataset: Dataset) -> dict[str, str]:
         return {line["image_id"]: line["reason"] for line in csv.DictReader(file)}
 
 
-def pack(folder: Path, archive: Path, names: list[str], *hostile: tarfile.TarInfo) -> None:
-    with tarfile.open(archive, "w:gz") as packed:
-        for member in hostile:
-            packed.addfile(member, io.BytesIO(bytes(member.size)))
+Member = tuple[tarfile.TarInfo, bytes]
+
+
+def pack(
+    folder: Path, archive: Path, names: list[str], before: Sequence[Member] = (), after: Sequence[Member] = ()
+) -> None:
+    with tarfile.open(archive, "w:gz", compresslevel=1) as packed:
+        for member, content in before:
+            packed.addfile(member, io.BytesIO(content))
         for name in names:
             packed.add(folder / "images" / name, f"images/{name}")
+        for member, content in after:
+            packed.addfile(member, io.BytesIO(content))
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "", content: bytes = b"") -> Member:
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname, made.size = kind, target, len(content)
+    return made, content
+
+
+def hostile_members(name: str) -> list[Member]:
+    """Ten ways to harm with a member that is called as a film is."""
+    return [
+        member(f"../../{name}", content=b"climbs"),
+        member(f"/etc/{name}", content=b"absolute"),
+        member(f"..\\..\\{name}", content=b"climbs elsewhere"),
+        member(f"images/{name}", tarfile.SYMTYPE, "/etc/passwd"),
+        member(f"links/{name}", tarfile.LNKTYPE, f"../{name}"),
+        member(f"pipes/{name}", tarfile.FIFOTYPE),
+        member(f"terminals/{name}", tarfile.CHRTYPE),
+        member(f"disks/{name}", tarfile.BLKTYPE),
+        member(f"sparse/{name}", tarfile.GNUTYPE_SPARSE),
+        member(f"second/{name}", content=png_bytes(np.zeros((8, 8), np.uint8))),
+    ]
+
+
+def assert_archives_equal_the_folder(folder: Path, workplace: Path, names: list[str]) -> None:
+    """Pack a release into two archives with ten hostile members, and compare what comes of it and of the folder."""
+    packed = workplace / "packed"
+    shutil.copytree(folder, packed, ignore=shutil.ignore_patterns("images", "originals"))
+    half = len(names) // 2
+    *others, second = hostile_members(names[-1])
+    pack(folder, packed / "images_001.tar.gz", names[half:], others, [second])
+    pack(folder, packed / "images_002.tar.gz", names[:half][::-1])
+    from_folder = run(folder, workplace / "from_folder")
+    from_archives = run(packed, workplace / "from_archives")
+    assert from_archives.digest == from_folder.digest
+    for path in from_folder.path.iterdir():
+        if path.name != "rejected.csv":
+            assert path.read_bytes() == (from_archives.path / path.name).read_bytes(), path.name
+    listed = rejected(from_archives)
+    for name in rejected(from_folder):
+        del listed[name]
+    assert list(listed) == [f"images_001.tar.gz:{hostile.name}" for hostile, _ in (*others, second)]
+    assert all(reason.startswith("archive member refused: ") for reason in listed.values())
+    assert sorted(path.name for path in workplace.iterdir()) == ["from_archives", "from_folder", "nih", "packed"]
 
 
 def test_films_labels_and_splits_arrive(tmp_path: Path) -> None:
@@ -91,27 +147,93 @@ def test_any_number_of_workers_gives_the_same_bytes(tmp_path: Path) -> None:
     assert verify_dataset(one.path).manifest.rejected == 1
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_interrupted_run_goes_on_and_gives_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shards, "MAX_SHARD_ROWS", 10)
+    names = write_release(tmp_path / "nih", films=80)
+    (tmp_path / "nih" / "images" / names[5]).write_bytes(b"torn")
+    if packed:
+        hostile = tarfile.TarInfo(f"../{names[0]}")
+        pack(tmp_path / "nih", tmp_path / "nih" / "images_001.tar.gz", names, [(hostile, b"")])
+        shutil.rmtree(tmp_path / "nih" / "images")
+    settings = {"source": str(tmp_path / "nih"), "image_size": 32, "max_rejected": 0.1}
+    whole = preprocess(PreprocessConfig(out=str(tmp_path / "whole"), workers=1, **settings))
+
+    def interrupt(done: int, total: int, rejected: int) -> None:
+        if done == 50:
+            raise KeyboardInterrupt
+
+    config = PreprocessConfig(out=str(tmp_path / "out"), workers=1, **settings)
+    with pytest.raises(KeyboardInterrupt):
+        preprocess(config, interrupt)
+    assert not (tmp_path / "out").exists()
+    seen = []
+    resumed = preprocess(config, lambda *progress: seen.append(progress))
+    assert seen[0][0] >= 40
+    assert seen[-1] == (80, 80, 1)
+    assert "going on after an interruption: 40 of 80 films" in capsys.readouterr().err
+    assert contents(resumed.path) == contents(whole.path)
+
+
+def test_a_run_does_not_go_on_with_films_of_another_state_of_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "MAX_SHARD_ROWS", 10)
+    names = write_release(tmp_path / "nih", films=80)
+    film = tmp_path / "nih" / "images" / names[5]
+    film.rename(tmp_path / "kept_back.png")
+
+    def interrupt(done: int, total: int, rejected: int) -> None:
+        if done == 60:
+            raise KeyboardInterrupt
+
+    config = PreprocessConfig(
+        source=str(tmp_path / "nih"), out=str(tmp_path / "out"), image_size=32, workers=1, max_rejected=0.1
+    )
+    with pytest.raises(KeyboardInterrupt):
+        preprocess(config, interrupt)
+    (tmp_path / "kept_back.png").rename(film)
+    assert preprocess(config).manifest.rejected == 0
+
+
 def test_archives_equal_the_folder_and_hostile_members_change_nothing(tmp_path: Path) -> None:
     names = write_release(tmp_path / "nih", films=24)
-    folder = run(tmp_path / "nih", tmp_path / "from_folder")
-    packed = tmp_path / "packed"
-    shutil.copytree(tmp_path / "nih", packed, ignore=shutil.ignore_patterns("images"))
-    traversal, link = tarfile.TarInfo(f"../../{names[0]}"), tarfile.TarInfo(f"images/{names[1]}")
-    absolute, huge = tarfile.TarInfo(f"/etc/{names[2]}"), tarfile.TarInfo(names[3])
-    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    assert_archives_equal_the_folder(tmp_path / "nih", tmp_path, names)
+
+
+def test_archives_of_real_films_equal_the_folder(tmp_path: Path, real_data: Path) -> None:
+    (tmp_path / "nih").symlink_to(real_data / "nih")
+    names = (real_data / "nih" / "Data_Entry_2017.csv").read_text().splitlines()[1:]
+    assert_archives_equal_the_folder(tmp_path / "nih", tmp_path, [row.partition(",")[0] for row in names])
+
+
+def test_an_archive_that_is_a_bomb_is_one_line(tmp_path: Path) -> None:
+    names = write_release(tmp_path / "nih", films=24)
+    huge = tarfile.TarInfo(names[3])
     huge.size = 300 * 2**20
-    pack(tmp_path / "nih", packed / "images_001.tar.gz", names[16:], traversal, link, absolute)
-    pack(tmp_path / "nih", packed / "images_002.tar.gz", names[15::-1])
-    archives = run(packed, tmp_path / "from_archives")
-    assert archives.digest == folder.digest
-    assert {name: content for name, content in contents(archives.path).items() if name != "rejected.csv"} == {
-        name: content for name, content in contents(folder.path).items() if name != "rejected.csv"
-    }
-    assert list(rejected(archives)) == [f"images_001.tar.gz:{member.name}" for member in (traversal, link, absolute)]
-    pack(tmp_path / "nih", packed / "images_001.tar.gz", names[16:], huge)
+    pack(tmp_path / "nih", tmp_path / "nih" / "images_001.tar.gz", names, [(huge, bytes(huge.size))])
+    shutil.rmtree(tmp_path / "nih" / "images")
     with pytest.raises(UserError, match="inflates to over 20 times its size"):
-        run(packed, tmp_path / "bomb")
+        run(tmp_path / "nih", tmp_path / "bomb")
     assert not (tmp_path / "bomb").exists()
+
+
+def test_zips_folders_and_archives_mixed_equal_the_folder(tmp_path: Path) -> None:
+    names = write_release(tmp_path / "nih", films=24)
+    whole = run(tmp_path / "nih", tmp_path / "whole")
+    images = tmp_path / "nih" / "images"
+    pack(tmp_path / "nih", tmp_path / "nih" / "images_001.tar.gz", names[:6])
+    with zipfile.ZipFile(tmp_path / "nih" / "archive.zip", "w") as zipped:
+        for name in names[6:12]:
+            zipped.write(images / name, f"images_002/images/{name}")
+    for place, kept in (("images_003/images", names[12:18]), ("images_004", names[18:])):
+        (tmp_path / "nih" / place).mkdir(parents=True)
+        for name in kept:
+            shutil.copy(images / name, tmp_path / "nih" / place)
+    shutil.rmtree(images)
+    assert contents(run(tmp_path / "nih", tmp_path / "mixed").path) == contents(whole.path)
 
 
 def test_damaged_and_missing_films_are_rejected_with_the_reason(tmp_path: Path) -> None:
@@ -152,8 +274,8 @@ def test_films_on_neither_list_are_named_and_not_rejected(tmp_path: Path) -> Non
     assert dataset.manifest.rejected == 1
     assert rejected(dataset) == {
         "00000099_000.png": "no row in Data_Entry_2017.csv",
-        names[0]: "on neither train_val_list.txt nor test_list.txt",
-        names[1]: "on neither train_val_list.txt nor test_list.txt",
+        names[0]: "on no list",
+        names[1]: "on no list",
     }
 
 
@@ -194,11 +316,70 @@ def test_lists_that_part_a_patient_are_an_error(tmp_path: Path) -> None:
         ({"max_rejected": 1.5}, "max_rejected=1.5"),
         ({"max_rejected": float("nan")}, "max_rejected=nan"),
         ({"workers": -1}, "workers=-1"),
+        ({"split": "lists"}, "split=lists without both is out of range: expected train_list and test_list"),
+        ({"lists": ListConfig(val_list="v")}, "val_list with split=official: give split=lists too, or no lists"),
     ],
 )
 def test_settings_out_of_range_are_one_line(setting: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         PreprocessConfig(source="nih", out="out", **setting)
+
+
+def own_lists(folder: Path, **names: list[str]) -> ListConfig:
+    for split, films in names.items():
+        (folder / f"{split}.txt").write_text("\n".join(films))
+    return ListConfig(**{f"{split}_list": str(folder / f"{split}.txt") for split in names})
+
+
+def test_lists_of_one_s_own(tmp_path: Path) -> None:
+    names = write_release(tmp_path / "nih", films=24)
+    parts = {"train": names[:10], "val": names[10:14], "test": names[14:20]}
+    dataset = run(tmp_path / "nih", tmp_path / "out", split="lists", lists=own_lists(tmp_path, **parts))
+    assert {split: dataset.split(split).image_ids.tolist() for split in parts} == parts
+    assert rejected(dataset) == dict.fromkeys(names[20:], "on no list")
+    assert (dataset.manifest.split_rule.rule, dataset.manifest.split_rule.val_fraction) == ("lists", None)
+    assert {"train_list/train.txt", "val_list/val.txt", "test_list/test.txt"} < dataset.manifest.sources.keys()
+    del parts["val"]
+    carved = run(tmp_path / "nih", tmp_path / "carved", split="lists", lists=own_lists(tmp_path, **parts))
+    assert carved.split("test").image_ids.tolist() == parts["test"]
+    in_train, in_val = (set(carved.split(split).image_ids.tolist()) for split in ("train", "val"))
+    assert in_train | in_val == set(parts["train"])
+    assert len(in_val) == 2  # one patient of five
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"val": slice(9, 14)}, r"1 films are in both train.txt and val.txt, 00000005_001.png is the first"),
+        ({"val": slice(11, 14)}, r"patient 6 has films in both train and val"),
+        ({"val": slice(30, 40)}, r"val.txt names no film; give the release's list"),
+    ],
+)
+def test_lists_that_share_films_or_patients_are_one_line(tmp_path: Path, parts: dict[str, slice], message: str) -> None:
+    names = write_release(tmp_path / "nih", films=24)
+    given = {"train": slice(0, 11 if "patient" in message else 10), "test": slice(14, 20)} | parts
+    lists = own_lists(tmp_path, **{split: names[part] for split, part in given.items()})
+    with pytest.raises(UserError, match=message):
+        run(tmp_path / "nih", tmp_path / "out", split="lists", lists=lists)
+    assert not (tmp_path / "out").exists()
+
+
+def test_boxes_are_kept_for_the_films_that_there_are(tmp_path: Path) -> None:
+    names = write_release(tmp_path / "nih", films=24)
+    (tmp_path / "nih" / "images" / names[2]).write_bytes(b"")
+    rows = ["Image Index,Finding Label,Bbox [x,y,w,h],,,"]
+    rows += [f"{name},Infiltrate,10.5,20,300.25,400" for name in (names[1], names[2], names[20], "99999999_000.png")]
+    (tmp_path / "nih" / "BBox_List_2017.csv").write_text("\n".join(rows))
+    dataset = run(tmp_path / "nih", tmp_path / "out", max_rejected=0.1)
+    assert read_boxes(dataset) == [
+        FindingBox(name, "Infiltration", 10.5, 20, 300.25, 400) for name in (names[1], names[20])
+    ]
+    assert dataset.manifest.notes == ("3 of the 4 boxes around findings are on films that have a split.",)
+    assert "BBox_List_2017.csv" in dataset.manifest.sources
+    boxes = tmp_path / "out" / "boxes.csv"
+    boxes.write_text(boxes.read_text().replace("10.5", "11.5"))
+    with pytest.raises(UserError, match=r"boxes\.csv is damaged: its SHA-256 differs"):
+        verify_dataset(dataset.path)
 
 
 def test_frequency_table_is_table_one(tmp_path: Path) -> None:

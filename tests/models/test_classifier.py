@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from radflow.errors import UserError
+from radflow.models.backbones import build_backbone
 from radflow.models.classifier import build_classifier, logits_of
 from radflow.models.config import ModelConfig
 
@@ -21,7 +22,11 @@ def build(size: int = 64, precision: str = "float32", seed: int = 0, **settings:
 
 @pytest.mark.parametrize(
     ("arch", "application"),
-    [("densenet121", keras.applications.DenseNet121), ("vgg16", keras.applications.VGG16)],
+    [
+        ("densenet121", keras.applications.DenseNet121),
+        ("vgg16", keras.applications.VGG16),
+        ("resnet50", keras.applications.ResNet50),
+    ],
 )
 def test_the_body_computes_what_keras_applications_computes(arch, application, tmp_path):
     """Same weights, same film, preprocessing as keras.applications defines it: same features."""
@@ -31,7 +36,7 @@ def test_the_body_computes_what_keras_applications_computes(arch, application, t
     classifier = build(arch=arch, weights=str(tmp_path / "body.weights.h5"))
     grey = films(2, 64)
     colour = np.repeat(grey[..., np.newaxis], 3, axis=-1).astype(np.float32)
-    module = {"densenet121": keras.applications.densenet, "vgg16": keras.applications.vgg16}[arch]
+    module = getattr(keras.applications, {"densenet121": "densenet", "resnet50": "resnet"}.get(arch, arch))
     expected = reference(module.preprocess_input(colour.copy()), training=False)
     features = keras.Model(classifier.input, classifier.get_layer("pool").output)(grey, training=False)
     np.testing.assert_allclose(features, expected, rtol=2e-3, atol=2e-4)
@@ -43,12 +48,32 @@ def test_an_untrained_model_predicts_the_prevalences():
     assert probabilities.dtype == np.float32
 
 
-@pytest.mark.parametrize("norm", ["batch", "group", "instance"])
+@pytest.mark.parametrize("norm", ["batch", "sync_batch", "group", "instance"])
 def test_each_norm_takes_the_place_of_every_batch_norm(norm):
-    body = build(norm=norm).get_layer("densenet121")
-    kinds = {type(layer) for layer in body.layers if layer.name.endswith("_bn") or layer.name == "bn"}
-    expected = keras.layers.BatchNormalization if norm == "batch" else keras.layers.GroupNormalization
-    assert kinds == {expected}
+    body = build_backbone("resnet50", norm, "none", 64)
+    layers = [layer for layer in body.layers if layer.name.endswith("_bn") or layer.name == "bn"]
+    assert len(layers) == 53
+    expected = keras.layers.GroupNormalization if norm in ("group", "instance") else keras.layers.BatchNormalization
+    assert {type(layer) for layer in layers} == {expected}
+    assert {getattr(layer, "synchronized", False) for layer in layers} == {norm == "sync_batch"}
+
+
+@pytest.mark.parametrize("size", [32, 1024])
+def test_films_from_32_to_1024_pixels_are_taken(size):
+    body = build_backbone("vgg16", "none", "none", size)
+    assert body.output_shape == (None, size // 32, size // 32, 512)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"arch": "vgg16", "size": 31}, "vgg16 does not take 31 px images"),
+        ({"arch": "resnet50", "norm": "instance", "size": 32}, "norm=instance"),
+    ],
+)
+def test_films_too_small_for_a_network_are_refused(settings, named):
+    with pytest.raises(UserError, match=named):
+        build(**settings)
 
 
 def test_instance_norm_normalises_each_film_and_channel():

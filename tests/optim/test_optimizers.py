@@ -20,6 +20,8 @@ from radflow.optim.factory import build_optimizer
 from radflow.optim.lamb import LAMB
 from radflow.optim.lars import LARS
 from radflow.optim.skip_list import is_bias_or_norm
+from radflow.training.loss import build_loss
+from radflow.training.loss_config import LossConfig
 from radflow.training.step import TrainingStep
 
 Arrays = list[np.ndarray]
@@ -302,7 +304,8 @@ def test_every_optimizer_learns_in_the_training_step(name, rate):
     labels = (films.mean(axis=(1, 2))[:, :2] > 0).astype(np.float32)
     keras.utils.set_random_seed(0)
     model = small_network()
-    step = TrainingStep(model, build_optimizer(CONFIGS[name], model.trainable_variables), SerialCommunicator())
+    optimizer = build_optimizer(CONFIGS[name], model.trainable_variables)
+    step = TrainingStep(model, build_loss(LossConfig(), labels), optimizer, SerialCommunicator())
     losses = []
     for _ in range(30):
         step.accumulate(Batch(films, labels, np.ones(64, np.float32)))

@@ -24,6 +24,8 @@ from radflow.models.classifier import build_classifier, logits_of  # noqa: E402
 from radflow.models.config import ModelConfig  # noqa: E402
 from radflow.optim.config import OptimizerConfig  # noqa: E402
 from radflow.optim.factory import build_optimizer  # noqa: E402
+from radflow.training.loss import build_loss  # noqa: E402
+from radflow.training.loss_config import LossConfig  # noqa: E402
 from radflow.training.step import TrainingStep  # noqa: E402
 
 
@@ -40,7 +42,7 @@ def train(
     communicator.broadcast(model.variables)
     initial = model.get_weights()
     optimizer = build_optimizer(OptimizerConfig(optimizer="sgd"), model.trainable_variables)
-    step = TrainingStep(logits_of(model), optimizer, communicator)
+    step = TrainingStep(logits_of(model), build_loss(LossConfig(), train.labels), optimizer, communicator)
     order = epoch_order(plan.films, seed=0, epoch=0)
     losses = []
     for number in range(steps):

@@ -107,6 +107,7 @@ def test_weights_that_cannot_be_read(command: Command, tmp_path: Path) -> None:
     assert_mistake(command("train", "--data=dataset", "--weights=nowhere.h5"), "weights=nowhere.h5")
 
 
+@pytest.mark.long
 def test_weights_of_another_architecture_end_all_ranks_with_one_line(command: Command, workplace: Path) -> None:
     with h5py.File(workplace / "empty.weights.h5", "w"):
         pass

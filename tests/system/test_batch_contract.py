@@ -9,20 +9,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import REPOSITORY
+from steps_with_batch_norm import train
 
+from radflow.cluster.communicator import SerialCommunicator
 from radflow.cluster.launcher import Host, launch
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.ranks]
 
 STEPS = 5
 
 
 def train_steps(workplace: Path, out: Path, ranks: int, *local_batches: int) -> None:
     """Five steps of 16 films, anew for each local batch; every rank writes what became of it into `out`."""
-    program = Path(__file__).parent / "steps_of_a_rank.py"
     arguments = [str(workplace / "dataset"), "16", str(STEPS), str(out), *map(str, local_batches)]
+    run_as_ranks(ranks, "steps_of_a_rank.py", *arguments)
+
+
+def run_as_ranks(ranks: int, program: str, *arguments: str) -> None:
     code = launch(
-        [sys.executable, str(program), *arguments],
+        [sys.executable, str(Path(__file__).parent / program), *arguments],
         ranks,
         [Host("localhost", ranks)],
         threads=1,
@@ -57,3 +62,14 @@ def test_losses_do_not_depend_on_ranks_and_micro_steps(workplace: Path, tmp_path
     for spread in ("2x8x1", "1x4x4"):
         difference = np.linalg.norm(changes_of_weights(tmp_path, spread) - expected)
         assert difference < 1e-3 * np.linalg.norm(expected), spread
+
+
+def test_synchronised_batch_norm_on_two_ranks_is_batch_norm_on_one(tmp_path: Path) -> None:
+    """Losses, weights and moving statistics after five steps, to float tolerance; plain batch norm is far off."""
+    run_as_ranks(2, "steps_with_batch_norm.py", str(tmp_path))
+    alone = train(SerialCommunicator(), synchronized=False)
+    for rank in range(2):
+        together, apart = (np.load(tmp_path / f"{kind}{rank}.npz") for kind in ("synchronized", "plain"))
+        for name, expected in alone.items():
+            np.testing.assert_allclose(together[name], expected, rtol=1e-4, atol=1e-5, err_msg=name)
+        assert not np.allclose(apart["losses"], alone["losses"], rtol=1e-2)

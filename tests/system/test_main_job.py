@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 
 from radflow.data.findings import FINDINGS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.ranks]
 
 TRAINING = ("--epochs=2", "--gbz=32", "--lbz=8", "--np=2", "--base_lr=0.0002")
 
@@ -129,7 +129,8 @@ def test_a_registered_model_loads_with_mlflow_alone(trained: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "number", "code"), [("train", signal.SIGTERM, 143), ("distributed", signal.SIGINT, 130)]
+    ("entry", "number", "code"),
+    [pytest.param("train", signal.SIGTERM, 143, marks=pytest.mark.long), ("distributed", signal.SIGINT, 130)],
 )
 def test_a_stopped_job_says_so_and_goes_on_when_resumed(
     workplace: Path, entry: str, number: signal.Signals, code: int
@@ -166,6 +167,7 @@ def test_a_stopped_job_says_so_and_goes_on_when_resumed(
     assert "was started with arch=vgg16, not resnet50" in other.stderr
 
 
+@pytest.mark.long
 def test_a_killed_rank_fails_the_run(workplace: Path) -> None:
     line = [sys.executable, "-m", "entrypoints.distributed", "--data=dataset", "--arch=vgg16", "--epochs=500", "--np=2"]
     with subprocess.Popen(

@@ -1,4 +1,4 @@
-"""A tracking store of each test's own, and real MLflow servers that can be killed and started again."""
+"""Spools, and real MLflow servers that can be killed and started again."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import mlflow
 import pytest
 import requests
-from mlflow import MlflowClient
 
 from radflow.tracking.spool import RunAddress, Spool
 
@@ -32,34 +30,6 @@ def open_spool(tmp_path: Path) -> Iterator[Callable[[], Spool]]:
     yield open_again
     for spool in opened:
         spool.close(keep=True)
-
-
-@pytest.fixture(scope="session")
-def fresh_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty sqlite store: making one takes seconds, copying it does not."""
-    database = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(f"sqlite:///{database}").search_experiments(max_results=1)
-    return database
-
-
-@pytest.fixture
-def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An own working folder and no MLflow settings of whoever runs the tests."""
-    for name in ("TRACKING_URI", "RUN_ID", "EXPERIMENT_ID", "EXPERIMENT_NAME", "TRACKING_USERNAME", "TRACKING_TOKEN"):
-        monkeypatch.delenv(f"MLFLOW_{name}", raising=False)
-    # Loopback servers are asked directly, whatever proxy this machine has.
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    monkeypatch.chdir(tmp_path)
-    mlflow.set_tracking_uri(None)
-    yield
-    mlflow.set_tracking_uri(None)
-
-
-@pytest.fixture
-def store(tmp_path: Path, fresh_store: Path, clean_environment: None) -> MlflowClient:
-    """A client of an empty sqlite store in the working folder, which is where a run goes by default."""
-    shutil.copyfile(fresh_store, tmp_path / "mlflow.db")
-    return MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
 
 
 class MlflowServer:

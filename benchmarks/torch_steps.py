@@ -1,0 +1,53 @@
+"""PyTorch's contestant, in the setting that is fastest on CPUs: channels_last, bfloat16 autocast where there is any."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import torch
+import torchvision
+from measurement import FINDINGS, WARM_UP_STEPS, parser, result, wait_for_others
+
+
+def network(arch: str) -> torch.nn.Module:
+    """The same layers as radflow's: one dense layer of 14 outputs after global average pooling."""
+    if arch == "vgg16":
+        body = torchvision.models.vgg16(weights=None).features
+        return torch.nn.Sequential(
+            body, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(512, FINDINGS)
+        )
+    return getattr(torchvision.models, arch)(weights=None, num_classes=FINDINGS)
+
+
+def main() -> None:
+    options = parser()
+    options.add_argument("--threads", type=int, required=True)
+    options.add_argument("--core", type=int)
+    options.add_argument("--autocast", action="store_true")
+    given = options.parse_args()
+    if given.core is not None:
+        os.sched_setaffinity(0, {given.core})
+    torch.set_num_threads(given.threads)
+    torch.manual_seed(0)
+    model = network(given.arch).to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.Adam(model.parameters())
+    loss_of = torch.nn.BCEWithLogitsLoss()
+    films = torch.rand(given.batch, 3, given.image_size, given.image_size).to(memory_format=torch.channels_last)
+    labels = (torch.rand(given.batch, FINDINGS) < 0.1).float()
+    ends = []
+    for number in range(WARM_UP_STEPS + given.steps):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=given.autocast):
+            logits = model(films)
+        loss_of(logits.float(), labels).backward()
+        optimizer.step()
+        if number + 1 == WARM_UP_STEPS:
+            wait_for_others()
+        ends.append(time.perf_counter())
+    steps = [end - start for start, end in zip(ends[WARM_UP_STEPS - 1 :], ends[WARM_UP_STEPS:], strict=False)]
+    print(result(given.batch, steps))
+
+
+if __name__ == "__main__":
+    main()

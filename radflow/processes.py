@@ -1,0 +1,55 @@
+"""Child processes that do not outlive their parent."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+
+import psutil
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def ends_with_parent() -> Callable[[], None]:
+    """A `preexec_fn` for subprocess.Popen: the kernel sends the child SIGTERM when this process dies, even by SIGKILL.
+
+    Linux counts the death of the thread that started the child (prctl(2)), so start it in the main thread.
+    """
+    parent = os.getpid()
+
+    def in_child() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it died between fork and prctl
+            os._exit(128 + signal.SIGTERM)
+
+    return in_child
+
+
+def stop(process: subprocess.Popen[bytes], patience: float) -> int:
+    """End a child by SIGTERM, and after `patience` seconds it and all its descendants by SIGKILL; its exit code."""
+    if process.poll() is not None:
+        return process.returncode
+    process.terminate()
+    try:
+        return process.wait(patience)
+    except subprocess.TimeoutExpired:
+        for descendant in psutil.Process(process.pid).children(recursive=True):
+            descendant.kill()
+        process.kill()
+        return process.wait()
+
+
+def started_at(pid: int) -> float | None:
+    """When a running process was started, in seconds since 1970; None where there is no such process.
+
+    With the pid it names a process for good: pids are used again.
+    """
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+    except psutil.NoSuchProcess:
+        return None

@@ -1,0 +1,410 @@
+"""Object stores: s3://bucket/prefix as a path that is listed and read like a folder on disk.
+
+Endpoint, region and credentials are found as boto3 finds them (AWS_ENDPOINT_URL, AWS_PROFILE, ~/.aws, instance roles);
+MLFLOW_S3_ENDPOINT_URL is the endpoint where none is set for AWS. Requests that fail because the store cannot be reached
+or is busy are repeated for `PATIENCE_SECONDS`, and a reader whose connection breaks goes on from the same byte.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import hashlib
+import io
+import os
+import re
+import stat
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from functools import cache, lru_cache
+from pathlib import Path, PosixPath
+from typing import IO, Any, TypeVar, cast
+
+from radflow.errors import JobError, UserError
+
+SCHEME = "s3://"
+
+CONNECTIONS = 8
+"""Requests on the way at once: enough to hide the time that a store takes to answer."""
+
+PATIENCE_SECONDS = 120.0
+"""How long a store that has answered before may be away."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
+_READ_AHEAD = 2**20
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_REFUSALS = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "403")
+_ABSENT = ("NoSuchKey", "404")
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def locate(place: str | Path) -> Path:
+    """The path that a source, an output or a data set names: an `S3Path` for s3://bucket/prefix, else one on disk.
+
+    Raises `UserError` where the bucket does not exist, or the store does not answer or refuses the credentials.
+    """
+    if isinstance(place, Path) or not place.startswith(SCHEME):
+        return Path(place) if isinstance(place, str) else place
+    path = S3Path(f"/{place.removeprefix(SCHEME)}")
+    if not _BUCKET.fullmatch(path.bucket):
+        raise UserError(f"{place!r} names no bucket; expected {SCHEME}bucket/prefix")
+    _ask(path, lambda: _client().list_objects_v2(Bucket=path.bucket, Prefix=path.key, MaxKeys=1), patience=0)
+    _sources.add(path)
+    return path
+
+
+class S3Path(PosixPath):
+    """An object, or all objects under a prefix, with the part of `Path` that readers use. May be sent to a process.
+
+    What is there is asked once for each path that was located, so that questions about 112,120 films cost some
+    hundred requests; what comes or goes later is not seen.
+    """
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return f"s3:/{super().__str__()}" if self.root else super().__str__()
+
+    @property
+    def bucket(self) -> str:
+        """Name of the bucket."""
+        return self.parts[1] if len(self.parts) > 1 else ""
+
+    @property
+    def key(self) -> str:
+        """Key within the bucket; empty for the bucket itself."""
+        return "/".join(self.parts[2:])
+
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:  # noqa: ARG002
+        """Mode, size and time of change; raises FileNotFoundError."""
+        found = _listing_over(self).entry(self)
+        if found is None:
+            raise _not_found(self)
+        return found
+
+    def exists(self, *, follow_symlinks: bool = True) -> bool:  # noqa: ARG002
+        """Whether there is an object of this key, or one under it."""
+        return _listing_over(self).entry(self) is not None
+
+    def is_file(self, *, follow_symlinks: bool = True) -> bool:  # noqa: ARG002
+        """Whether there is an object of this key."""
+        found = _listing_over(self).entry(self)
+        return found is not None and stat.S_ISREG(found.st_mode)
+
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:  # noqa: ARG002
+        """Whether there are objects under this prefix."""
+        return bool(_listing_over(self).names(self))
+
+    def iterdir(self) -> Iterator[S3Path]:  # type: ignore[override]  # mypy wants Self, which a subclass would be
+        """The objects and prefixes one level down, by name."""
+        return (self / name for name in _listing_over(self).names(self))
+
+    def glob(self, pattern: str, **_: Any) -> Iterator[S3Path]:  # type: ignore[override]
+        """Paths as many levels down as the pattern has, each part of which matches."""
+        first, _slash, rest = pattern.partition("/")
+        for name in _listing_over(self).names(self):
+            if fnmatchcase(name, first):
+                yield from (self / name).glob(rest) if rest else (self / name,)
+
+    def rglob(self, pattern: str, **_: Any) -> Iterator[S3Path]:  # type: ignore[override]
+        """Paths at any level whose name matches."""
+        for path in self.iterdir():
+            if fnmatchcase(path.name, pattern):
+                yield path
+            yield from path.rglob(pattern)
+
+    def open(self, mode: str = "rb", *_: Any, **__: Any) -> IO[Any]:  # type: ignore[override]
+        """Open for reading bytes, forwards or at any place; raises FileNotFoundError."""
+        if mode != "rb":
+            raise ValueError(f"{self} can be opened for reading bytes only, not {mode!r}")
+        return cast(IO[Any], io.BufferedReader(_Reader(self), _READ_AHEAD))
+
+    def read_bytes(self) -> bytes:
+        """The object's content; raises FileNotFoundError."""
+        with _Reader(self) as reader:
+            return reader.readall()
+
+    def is_stored(self, sha256: str = "") -> bool:
+        """Whether there is an object of this key, and of this content if `upload` put it there. Asked anew."""
+        try:
+            found = _ask(self, lambda: _client().head_object(Bucket=self.bucket, Key=self.key))
+        except FileNotFoundError:
+            return False
+        return not sha256 or sha256 in found["Metadata"].values()
+
+    def upload(self, file: Path, sha256: str) -> None:
+        """Make a file of at most 5 GB, of this SHA-256, the object's content: whole or not at all."""
+        with file.open("rb") as content:
+            md5 = hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).digest()
+
+        def put() -> None:
+            with file.open("rb") as body:
+                _client().put_object(
+                    Bucket=self.bucket,
+                    Key=self.key,
+                    Body=body,
+                    ContentMD5=base64.b64encode(md5).decode(),  # the store compares it with what has arrived
+                    Metadata={"sha256": sha256},
+                )
+
+        _ask(self, put)
+
+
+def fingerprint(source: Path) -> str:
+    """Digest of the names, sizes and times of all files under a folder: it changes when a file does.
+
+    Links to folders are followed, each folder is visited once, and hidden ones are passed over.
+    """
+    digest = hashlib.sha256(str(source).encode())
+    for path in sorted(_files_under(source)):
+        with suppress(OSError):  # a link to nothing
+            found = path.stat()
+            digest.update(f"\n{path} {found.st_size} {found.st_mtime}".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def in_threads(work: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
+    """Do `work` on tasks over `CONNECTIONS` threads, a bounded number ahead; results in order."""
+    pool = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="storage")
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for task in tasks:
+            waiting.append(pool.submit(work, task))
+            if len(waiting) > 2 * CONNECTIONS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Reader(io.RawIOBase):
+    """Bytes of an object from any place on. A broken connection is taken up at the byte where it broke."""
+
+    def __init__(self, path: S3Path) -> None:
+        self.name = str(path)
+        self._path = path
+        self._position = 0
+        self._version: str | None = None
+        self._body: Any = None
+        self._connect()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if position != self._position:
+            self._position = position
+            self._disconnect()
+        return position
+
+    def readinto(self, buffer: Any) -> int:
+        content = self._read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def readall(self) -> bytes:
+        parts = []
+        while part := self._read(self._size):
+            parts.append(part)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        self._disconnect()
+        super().close()
+
+    def _read(self, length: int) -> bytes:
+        """At least one byte of what is left, unless nothing is."""
+        from botocore.exceptions import BotoCoreError
+
+        length = min(length, self._size - self._position)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        failure: Exception = EOFError("the connection ended early")
+        while length > 0:
+            try:
+                if self._body is None:
+                    self._connect()
+                content = self._body.read(length)
+                self._position += len(content)
+                if content:
+                    return content
+            except BotoCoreError as error:
+                failure = error
+            if time.monotonic() > deadline:
+                raise _gone(self._path, failure) from failure
+            self._disconnect()
+            time.sleep(_FIRST_PAUSE)
+        return b""
+
+    def _connect(self) -> None:
+        given = {"Range": f"bytes={self._position}-"} if self._position else {}
+        answer = _ask(self._path, lambda: _client().get_object(Bucket=self._path.bucket, Key=self._path.key, **given))
+        self._body = answer["Body"]
+        if self._version is None:
+            self._version, self._size = answer["ETag"], int(answer["ContentLength"])
+        if answer["ETag"] != self._version:
+            raise UserError(f"{self._path} was replaced while it was read; start again")
+
+    def _disconnect(self) -> None:
+        if self._body is not None:
+            self._body.close()
+            self._body = None
+
+
+class _Listing:
+    """What lies under a path: the names in each folder, and the size and time of each object."""
+
+    def __init__(self, root: S3Path) -> None:
+        self._objects: dict[str, os.stat_result] = {}
+        self._folders: dict[str, set[str]] = {}
+        for key, size, modified in _objects_under(root):
+            text = f"{root.bucket}/{key}"
+            self._objects[text] = _stat_result(stat.S_IFREG, size, modified)
+            while "/" in text and text not in self._folders.get(folder := text.rpartition("/")[0], ()):
+                self._folders.setdefault(folder, set()).add(text.rpartition("/")[2])
+                text = folder
+
+    def entry(self, path: S3Path) -> os.stat_result | None:
+        """Size and time of an object, or of a folder; None where there is neither."""
+        text = "/".join(path.parts[1:])
+        return self._objects.get(text) or (_stat_result(stat.S_IFDIR, 0, 0.0) if text in self._folders else None)
+
+    def names(self, path: S3Path) -> list[str]:
+        """Names in a folder, sorted; empty for what is none."""
+        return sorted(name.rpartition("/")[2] for name in self._folders.get("/".join(path.parts[1:]), ()))
+
+
+_sources: set[S3Path] = set()
+"""Paths that were located, each of which is listed as a whole."""
+
+
+def _listing_over(path: S3Path) -> _Listing:
+    """The listing of the source that the path is in; of the path itself in a process that was sent only the path."""
+    return _listing(next((place for place in (path, *path.parents) if place in _sources), path))
+
+
+@lru_cache(maxsize=32)
+def _listing(root: S3Path) -> _Listing:
+    return _Listing(root)
+
+
+def _objects_under(root: S3Path) -> Iterator[tuple[str, int, float]]:
+    """Key, size and time of every object under a prefix, or of the object of this key."""
+    page: dict[str, Any] = {"IsTruncated": True}
+    prefix, found = f"{root.key}/" if root.key else "", False
+    while page["IsTruncated"]:
+        following = {"ContinuationToken": page["NextContinuationToken"]} if found else {}
+        page = _ask(root, lambda: _client().list_objects_v2(Bucket=root.bucket, Prefix=prefix, **following))  # noqa: B023
+        for entry in page.get("Contents", []):
+            found = True
+            if not entry["Key"].endswith("/"):  # consoles store these to show an empty folder
+                yield entry["Key"], entry["Size"], entry["LastModified"].timestamp()
+    if not found and root.key:
+        with suppress(FileNotFoundError):
+            head = _ask(root, lambda: _client().head_object(Bucket=root.bucket, Key=root.key))
+            yield root.key, head["ContentLength"], head["LastModified"].timestamp()
+
+
+def _stat_result(kind: int, size: int, modified: float) -> os.stat_result:
+    return os.stat_result((kind | 0o444, 0, 0, 1, 0, 0, size, modified, modified, modified))
+
+
+def _files_under(source: Path) -> Iterator[Path]:
+    if isinstance(source, S3Path):
+        yield from (path for path in source.rglob("*") if path.is_file())
+        return
+    visited = set()
+    for name, folders, files in os.walk(source, followlinks=True):
+        folder = Path(name)
+        visited.add(folder.resolve())
+        folders[:] = [each for each in folders if not each.startswith(".") and (folder / each).resolve() not in visited]
+        yield from (folder / file for file in files)
+
+
+@cache
+def _client() -> Any:
+    from boto3.session import Session  # a third of a second, which jobs on disk need not pay
+    from botocore.config import Config
+
+    set_for_aws = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    settings = Config(
+        connect_timeout=10,
+        read_timeout=60,
+        max_pool_connections=4 * CONNECTIONS,
+        retries={"total_max_attempts": 1},  # `_ask` repeats: botocore's patience is for throttling, not for outages
+        # Checksums of S3's own kind are unknown to many stores; shards are verified by their SHA-256.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    endpoint = set_for_aws or os.environ.get("MLFLOW_S3_ENDPOINT_URL") or None
+    try:
+        return Session().client("s3", endpoint_url=endpoint, config=settings)
+    except ValueError as error:
+        raise UserError(f"the S3 endpoint is no address: {error}; expected such as https://HOST:PORT") from error
+
+
+def _ask(path: S3Path, request: Callable[[], Result], patience: float | None = None) -> Result:
+    """Make a request, and repeat it for a while where the store is away or busy.
+
+    Raises FileNotFoundError for an object that is not there, `UserError` for what the user can mend, and `JobError`
+    when the store stays away.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+    from botocore.exceptions import ConnectionError as NoConnection
+
+    patience = PATIENCE_SECONDS if patience is None else patience
+    deadline, pause = time.monotonic() + patience, _FIRST_PAUSE
+    while True:
+        try:
+            return request()
+        except ClientError as error:
+            _explain(path, error)
+            failure: Exception = error
+        except (NoConnection, HTTPClientError) as error:
+            failure = error
+        except BotoCoreError as error:  # no credentials, a profile that does not exist, ...
+            raise UserError(f"{path} cannot be asked for: {error}; set AWS_ACCESS_KEY_ID and the like") from error
+        if not patience:
+            mend = "start it, or correct AWS_ENDPOINT_URL or MLFLOW_S3_ENDPOINT_URL"
+            raise UserError(f"the store of {path} does not answer ({failure}); {mend}") from failure
+        if time.monotonic() + pause > deadline:
+            raise _gone(path, failure) from failure
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _explain(path: S3Path, error: Any) -> None:
+    """Raise what an answer means; return for one that may be another in a moment."""
+    code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
+    endpoint = _client().meta.endpoint_url
+    if status >= 500 or status == 429:
+        return
+    if code == "NoSuchBucket":
+        raise UserError(f"{path}: no bucket {path.bucket} at {endpoint}; create it, or correct its name") from error
+    if code in _REFUSALS:
+        mend = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) to a key that may"
+        raise UserError(f"{path}: {endpoint} refuses this access key ({code}); {mend}") from error
+    if code in _ABSENT:
+        raise _not_found(path) from error
+    raise UserError(f"{path}: {endpoint} answers {error}") from error
+
+
+def _not_found(path: S3Path) -> FileNotFoundError:
+    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+
+
+def _gone(path: S3Path, error: Exception) -> JobError:
+    return JobError(f"the store of {path} has been away for {PATIENCE_SECONDS:.0f} s ({error}); start again to go on")

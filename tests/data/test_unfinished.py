@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_dataset import HEADER, made_film, made_table
+
+from radflow.data import shards
+from radflow.data.dataset import DatasetHeader, verify_dataset, write_dataset
+from radflow.data.unfinished import unfinished_dataset
+from radflow.errors import UserError
+
+FILMS = 60
+TORN, LEFT_OUT = 2, 5
+
+
+class PowerCut(BaseException):
+    """The end of a process, as far as a test of the same process can have it."""
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "MAX_SHARD_ROWS", 7)
+
+
+def write(
+    path: Path,
+    stop_after: int = FILMS,
+    cut: type[BaseException] = PowerCut,
+    header: DatasetHeader = HEADER,
+    origin: str = "",
+) -> int:
+    """Write a data set row by row, the settled ones left alone; returns how many were settled already."""
+    with write_dataset(path, header, made_table(FILMS), origin) as writer:
+        settled = writer.settled
+        for row in range(FILMS):
+            if row == stop_after:
+                raise cut(f"at row {row}")
+            if writer.is_settled(row):
+                continue
+            if row == TORN:
+                writer.reject(row, "torn")
+            elif row == LEFT_OUT:
+                writer.leave_out(row, "no room")
+            else:
+                writer.put(row, made_film(row))
+    return settled
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> dict[str, bytes]:
+    """Files of the data set that was never interrupted."""
+    assert write(tmp_path / "whole") == 0
+    return contents(tmp_path / "whole")
+
+
+def interrupted(path: Path, after: int = 45) -> Path:
+    """Interrupt a write; returns what it leaves behind."""
+    with pytest.raises(PowerCut):
+        write(path, after)
+    assert not path.exists()
+    return path.parent / f".{path.name}.partial"
+
+
+def test_an_interrupted_write_goes_on_after_the_last_whole_shard(tmp_path: Path, whole: dict[str, bytes]) -> None:
+    table = made_table(FILMS)
+    rows = [np.flatnonzero(table.splits == split) for split in ("train", "val", "test")]
+    shards_of_seven = [part[start : start + 7] for part in rows for start in range(0, len(part), 7)]
+    for after in (30, 45, 59):
+        interrupted(tmp_path / "made", after)
+    expected = sum(len(shard) for shard in shards_of_seven if shard.max() < 59)
+    assert write(tmp_path / "made") == expected > 40
+    assert contents(tmp_path / "made") == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "whole"]
+
+
+def test_another_origin_header_or_table_begins_anew(tmp_path: Path, whole: dict[str, bytes]) -> None:
+    interrupted(tmp_path / "made")
+    with pytest.raises(PowerCut):
+        write(tmp_path / "made", stop_after=0, origin="other films")
+    assert not (tmp_path / ".made.partial").exists()  # nothing of it is whole, and what was there is of other films
+    interrupted(tmp_path / "made")
+    assert write(tmp_path / "made", header=replace(HEADER, sources={"a.csv": "1" * 64})) == 0
+    assert contents(tmp_path / "made").keys() == whole.keys()
+
+
+def cut_the_journal(partial: Path) -> None:
+    journal = partial / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-9])
+
+
+def flip_a_bit(partial: Path) -> None:
+    shard = min((partial / "dataset").glob("*.arrow"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+
+
+def lose_a_shard(partial: Path) -> None:
+    next((partial / "dataset").glob("*.arrow")).unlink()
+
+
+def lose_the_journal(partial: Path) -> None:
+    (partial / "journal.jsonl").unlink()
+
+
+@pytest.mark.parametrize("damage", [cut_the_journal, flip_a_bit, lose_a_shard, lose_the_journal])
+def test_what_is_damaged_is_made_again(tmp_path: Path, whole: dict[str, bytes], damage: Callable[[Path], None]) -> None:
+    partial = interrupted(tmp_path / "made")
+    damage(partial)
+    settled = write(tmp_path / "made")
+    assert (settled == 0) == (damage is lose_the_journal)
+    assert contents(tmp_path / "made") == whole
+
+
+def test_a_mistake_of_the_user_leaves_nothing_and_a_failure_what_is_whole(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="at row 45"):
+        write(tmp_path / "made", 45, UserError)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError, match=r"cannot be written: at row 45"):
+        write(tmp_path / "made", 45, OSError)  # a disk that is full now has room later
+    assert write(tmp_path / "made") > 20
+    verify_dataset(tmp_path / "made")
+
+
+def test_two_processes_do_not_make_the_same_data_set(tmp_path: Path) -> None:
+    with (
+        unfinished_dataset(tmp_path / ".made.partial", "digest"),
+        pytest.raises(UserError, match="another process is making this data set"),
+    ):
+        write(tmp_path / "made")
+
+
+def test_a_settled_row_is_not_put_again(tmp_path: Path) -> None:
+    interrupted(tmp_path / "made")
+    with (
+        pytest.raises(ValueError, match="row 0 was put or rejected twice"),
+        write_dataset(tmp_path / "made", HEADER, made_table(FILMS)) as writer,
+    ):
+        writer.put(0, made_film(0))

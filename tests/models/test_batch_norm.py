@@ -1,0 +1,182 @@
+"""The twin that trains: the same variables, exact gradients, statistics of all ranks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from radflow.models.batch_norm import FusedBatchNormalization, SynchronizedBatchNormalization, training_twin
+
+GENERATOR = np.random.default_rng(0)
+MOMENTUM, EPSILON = 0.9, 1e-3
+
+
+def built(channels: int, dtype: str = "float32", **settings: bool) -> keras.layers.BatchNormalization:
+    layer = keras.layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, dtype=dtype, **settings)
+    layer.build((None, 4, 4, channels))
+    layer.set_weights(
+        [GENERATOR.normal(1, 0.3, channels), *GENERATOR.normal(0, 1, (2, channels)), np.full(channels, 2.0)]
+    )
+    return layer
+
+
+def by_hand(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, upstream: np.ndarray) -> dict[str, np.ndarray]:
+    """Ioffe & Szegedy 2015 (arXiv:1502.03167), section 3, in float64: outputs, statistics and all gradients."""
+    axes, values = (0, 1, 2), x.size // x.shape[-1]
+    mean, variance = x.mean(axes), x.var(axes)
+    normalized = (x - mean) / np.sqrt(variance + EPSILON)
+    d_gamma, d_beta = (upstream * normalized).sum(axes), upstream.sum(axes)
+    d_x = gamma / np.sqrt(variance + EPSILON) * (upstream - d_beta / values - normalized * d_gamma / values)
+    return {
+        "y": normalized * gamma + beta,
+        "mean": mean,
+        "variance": variance,
+        "x": d_x,
+        "gamma": d_gamma,
+        "beta": d_beta,
+    }
+
+
+def forward_and_gradients(
+    layer: keras.Layer, x: np.ndarray, upstream: np.ndarray, dtype: str = "float32"
+) -> dict[str, np.ndarray]:
+    films = tf.constant(x, dtype)
+    with tf.GradientTape() as tape:
+        tape.watch(films)
+        y = layer(films, training=True)
+        loss = tf.reduce_sum(tf.cast(y, tf.float32) * upstream)
+    gradients = tape.gradient(loss, {"x": films, "gamma": layer.gamma.value, "beta": layer.beta.value})
+    return {name: np.asarray(value, np.float64) for name, value in {"y": y, **gradients}.items()}
+
+
+class Ranks:
+    """Ranks as threads of this process: a sum waits for the others."""
+
+    def __init__(self, size: int) -> None:
+        self._meeting = threading.Barrier(size, timeout=60)
+        self._given: dict[int, np.ndarray] = {}
+
+    def sum_of(self, rank: int) -> Callable[[list[tf.Tensor]], list[tf.Tensor]]:
+        def sum_tensors(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+            (tensor,) = tensors
+            self._given[rank] = tensor.numpy()
+            self._meeting.wait()
+            total = sum(self._given.values())
+            self._meeting.wait()
+            return [tf.constant(total)]
+
+        return sum_tensors
+
+
+def on_ranks(layers: list[keras.Layer], shares: list[np.ndarray], upstreams: list[np.ndarray]) -> list[dict]:
+    results: list[dict] = [{} for _ in shares]
+
+    def compute(rank: int) -> None:
+        results[rank] = forward_and_gradients(layers[rank], shares[rank], upstreams[rank])
+
+    threads = [threading.Thread(target=compute, args=(rank,)) for rank in range(len(shares))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+def test_ranks_that_share_statistics_compute_what_one_does_with_all_films(offset):
+    """Unequal shares, and a mean a thousand times the deviation: values and gradients are those of the whole batch."""
+    x, upstream = GENERATOR.normal(offset, 1, (6, 3, 3, 5)), GENERATOR.normal(0, 1, (6, 3, 3, 5))
+    weights = [*GENERATOR.normal(1, 0.3, (1, 5)), *GENERATOR.normal(0, 1, (1, 5)), np.full(5, offset), np.ones(5)]
+    ranks, layers = Ranks(2), []
+    for rank in range(2):
+        original = built(5, synchronized=True)
+        original.set_weights(weights)
+        layers.append(SynchronizedBatchNormalization(original, ranks.sum_of(rank)))
+    first, second = on_ranks(layers, [x[:2], x[2:]], [upstream[:2], upstream[2:]])
+    expected = by_hand(x, weights[0], weights[1], upstream)
+    for name in ("y", "x"):
+        both = np.concatenate([first[name], second[name]])
+        np.testing.assert_allclose(both, expected[name], rtol=1e-3, atol=1e-3 if offset else 1e-5, err_msg=name)
+    for name in ("gamma", "beta"):
+        np.testing.assert_allclose(first[name] + second[name], expected[name], rtol=1e-3, atol=1e-2 if offset else 1e-4)
+    for layer in layers:
+        moved = MOMENTUM * offset + (1 - MOMENTUM) * expected["mean"]
+        np.testing.assert_allclose(layer.moving_mean, moved, rtol=1e-5, atol=1e-6)
+        moved = MOMENTUM + (1 - MOMENTUM) * expected["variance"]
+        np.testing.assert_allclose(layer.moving_variance, moved, rtol=1e-3)
+
+
+def test_fused_bfloat16_has_the_values_and_gradients_of_the_formula():
+    x = np.asarray(tf.cast(GENERATOR.normal(1, 2, (8, 4, 4, 6)), "bfloat16"), np.float64)
+    upstream = np.asarray(tf.cast(GENERATOR.normal(0, 1, x.shape), "bfloat16"), np.float64)
+    original = built(6, "mixed_bfloat16")
+    gamma, beta, mean, variance = original.get_weights()
+    got = forward_and_gradients(FusedBatchNormalization(original), x, upstream, "bfloat16")
+    expected = by_hand(x, gamma, beta, upstream)
+    # bfloat16 has 8 bits: what is stored in it is right to 2^-8, sums and statistics are float32.
+    np.testing.assert_allclose(got["y"], expected["y"], rtol=2**-8, atol=2**-8)
+    np.testing.assert_allclose(got["x"], expected["x"], rtol=2**-7, atol=2**-8)
+    np.testing.assert_allclose(got["gamma"], expected["gamma"], rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(got["beta"], expected["beta"], rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(original.moving_mean, 0.9 * mean + 0.1 * expected["mean"], rtol=1e-5)
+    np.testing.assert_allclose(original.moving_variance, 0.9 * variance + 0.1 * expected["variance"], rtol=1e-5)
+
+
+def test_fused_bfloat16_predicts_as_keras_does():
+    original, x = built(6, "mixed_bfloat16"), GENERATOR.normal(0, 2, (2, 4, 4, 6)).astype(np.float32)
+    np.testing.assert_allclose(
+        np.asarray(FusedBatchNormalization(original)(x), np.float32), np.asarray(original(x), np.float32), rtol=2**-7
+    )
+
+
+def test_a_frozen_layer_keeps_its_statistics_in_training():
+    original, x = built(6, "mixed_bfloat16"), GENERATOR.normal(0, 2, (2, 4, 4, 6)).astype(np.float32)
+    original.trainable = False
+    before = original.get_weights()
+    twin = FusedBatchNormalization(original)
+    np.testing.assert_array_equal(twin(x, training=True), twin(x, training=False))
+    for after, value in zip(original.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(after, value)
+
+
+def nested(dtype: str = "float32", **settings: bool) -> keras.Model:
+    """A body inside a model, as a classifier has it."""
+    inputs = keras.Input((4, 4, 2))
+    hidden = keras.layers.Conv2D(3, 1, name="conv", dtype=dtype)(inputs)
+    hidden = keras.layers.BatchNormalization(name="norm", dtype=dtype, **settings)(hidden)
+    body = keras.Model(inputs, keras.layers.ReLU(dtype=dtype)(hidden), name="body")
+    films = keras.Input((4, 4, 2))
+    return keras.Model(films, keras.layers.Dense(2, name="logits")(keras.layers.GlobalAveragePooling2D()(body(films))))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "synchronized", "kind"),
+    [("mixed_bfloat16", False, FusedBatchNormalization), ("float32", True, SynchronizedBatchNormalization)],
+)
+def test_what_trains_shares_its_weights_with_what_is_saved(dtype, synchronized, kind, tmp_path):
+    model, films = nested(dtype, synchronized=synchronized), GENERATOR.normal(size=(5, 4, 4, 2)).astype(np.float32)
+    twin = training_twin(model, list)
+    assert type(twin.get_layer("body").get_layer("norm")) is kind
+    assert twin.get_layer("body").get_layer("conv") is model.get_layer("body").get_layer("conv")
+    assert [id(weight) for weight in twin.trainable_variables] == [id(weight) for weight in model.trainable_variables]
+    assert {id(weight) for weight in twin.variables} == {id(weight) for weight in model.variables}
+    expected = keras.models.clone_model(model)
+    expected.set_weights(model.get_weights())
+    tolerance = 2**-6 if dtype == "mixed_bfloat16" else 1e-5
+    np.testing.assert_allclose(twin(films, training=True), expected(films, training=True), rtol=0, atol=tolerance)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras", safe_mode=True, compile=False)
+    saved = again.get_layer("body").get_layer("norm")
+    assert type(saved) is keras.layers.BatchNormalization
+    assert np.any(np.asarray(saved.moving_mean) != 0)
+    np.testing.assert_array_equal(again(films), model(films))
+
+
+def test_in_float32_keras_own_layers_train():
+    model = nested()
+    assert training_twin(model, list) is model
