@@ -117,4 +117,4 @@ def _change(extended: NDArray[np.uint8], shape: tuple[int, ...], change: _Change
         (width, height), Image.Transform.AFFINE, (*to_x, *to_y), Image.Resampling.BILINEAR
     )
     levels = np.rint(np.clip(np.arange(256) * change.gain, 0, 255)).astype(np.uint8)
-    return levels[np.asarray(seen)]
+    return levels.take(np.asarray(seen))
