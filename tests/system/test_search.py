@@ -43,11 +43,12 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.1)
 
 
-def all_below(process: psutil.Process, command: str) -> list[psutil.Process]:
-    """All processes below a worker or a search, once there is one among them whose command holds these words."""
+def training_below(process: psutil.Process, processes: int) -> list[psutil.Process]:
+    """All processes below a worker or a search, once so many of them belong to a training."""
     descendants = process.children(recursive=True)
     with suppress(psutil.NoSuchProcess):
-        return descendants if any(command in " ".join(child.cmdline()) for child in descendants) else []
+        if sum("entrypoints.distributed" in child.cmdline() for child in descendants) >= processes:
+            return descendants
     return []
 
 
@@ -55,8 +56,8 @@ def test_a_killed_worker_takes_its_training_with_it_and_loses_nothing(workplace:
     with start(workplace, "--n_trials=2", "--workers=2", "--epochs=1") as search:
         wait_for(lambda: len(psutil.Process(search.pid).children()) == 2)
         worker = psutil.Process(search.pid).children()[0]
-        wait_for(lambda: all_below(worker, "mpirun"))
-        orphans = all_below(worker, "mpirun")
+        wait_for(lambda: training_below(worker, processes=3))  # entry point, mpirun, rank
+        orphans = worker.children(recursive=True)
         worker.send_signal(signal.SIGKILL)
         assert not psutil.wait_procs(orphans, timeout=60)[1]
         output = search.communicate(timeout=300)[1]
@@ -92,7 +93,7 @@ def test_a_search_that_was_stopped_goes_on_where_it_was(workplace: Path, tmp_pat
     flags = ("--n_trials=3", "--epochs=2")
 
     with start(tmp_path, *flags, FAKE_SECONDS="600") as search:
-        wait_for(lambda: all_below(psutil.Process(search.pid), "entrypoints.distributed"))
+        wait_for(lambda: training_below(psutil.Process(search.pid), processes=1))
         processes = psutil.Process(search.pid).children(recursive=True)
         search.send_signal(signal.SIGINT)
         output = search.communicate(timeout=120)[1]
