@@ -55,7 +55,7 @@ def test_more_ranks_than_slots_or_none_is_a_mistake(ranks):
 
 @pytest.mark.slow
 @pytest.mark.ranks
-@pytest.mark.parametrize("launcher", ["mpirun", "gloo"])
+@pytest.mark.parametrize("launcher", ["mpirun", pytest.param("gloo", marks=pytest.mark.long)])
 def test_two_ranks_join_and_a_failing_one_fails_the_job(launcher, capfd):
     rank = (
         "import os, horovod.tensorflow as horovod\n"

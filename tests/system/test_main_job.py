@@ -128,9 +128,9 @@ def test_a_registered_model_loads_with_mlflow_alone(trained: Path) -> None:
     assert ended.stdout.splitlines()[-1:] == ["(2, 14) False"], ended.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
-    ("entry", "number", "code"),
-    [pytest.param("train", signal.SIGTERM, 143, marks=pytest.mark.long), ("distributed", signal.SIGINT, 130)],
+    ("entry", "number", "code"), [("train", signal.SIGTERM, 143), ("distributed", signal.SIGINT, 130)]
 )
 def test_a_stopped_job_says_so_and_goes_on_when_resumed(
     workplace: Path, entry: str, number: signal.Signals, code: int
