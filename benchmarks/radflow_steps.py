@@ -19,6 +19,7 @@ from radflow.cluster.threads import choose_precision, set_threads
 set_threads(0, ranks_on_this_node())
 
 from radflow.cluster.communicator import Communicator, HorovodCommunicator, SerialCommunicator  # noqa: E402
+from radflow.data.augmentation import Augmentation, AugmentationConfig  # noqa: E402
 from radflow.models.classifier import build_classifier, logits_of  # noqa: E402
 from radflow.models.config import ModelConfig  # noqa: E402
 from radflow.optim.config import OptimizerConfig  # noqa: E402
@@ -149,8 +150,9 @@ def main() -> None:
     progress = TimedProgress(stopwatch, (lambda: None) if is_rank() else wait_for_others)
     progress.start_epoch(0, 1, films)
     stopwatch.next_step()
-    reporting = Reporting(SilentRun(), progress, NoCheckpoints())
-    metrics = train_epoch(step, state, train, plan, epoch_order(films, 0, 0), communicator, reporting)
+    reporting = Reporting(SilentRun(), progress, NoCheckpoints(), None)
+    order, augmentation = epoch_order(films, 0, 0), Augmentation(AugmentationConfig(), seed=0)
+    metrics = train_epoch(step, state, train, plan, order, augmentation, communicator, reporting)
     progress.close()
     steps, parts = stopwatch.of_steps(WARM_UP_STEPS)
     parts["logging"] += communicator.choose(lambda: seconds_to_log(metrics), lambda: 0.0) / len(steps)

@@ -6,18 +6,25 @@ import os
 import time
 
 import torch
-import torchvision
 from measurement import FINDINGS, WARM_UP_STEPS, parser, result, wait_for_others
+
+try:
+    from torchvision import models
+except RuntimeError:
+    # PyPI's torchvision is built for CUDA; beside a torch for CPUs it misses two operators that no network here uses.
+    for name in ("nms", "qnms"):
+        torch.library.define(f"torchvision::{name}", "(Tensor boxes, Tensor scores, float threshold) -> Tensor")
+    from torchvision import models
 
 
 def network(arch: str) -> torch.nn.Module:
     """The same layers as radflow's: one dense layer of 14 outputs after global average pooling."""
     if arch == "vgg16":
-        body = torchvision.models.vgg16(weights=None).features
+        body = models.vgg16(weights=None).features
         return torch.nn.Sequential(
             body, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(512, FINDINGS)
         )
-    return getattr(torchvision.models, arch)(weights=None, num_classes=FINDINGS)
+    return getattr(models, arch)(weights=None, num_classes=FINDINGS)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, TypeVar
 
 from radflow.errors import UserError
 from radflow.files import atomic_file
@@ -57,6 +57,9 @@ class TableEntry:
     rows: int
     bytes: int
     sha256: str
+
+
+Entry = TypeVar("Entry", ShardEntry, TableEntry)
 
 
 @dataclass(frozen=True)
@@ -143,17 +146,17 @@ def _parse_manifest(document: dict[str, Any]) -> Manifest:
         rejected=int(document["rejected"]),
         unlisted=int(document["unlisted"]),
         sources=dict(document["sources"]),
-        shards=tuple(_parse_shard(entry) for entry in document["shards"]),
+        shards=tuple(_plainly_named(ShardEntry(**entry)) for entry in document["shards"]),
         radflow_version=str(document["radflow_version"]),
         crops=dict(document.get("crops", {})),
         unit=str(document.get("unit", "films")),
-        tables=tuple(TableEntry(**entry) for entry in document.get("tables", ())),
+        tables=tuple(_plainly_named(TableEntry(**entry)) for entry in document.get("tables", ())),
         notes=tuple(document.get("notes", ())),
     )
 
 
-def _parse_shard(entry: dict[str, Any]) -> ShardEntry:
-    shard = ShardEntry(**entry)
-    if PurePath(shard.file).name != shard.file:  # it may come from a bucket, and is written to where it says
-        raise ValueError(f"shard {shard.file!r} is no plain file name")
-    return shard
+def _plainly_named(entry: Entry) -> Entry:
+    """Pass on an entry that names a file of the folder: it may come from a bucket, and is written to where it says."""
+    if PurePath(entry.file).name != entry.file:
+        raise ValueError(f"file {entry.file!r} is no plain file name")
+    return entry

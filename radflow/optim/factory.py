@@ -7,6 +7,7 @@ from typing import get_args
 
 import keras
 
+from radflow.optim.adam import Adam, AdamW
 from radflow.optim.config import OptimizerConfig, OptimizerName
 from radflow.optim.lamb import LAMB
 from radflow.optim.lars import LARS
@@ -20,9 +21,9 @@ def build_optimizer(config: OptimizerConfig, weights: Sequence[keras.Variable]) 
     """
     match config.optimizer:
         case "adam":
-            return keras.optimizers.Adam(learning_rate=0.0)
+            return Adam(learning_rate=0.0)
         case "adamw":
-            adamw = keras.optimizers.AdamW(learning_rate=0.0, weight_decay=config.weight_decay)
+            adamw = AdamW(learning_rate=0.0, weight_decay=config.weight_decay)
             adamw.exclude_from_weight_decay([weight for weight in weights if is_bias_or_norm(weight)])
             return adamw
         case "adadelta":

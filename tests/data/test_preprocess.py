@@ -380,6 +380,10 @@ def test_boxes_are_kept_for_the_films_that_there_are(tmp_path: Path) -> None:
     boxes.write_text(boxes.read_text().replace("10.5", "11.5"))
     with pytest.raises(UserError, match=r"boxes\.csv is damaged: its SHA-256 differs"):
         verify_dataset(dataset.path)
+    manifest = tmp_path / "out" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("boxes.csv", "../../boxes.csv"))
+    with pytest.raises(UserError, match=r"'\.\./\.\./boxes\.csv' is no plain file name"):
+        verify_dataset(dataset.path)
 
 
 def test_frequency_table_is_table_one(tmp_path: Path) -> None:
