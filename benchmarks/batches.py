@@ -112,6 +112,8 @@ def measure_step(config: BenchmarkConfig, dataset: Dataset) -> None:
     from radflow.models.config import ModelConfig
     from radflow.optim.config import OptimizerConfig
     from radflow.optim.factory import build_optimizer
+    from radflow.training.loss import build_loss
+    from radflow.training.loss_config import LossConfig
     from radflow.training.step import TrainingStep
 
     train = dataset.split("train")
@@ -119,7 +121,8 @@ def measure_step(config: BenchmarkConfig, dataset: Dataset) -> None:
     prevalences = train.labels.mean(axis=0)
     model = build_classifier(ModelConfig(arch="densenet121"), precision, config.image_size, prevalences, seed=0)
     optimizer = build_optimizer(OptimizerConfig(), model.trainable_variables)
-    step = TrainingStep(logits_of(model), optimizer, SerialCommunicator())
+    loss = build_loss(LossConfig(), train.labels)
+    step = TrainingStep(logits_of(model), loss, optimizer, SerialCommunicator())
     making = [0.0]
     augment = default_augmentation()
 

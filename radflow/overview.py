@@ -97,11 +97,11 @@ def split_table(dataset: Dataset) -> pd.DataFrame:
 def rejection_table(dataset: Dataset) -> pd.DataFrame:
     """Why films are not in the data set, the commonest reason first: Reason, Films, Example.
 
-    Reasons that differ in numbers, or in what follows a colon, are one.
+    Reasons that differ in words with digits, such as sizes and names of files, or in what follows a colon, are one.
     """
     rejected = pd.read_csv(dataset.path / REJECTED_NAME, dtype=str, keep_default_na=False)
     without_details = rejected["reason"].str.replace(r":.*", "", regex=True)
-    rejected["Reason"] = without_details.str.replace(r"\d[\d,.]*", "...", regex=True)
+    rejected["Reason"] = without_details.str.replace(r"\S*\d\S*", "...", regex=True)
     reasons = rejected.groupby("Reason")["image_id"].agg(Films="size", Example="first").reset_index()
     return reasons.sort_values(["Films", "Reason"], ascending=[False, True], ignore_index=True)
 

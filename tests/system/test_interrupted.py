@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,9 +46,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def wait_for(shard: str, folder: Path, process: subprocess.Popen[str]) -> None:
-    """Wait until a shard of this name is in the folder."""
-    while not (folder / shard).exists():
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Wait for what a running process brings about."""
+    while not condition():
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
 
@@ -59,7 +59,8 @@ def test_killed_outright_and_started_again(
     out = tmp_path / "out"
     line = command_line("films", str(out))
     process = subprocess.Popen(line, cwd=workplace, env=user_environment(workplace), stderr=subprocess.DEVNULL)
-    wait_for("train-00000.arrow", tmp_path / ".out.partial" / "dataset", process)
+    journal = tmp_path / ".out.partial" / "journal.jsonl"
+    wait_until(lambda: journal.exists() and "train-00000.arrow" in journal.read_text(), process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not out.exists()
@@ -76,7 +77,7 @@ def test_a_store_that_is_killed_and_comes_back(workplace: Path, whole: dict[str,
     cache = {"RADFLOW_CACHE": str(server.bucket.parent.parent / "cache")}
     environment = {**user_environment(workplace), **server.environment, **cache}
     with subprocess.Popen(line, cwd=workplace, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        wait_for("train-00000.arrow", server.bucket / "set", process)
+        wait_until((server.bucket / "set" / "train-00000.arrow").exists, process)
         server.kill()
         time.sleep(2)
         server.start()
