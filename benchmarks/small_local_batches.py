@@ -139,8 +139,9 @@ def main() -> None:
     parser.add_argument("--learning_rate", type=float, default=0.002, help="of Adam, at its peak")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--norm", nargs="+", default=[f"{norm}:{batch}" for norm, batch in NORMS], help="norm:LBZ")
+    parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
-    set_threads(0)
+    set_threads(options.threads)
     dataset = open_dataset(dataset_folder(options.data))
     rows = []
     for norm, local_batch in (trained.split(":") for trained in options.norm):
