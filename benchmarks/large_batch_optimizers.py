@@ -77,7 +77,7 @@ class Trainer:
         self.statistics = BatchStatistics(logits, self.plan, SerialCommunicator())
         self.predictor = SplitPredictor(self.classifier, options.lbz)
         self.start = [
-            (variable, np.array(variable)) for variable in self.classifier.variables + self.optimizer.variables
+            (variable, variable.numpy()) for variable in self.classifier.variables + self.optimizer.variables
         ]
 
     def train_at(self, rate: float) -> Trained:

@@ -58,7 +58,7 @@ class MovingStatistics:
         layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
         variables = [variable for layer in layers for variable in layer.non_trainable_variables]
         momenta = [layer.momentum for layer in layers for _ in layer.non_trainable_variables]
-        first = [np.array(variable) for variable in variables]
+        first = [variable.numpy() for variable in variables]
         return cls(variables, momenta, first, [value.copy() for value in first])
 
     def clear(self) -> None:
@@ -67,7 +67,7 @@ class MovingStatistics:
             variable.assign(np.zeros(variable.shape, np.float32))
 
     def read(self) -> list[np.ndarray]:
-        return [np.array(variable) for variable in self.variables]
+        return [variable.numpy() for variable in self.variables]
 
     def update(self, per_rank: list[list[np.ndarray]]) -> None:
         """Take in the updates that the ranks made to cleared statistics in one step."""
