@@ -76,9 +76,7 @@ class Trainer:
         )
         self.statistics = BatchStatistics(logits, self.plan, SerialCommunicator())
         self.predictor = SplitPredictor(self.classifier, options.lbz)
-        self.start = [
-            (variable, variable.numpy()) for variable in self.classifier.variables + self.optimizer.variables
-        ]
+        self.start = [(variable, variable.numpy()) for variable in self.classifier.variables + self.optimizer.variables]
 
     def train_at(self, rate: float) -> Trained:
         for variable, value in self.start:

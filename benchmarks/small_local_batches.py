@@ -16,10 +16,10 @@ By the contract of `norm=sync_batch`, 16 ranks of four films are one rank of 64 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from radflow.cluster.batch_plan import BatchPlan, epoch_order, films_of_step, micro_batches, plan_batches
 from radflow.cluster.communicator import SerialCommunicator
@@ -44,35 +44,29 @@ NORMS = (("batch", 4), ("batch", 64), ("group", 4), ("instance", 4))
 EVALUATION_BATCH = 64
 
 
-@dataclass(frozen=True)
 class MovingStatistics:
     """Means and variances of all batch normalisations, followed as one rank and as the mean of all ranks would."""
 
-    variables: list[keras.Variable]
-    momenta: list[float]
-    of_one_rank: list[np.ndarray]
-    of_all_ranks: list[np.ndarray]
-
-    @classmethod
-    def of(cls, model: keras.Model) -> MovingStatistics:
+    def __init__(self, model: keras.Model) -> None:
         layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
-        variables = [variable for layer in layers for variable in layer.non_trainable_variables]
-        momenta = [layer.momentum for layer in layers for _ in layer.non_trainable_variables]
-        first = [variable.numpy() for variable in variables]
-        return cls(variables, momenta, first, [value.copy() for value in first])
+        self.variables = [variable for layer in layers for variable in layer.non_trainable_variables]
+        self._momenta = [layer.momentum for layer in layers for _ in layer.non_trainable_variables]
+        self.of_one_rank = [variable.numpy() for variable in self.variables]
+        self.of_all_ranks = [variable.numpy() for variable in self.variables]
 
-    def clear(self) -> None:
-        """From zero, one update leaves 1 - momentum times what its batch had."""
-        for variable in self.variables:
-            variable.assign(np.zeros(variable.shape, np.float32))
+    @tf.function
+    def take(self) -> list[tf.Tensor]:
+        """The statistics, which are set to zero: from there, an update leaves 1 - momentum times what its batch had."""
+        taken = [tf.identity(variable.value) for variable in self.variables]
+        with tf.control_dependencies(taken):
+            for variable in self.variables:
+                variable.assign(tf.zeros_like(variable.value))
+        return taken
 
-    def read(self) -> list[np.ndarray]:
-        return [variable.numpy() for variable in self.variables]
-
-    def update(self, per_rank: list[list[np.ndarray]]) -> None:
-        """Take in the updates that the ranks made to cleared statistics in one step."""
-        for place, momentum in enumerate(self.momenta):
-            updates = [rank[place] for rank in per_rank]
+    def update(self, per_rank: list[list[tf.Tensor]]) -> None:
+        """Take in the updates that the ranks made to statistics of zero in one step."""
+        for place, momentum in enumerate(self._momenta):
+            updates = [rank[place].numpy() for rank in per_rank]
             self.of_one_rank[place] = momentum * self.of_one_rank[place] + updates[0]
             self.of_all_ranks[place] = momentum * self.of_all_ranks[place] + np.mean(updates, axis=0)
 
@@ -92,7 +86,7 @@ def train(norm: str, local_batch: int, options: argparse.Namespace, dataset: Dat
     optimizer = build_optimizer(OptimizerConfig(optimizer="adam"), classifier.trainable_variables)
     step = TrainingStep(logits, build_loss(LossConfig(), films.labels), optimizer, SerialCommunicator())
     rate = LearningRate(options.learning_rate, 1.0, options.epochs, "cosine")
-    moving = MovingStatistics.of(logits)
+    moving = MovingStatistics(logits)
     anew = BatchStatistics(logits, plan, SerialCommunicator())
     predictor = SplitPredictor(classifier, EVALUATION_BATCH)
     for epoch in range(options.epochs):
@@ -117,10 +111,10 @@ def train_step(
 ) -> float:
     """Sum the gradients of a step, a rank after the other, and follow their statistics; returns the mean loss."""
     updates = []
+    moving.take()
     for batch in gather_ahead(films, micro_batches(plan, order, number, 0)):
-        moving.clear()
         step.accumulate(batch)
-        updates.append(moving.read())
+        updates.append(moving.take())
     moving.update(updates)
     return step.reduce(len(films_of_step(plan, order, number)))
 
