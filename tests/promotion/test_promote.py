@@ -249,7 +249,7 @@ def test_a_mistake_is_one_line(promoted: Promote, options: dict[str, object], sa
 @pytest.mark.parametrize(
     ("template", "says"),
     [
-        ("$research_only $nmae", r"names the unknown place \$nmae"),
+        ("$research_only $author", r"names the unknown place \$author"),
         ("$name", r"must name \$research_only"),
         ("$research_only costs 5 $", r"write \$\$ for a dollar sign"),
     ],
