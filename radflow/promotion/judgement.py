@@ -9,6 +9,7 @@ from radflow.evaluation.auc import auc_per_finding, mean_auc, mean_auc_interval
 from radflow.evaluation.comparison import PairedComparison, compare_paired
 from radflow.promotion.contenders import Contender
 from radflow.promotion.policy import BETTER, Rules
+from radflow.tracking.models import load_classifier
 
 SAME_DATA, MINIMUM_AUC, AGAINST_CHAMPION, GOLDEN_IMAGE = "same data", "minimum AUC", "against champion", "golden image"
 
@@ -108,8 +109,6 @@ def _golden_image(candidate: Contender, could_pass: bool) -> Check:
     asked = "its probabilities reproduced after reload"
     if not could_pass:
         return Check(GOLDEN_IMAGE, asked, "not tried, refused already", passed=None)
-    from radflow.tracking.models import load_classifier
-
     try:
         load_classifier(candidate.model_uri)
     except UserError as reason:

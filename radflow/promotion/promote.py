@@ -154,9 +154,8 @@ def _promote_family(promotion: _Promotion, family: Family, digest: str | None) -
         champion = contender_of(promotion.client, run_of(promotion.client, version)) if version else None
         candidate = _candidate(promotion, family, registered, champion, digest)
         if candidate is None:
-            return (
-                Decision(family.name, f"{_words(version)} stays {CHAMPION}; no other run competes") if version else None
-            )
+            stays = f"{_words(version)} stays {CHAMPION}; no other run competes"
+            return Decision(family.name, stays) if version else None
         judgement = judge(family.rules, candidate, champion, _words(version))
         with one_promotion_at_a_time(promotion.client, promotion.run.run_id) as check_turn:
             if _number(registered.champion()) == _number(version):

@@ -10,10 +10,10 @@ from markdown_it import MarkdownIt
 from mlflow import MlflowClient
 
 from radflow.errors import JobError, UserError
+from radflow.promotion import judgement
 from radflow.promotion.config import PromoteConfig
 from radflow.promotion.lock import LOCK_MODEL
 from radflow.promotion.promote import Decision, promote
-from radflow.tracking import models
 
 NAME = "radflow-chest-vgg16"
 CARD = str(REPOSITORY / "registry/model_card.md")
@@ -179,7 +179,7 @@ def test_a_model_that_does_not_reproduce_its_golden_image_is_refused(
         loaded.append(uri)
         raise UserError("the golden image is off by 0.3")
 
-    monkeypatch.setattr(models, "load_classifier", load)
+    monkeypatch.setattr(judgement, "load_classifier", load)
     run_id = finished_run(store, 1.0)
     decision = promoted(golden_image=True)
     assert decision.outcome == "refused; there is no champion"
@@ -273,10 +273,10 @@ def test_a_promotion_that_comes_second_judges_anew(
     original, others = module.judge, [best]
 
     def judge_slowly(*arguments: object) -> object:
-        judgement = original(*arguments)
+        judged = original(*arguments)
         if others:
             promoted(run=others.pop())
-        return judgement
+        return judged
 
     monkeypatch.setattr(module, "judge", judge_slowly)
     second = promoted(run=good)
