@@ -1,9 +1,10 @@
-"""Entry point `promote`: the best run of each family becomes the champion."""
+"""Entry point `promote`: the best run of each family becomes its champion, if the policy allows it."""
 
 import sys
 
 from radflow.config import run_command
-from radflow.promotion import PromoteConfig, promote
+from radflow.promotion.config import PromoteConfig
+from radflow.promotion.promote import promote
 
 if __name__ == "__main__":
     sys.exit(run_command(PromoteConfig, promote, sys.argv[1:]))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+from mlflow_server import MlflowServer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -58,6 +59,18 @@ def store(tmp_path: Path, fresh_store: Path, clean_environment: None) -> MlflowC
 
     shutil.copyfile(fresh_store, tmp_path / "mlflow.db")
     return MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+
+
+@pytest.fixture
+def server(tmp_path: Path, fresh_store: Path, clean_environment: None) -> Iterator[MlflowServer]:
+    """A started server, ended with the test."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    shutil.copyfile(fresh_store, folder / "mlflow.db")
+    running = MlflowServer(folder, folder / "mlflow.db")
+    running.start()
+    yield running
+    running.kill()
 
 
 # A property that took long on a busy machine is not a wrong one.

@@ -15,7 +15,7 @@ from radflow.data.preprocess import PreprocessConfig
 from radflow.data.sample import SampleConfig
 from radflow.evaluate import EvaluateConfig
 from radflow.predict import PredictConfig
-from radflow.promotion import PromoteConfig
+from radflow.promotion.config import PromoteConfig
 from radflow.search.config import SearchConfig
 from radflow.training.config import DistributedConfig, TrainConfig
 

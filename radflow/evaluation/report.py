@@ -93,10 +93,9 @@ def summary_markdown(
     mean_interval : from `mean_auc_interval`, optional
     """
     paragraphs = [
-        f"**{_escaped(facts.model)}** on **{_escaped(facts.dataset)}**: "
-        + _mean_in_words(facts, results, mean_interval),
+        f"**{escaped(facts.model)}** on **{escaped(facts.dataset)}**: " + _mean_in_words(facts, results, mean_interval),
         "\n".join(f"- {line}" for line in _training_lines(facts)),
-        "\n".join(_markdown_table(results)),
+        auc_markdown(results),
         *_remarks(facts, results),
         f"*{RESEARCH_ONLY}*",
     ]
@@ -106,7 +105,7 @@ def summary_markdown(
 def _mean_in_words(
     facts: RunFacts, results: Mapping[str, FindingAuc], mean_interval: tuple[float, float] | None
 ) -> str:
-    split = _escaped(facts.evaluated_split)
+    split = escaped(facts.evaluated_split)
     mean = mean_auc(results)
     if math.isnan(mean):
         return f"no AUC on the {split} split, for no finding has both positive and negative films there."
@@ -116,20 +115,21 @@ def _mean_in_words(
 
 
 def _training_lines(facts: RunFacts) -> list[str]:
-    films = ", ".join(f"{_escaped(split)} {count:,}" for split, count in facts.films.items())
+    films = ", ".join(f"{escaped(split)} {count:,}" for split, count in facts.films.items())
     return [
         f"Films: {films}; manifest SHA-256 `{facts.dataset_digest[:12]}`",
         f"Global batch: {facts.global_batch:,} = ranks {facts.ranks} x local batch {facts.local_batch} "
         f"x micro-steps {facts.micro_steps}",
-        f"Optimiser: {_escaped(facts.optimizer)}, learning rate {facts.learning_rate:.4g}, epochs {facts.epochs}",
+        f"Optimiser: {escaped(facts.optimizer)}, learning rate {facts.learning_rate:.4g}, epochs {facts.epochs}",
         f"Throughput: {facts.images_per_second:,.1f} images/s, {facts.seconds_per_epoch:,.1f} s per epoch",
     ]
 
 
-def _markdown_table(results: Mapping[str, FindingAuc]) -> list[str]:
+def auc_markdown(results: Mapping[str, FindingAuc]) -> str:
+    """Lay out AUC, interval and class counts of each finding as a Markdown table."""
     rows = ["| Finding | AUC | 95 % interval | Positives | Films |", "|---|---:|:---:|---:|---:|"]
-    rows += [f"| {' | '.join([_escaped(finding), *_cells(result)])} |" for finding, result in results.items()]
-    return rows
+    rows += [f"| {' | '.join([escaped(finding), *_cells(result)])} |" for finding, result in results.items()]
+    return "\n".join(rows)
 
 
 def _remarks(facts: RunFacts, results: Mapping[str, FindingAuc]) -> list[str]:
@@ -159,6 +159,6 @@ def _range(low: float, high: float) -> str:
     return _ABSENT if math.isnan(low) or math.isnan(high) else f"{low:.3f} to {high:.3f}"
 
 
-def _escaped(name: str) -> str:
+def escaped(name: str) -> str:
     """Show a name in markdown letter for letter: no emphasis, links, HTML or table cells come of it."""
     return re.sub(r"([\\`*_\[\]<>|~&$])", r"\\\1", " ".join(name.split()))

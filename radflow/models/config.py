@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from radflow.errors import UserError
 
 Architecture = Literal["densenet121", "vgg16", "resnet50"]
+ARCHITECTURES: tuple[Architecture, ...] = get_args(Architecture)
 
 NORMALISED_ARCHITECTURES = ("densenet121", "resnet50")
 

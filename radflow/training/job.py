@@ -17,6 +17,7 @@ from radflow.cluster.communicator import Communicator
 from radflow.cluster.threads import choose_precision
 from radflow.config import flatten
 from radflow.data.dataset import Dataset
+from radflow.data.tasks import task_of
 from radflow.environment import installed_versions
 from radflow.evaluation.figures import learning_curves_figure, learning_rate_figure
 from radflow.evaluation.report import RunFacts, summary_markdown
@@ -173,14 +174,26 @@ def _settings(config: TrainingConfig, dataset: Dataset, plan: BatchPlan) -> dict
         "image_size": dataset.image_size,
         "data_name": dataset.name,
         "data_digest": dataset.digest,
+        "data_split": _split_in_words(dataset),
         "host": platform.node(),
         **{f"version_{name}": version for name, version in installed_versions(RECORDED_PACKAGES).items()},
     }
 
 
+def _split_in_words(dataset: Dataset) -> str:
+    """Results on an official and on a random split are never to be compared unsaid."""
+    rule = dataset.manifest.split_rule
+    return f"{rule.rule}, seed {rule.seed}"
+
+
 def run_tags(arch: str, dataset: Dataset) -> dict[str, str]:
     """Tags by which promotion finds comparable runs."""
-    return {"radflow.arch": arch, "radflow.data_name": dataset.name, "radflow.data_digest": dataset.digest}
+    return {
+        "radflow.arch": arch,
+        "radflow.task": task_of(dataset.findings),
+        "radflow.data_name": dataset.name,
+        "radflow.data_digest": dataset.digest,
+    }
 
 
 def _log_inputs(dataset: Dataset, run: TrackedRun) -> None:

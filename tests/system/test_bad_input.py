@@ -122,6 +122,11 @@ def test_a_tracking_server_that_does_not_answer(command: Command) -> None:
     assert_mistake(ended, "http://127.0.0.1:9", "MLFLOW_TRACKING_URI")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def old_policy(workplace: Path) -> None:
+    (workplace / "old.yaml").write_text("radflow-chest-vgg16: {arch: vgg16, metric: test/auc/mean, minimum: 0.55}\n")
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -132,6 +137,8 @@ def test_a_tracking_server_that_does_not_answer(command: Command) -> None:
         (["predict", "--model=models:/nobody@champion", "--input=films"], ["nobody", "promote"]),
         (["evaluate", "--model=models:/nobody@champion", "--data=dataset"], ["nobody", "promote"]),
         (["train", "--data=dataset", "--config=nowhere.yaml"], ["nowhere.yaml"]),
+        (["promote", "--policy=old.yaml"], ["old.yaml", "no key 'version'", "version: 2"]),
+        (["promote", "--rollback=true", "--run=0123"], ["rollback=true", "neither run nor data"]),
     ],
 )
 def test_wrong_flags(command: Command, flags: list[str], words: list[str]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from commands import Command, run_entry_point, runs_of, user_environment
+from commands import REPOSITORY, Command, run_entry_point, runs_of, user_environment
 from mlflow import MlflowClient
 from sklearn.metrics import roc_auc_score
 
@@ -84,14 +84,13 @@ def test_what_a_user_reads_on_the_terminal(trained: Path) -> None:
 
 
 def test_promote_then_predict_and_evaluate_from_the_alias(trained: Path, command: Command) -> None:
-    refused = command("promote", f"--policy={policy_of(trained, minimum=0.999)}")
-    assert "refused: below the minimum of 0.999" in refused.stdout, refused.stderr
-    lenient = f"--policy={policy_of(trained, minimum=0.0)}"
-    promoted = command("promote", lenient)
+    card = f"--card={REPOSITORY / 'registry/model_card.md'}"
+    promoted = command("promote", card, f"--policy={policy_of(trained, minimum_auc=0.0)}")
     assert promoted.returncode == 0, promoted.stderr
     assert "version 1 is champion" in promoted.stdout
-    again = command("promote", lenient)
-    assert "version 1 stays champion" in again.stdout
+    described = client(trained).get_model_version("radflow-chest-densenet121", "1").description
+    assert "phantoms, split: official, seed 0" in described
+    assert f"| test | {len((trained / 'films' / 'test_list.txt').read_text().split())} |" in described
 
     predicted = command("predict", "--input=films/images", "--output=predicted.csv")
     assert predicted.returncode == 0, predicted.stderr
@@ -183,10 +182,11 @@ def test_a_killed_rank_fails_the_run(workplace: Path) -> None:
     assert runs_of(workplace)[0].info.status == "FAILED"
 
 
-def policy_of(folder: Path, minimum: float) -> Path:
+def policy_of(folder: Path, **rules: float) -> Path:
     path = folder / "policy.yaml"
-    family = {"arch": "densenet121", "metric": "test/auc/mean", "minimum": minimum}
-    path.write_text(yaml.safe_dump({"radflow-chest-densenet121": family}))
+    policy = yaml.safe_load((REPOSITORY / "registry/policy.yaml").read_text())
+    policy["families"]["radflow-chest-densenet121"] = rules
+    path.write_text(yaml.safe_dump(policy))
     return path
 
 

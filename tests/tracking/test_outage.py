@@ -20,7 +20,7 @@ from radflow.tracking.run import close_abandoned_run, tracking_run
 from radflow.tracking.sync import sync_spool
 
 if TYPE_CHECKING:
-    from tests.tracking.conftest import MlflowServer
+    from mlflow_server import MlflowServer
 
 pytestmark = [
     pytest.mark.slow,
