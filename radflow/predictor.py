@@ -43,7 +43,8 @@ class FilmPredictor:
     """A classifier that takes films as they lie on disk."""
 
     def __init__(self, classifier: LoadedClassifier) -> None:
-        self._classifier = classifier
+        self.classifier = classifier
+        """What it computes with, from arrays of its own film size."""
         self.findings = classifier.findings
         """Names of the findings, in the order of the columns."""
 
@@ -92,17 +93,17 @@ class FilmPredictor:
         finally:
             if pictures:
                 pictures.close()
-        return self._classifier.description.table([film.name for film in sources], probabilities, errors, limits)
+        return self.classifier.description.table([film.name for film in sources], probabilities, errors, limits)
 
     def _limits(self, thresholds: Thresholds) -> np.ndarray | None:
         if thresholds == "model":
-            return self._classifier.description.thresholds
+            return self.classifier.description.thresholds
         return None if thresholds == "none" else np.full(len(self.findings), float(thresholds))
 
     def _batches(self, films: Sequence[Film], errors: list[str | None]) -> Iterator[tuple[list[int], np.ndarray]]:
         """Rows and pixels uint8 [n, size, size] of readable films, decoded while the batches before are computed."""
         rows, pixels = [], []
-        for row, film in enumerate(read_ahead(films, self._classifier.image_size, 2 * BATCH)):
+        for row, film in enumerate(read_ahead(films, self.classifier.image_size, 2 * BATCH)):
             if isinstance(film, BadFilm):
                 errors[row] = str(film)
             else:
@@ -115,7 +116,7 @@ class FilmPredictor:
     def _compute(self, films: np.ndarray, with_maps: bool) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities [n, F], and with them activation maps [n, h, w, F] or nothing."""
         if not with_maps:
-            return self._classifier.predict(films), np.empty(0)
+            return self.classifier.predict(films), np.empty(0)
         probabilities, maps = self._with_maps(films)
         return probabilities.numpy(), maps.numpy()
 
@@ -126,7 +127,7 @@ class FilmPredictor:
         from radflow.models.activation_maps import with_activation_maps
 
         try:
-            model = with_activation_maps(self._classifier.model)
+            model = with_activation_maps(self.classifier.model)
         except ValueError as error:
             raise UserError(f"this model has no heat maps: {error}; leave heatmaps out") from error
         films = tf.TensorSpec(model.input_shape, tf.uint8)

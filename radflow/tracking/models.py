@@ -27,7 +27,7 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput, Metric
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
-from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 
 from radflow.environment import installed_versions
@@ -124,6 +124,7 @@ def save_keras_model(
         mlflow.tensorflow.save_model(
             model,
             str(folder),
+            signature=_keras_signature(model),
             pip_requirements=_requirements(),
             metadata=dict(metadata or {}),
         )
@@ -146,6 +147,14 @@ def _describe(model: keras.Model, golden_film: np.ndarray, metadata: Mapping[str
         golden_film[0],
         np.asarray(model(golden_film, training=False), np.float64)[0],
         {**about, **{f"version_{name}": version for name, version in installed_versions(("radflow",)).items()}},
+    )
+
+
+def _keras_signature(model: keras.Model) -> ModelSignature:
+    """Of the Keras model itself, without which MLflow warns; the folder's is that of the served flavour."""
+    return ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *model.input_shape[1:]))]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, model.output_shape[-1]))]),
     )
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import mlflow
 import numpy as np
 import pytest
 from mlflow.exceptions import MlflowException
-from mlflow.pyfunc import PyFuncModel, scoring_server
 from small_classifier import FINDINGS, base64_of, encoded, random_films, save_small_classifier
+
+if TYPE_CHECKING:
+    import keras
+    from mlflow.pyfunc import PyFuncModel
 
 FILM = random_films(1)[0]
 GOOD = base64_of(encoded(FILM))
 
+# MLflow warns of a type hint of its own when mlflow.pyfunc is imported.
 pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")
 
 
@@ -28,6 +31,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[PyFuncModel, keras
 
 def ask(served: tuple[PyFuncModel, keras.Model], body: Any, kind: str = "application/json") -> tuple[int, Any]:
     """Status and answer of POST /invocations."""
+    from mlflow.pyfunc import scoring_server
+
     sent = body if isinstance(body, str) else json.dumps(body)
     try:
         answer = scoring_server.invocations(sent, kind, served[0], served[0].metadata.get_input_schema())
