@@ -15,7 +15,7 @@ from pydicom.encaps import get_frame
 from pydicom.pixels import apply_modality_lut, apply_windowing, pixel_array
 from pydicom.uid import RLELossless
 
-from radflow.data.images import BadFilm, check_pixel_count
+from .images import BadFilm, check_pixel_count
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _META_HEADER_BYTES = 4096

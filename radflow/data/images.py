@@ -2,6 +2,9 @@
 
 The bytes are not trusted: what they are is told by their first bytes (never by the name), their size is read from
 the header and checked before anything is decoded, and whatever is damaged is refused with the reason.
+
+Saved models carry this file and dicom.py under another package's name: hence the relative import between the two, and
+none of anything else of radflow.
 """
 
 from __future__ import annotations
@@ -101,7 +104,7 @@ def _decode(content: bytes, name: str) -> Image.Image:
     if content.startswith(_PGM_SIGNATURE):
         return _decode_bounded(PpmImagePlugin.PpmImageFile, "PGM", content)
     if content[128:132] == b"DICM":
-        from radflow.data.dicom import decode_dicom  # pydicom takes longer to import than ten PNGs take to decode
+        from .dicom import decode_dicom  # pydicom takes longer to import than ten PNGs take to decode
 
         return Image.fromarray(decode_dicom(content))
     raise BadFilm(_not_a_film(content, name))
@@ -214,5 +217,6 @@ def _eight_bits(deep: NDArray[np.generic]) -> NDArray[np.uint8]:
 def _not_a_film(content: bytes, name: str) -> str:
     if not content:
         return "empty file"
-    suffix = PurePath(name).suffix or "no suffix"
-    return f"not a PNG, JPEG or DICOM film although named {suffix}: its first bytes are {content[:8].hex(' ')}"
+    suffix = PurePath(name).suffix
+    although = f" although named {suffix}" if suffix else ""
+    return f"not a PNG, JPEG or DICOM film{although}: its first bytes are {content[:8].hex(' ')}"

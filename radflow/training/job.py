@@ -17,15 +17,19 @@ from radflow.cluster.communicator import Communicator
 from radflow.cluster.threads import choose_precision
 from radflow.config import flatten
 from radflow.data.dataset import Dataset
+from radflow.data.findings import FINDINGS
+from radflow.data.images import resize_film
+from radflow.data.phantom_films import LARGEST_FILM, SMALLEST_FILM, render_films
 from radflow.data.tasks import task_of
 from radflow.environment import installed_versions
 from radflow.evaluation.figures import learning_curves_figure, learning_rate_figure
 from radflow.evaluation.report import RunFacts, summary_markdown
+from radflow.evaluation.thresholds import youden_thresholds
 from radflow.models.classifier import build_classifier
 from radflow.optim.factory import build_optimizer
 from radflow.optim.learning_rate import LearningRate, peak_learning_rate
 from radflow.terminal import say
-from radflow.tracking.models import FINDINGS_PARAM
+from radflow.tracking.models import FINDINGS_PARAM, THRESHOLDS_PARAM
 from radflow.tracking.run import SilentRun, TrackedRun, go_on_with, tracking_run
 from radflow.training.assessment import Assessment, assess, predictions_of
 from radflow.training.checkpoint import CheckpointFolder
@@ -36,7 +40,6 @@ from radflow.training.loop import Checkpoints, NoCheckpoints, Reporting, fit
 from radflow.training.progress import EpochProgress, SilentProgress, TerminalProgress
 from radflow.training.state import TrainingState
 
-EXAMPLE_FILMS = 2
 ADAM_LIMIT = 0.02
 """Learning rate above which a run with Adam is told that it will hardly learn."""
 RECORDED_PACKAGES = ("radflow", "keras", "tensorflow", "tensorflow-cpu", "horovod", "mlflow")
@@ -66,7 +69,8 @@ def run_job(config: TrainingConfig, dataset: Dataset, plan: BatchPlan, communica
             _describe_training(config, dataset, state, run)
         if not config.assess:
             return
-        probabilities = SplitPredictor(state.classifier, plan.local_batch, communicator).predict(dataset.split("test"))
+        predictor = SplitPredictor(state.classifier, plan.local_batch, communicator)
+        probabilities = {split: predictor.predict(dataset.split(split)) for split in ("val", "test")}
         if folder:
             _conclude(config, dataset, plan, state, probabilities, folder, run)
 
@@ -145,16 +149,17 @@ def _conclude(
     dataset: Dataset,
     plan: BatchPlan,
     state: TrainingState,
-    probabilities: np.ndarray,
+    probabilities: dict[str, np.ndarray],
     folder: Path,
     run: TrackedRun,
 ) -> None:
-    """Assess the test films from their probabilities [films, findings] and log figures, note and model."""
-    predictions = predictions_of(dataset.split("test"), dataset.findings, probabilities)
+    """Assess the test films from the probabilities [films, findings] of each split and log figures, note and model."""
+    predictions = predictions_of(dataset.split("test"), dataset.findings, probabilities["test"])
     title = f"{config.model.arch} on {dataset.name}, test films"
     assessment = assess(predictions, "test", title, folder, run, state.epoch)
     run.set_note(_note(config, dataset, plan, state, assessment))
-    _log_model(config, dataset, state, assessment, run)
+    thresholds = youden_thresholds(dataset.split("val").labels, probabilities["val"])
+    _log_model(config, dataset, state, thresholds, assessment, run)
     say(run.url())
 
 
@@ -245,10 +250,21 @@ def _log_model(
     config: TrainingConfig,
     dataset: Dataset,
     state: TrainingState,
+    thresholds: np.ndarray,
     assessment: Assessment,
     run: TrackedRun,
 ) -> None:
-    train = dataset.split("train")
-    example = train.gather(np.arange(min(EXAMPLE_FILMS, len(train))))
-    params = {FINDINGS_PARAM: ",".join(dataset.findings), "arch": config.model.arch, "data_digest": dataset.digest}
-    run.log_model(state.classifier, example, metrics=assessment.metrics, params=params)
+    params = {
+        FINDINGS_PARAM: ",".join(dataset.findings),
+        THRESHOLDS_PARAM: ",".join(f"{threshold:.9g}" for threshold in thresholds),
+        "arch": config.model.arch,
+        "data_digest": dataset.digest,
+    }
+    run.log_model(state.classifier, _golden_film(dataset.image_size), metrics=assessment.metrics, params=params)
+
+
+def _golden_film(image_size: int) -> np.ndarray:
+    """A phantom with a mass and an effusion, uint8 [1, size, size]: no patient's film leaves with a model."""
+    labels = [[finding in ("Mass", "Effusion") for finding in FINDINGS]]
+    film = render_films(labels, min(max(image_size, SMALLEST_FILM), LARGEST_FILM), seed=0)[0]
+    return resize_film(film, image_size)[np.newaxis]

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import base64
+import io
+import json
 from pathlib import Path
 
 import keras
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from PIL import Image
 
 from radflow.errors import UserError
-from radflow.tracking.models import load_keras_model, log_keras_model, save_keras_model
+from radflow.tracking.models import load_classifier, load_keras_model, log_keras_model, save_keras_model
 from radflow.tracking.run import tracking_run
 
 pytestmark = [
@@ -19,15 +24,23 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),
 ]
 
-FILMS = np.arange(2 * 12 * 10, dtype=np.uint8).reshape(2, 12, 10)
+FILMS = np.arange(2 * 12 * 12).astype(np.uint8).reshape(2, 12, 12)
+PARAMS = {"findings": "A,B,C", "thresholds": "0.4,0.6,nan", "arch": "tiny"}
+
+
+def png(film: np.ndarray) -> str:
+    """A film as a request to the served model holds it."""
+    file = io.BytesIO()
+    Image.fromarray(film).save(file, format="PNG")
+    return base64.b64encode(file.getvalue()).decode()
 
 
 @pytest.fixture(scope="module")
 def model() -> keras.Model:
     keras.utils.set_random_seed(0)
-    films = keras.Input((12, 10), dtype="uint8", name="film")
+    films = keras.Input((12, 12), dtype="uint8", name="film")
     features = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(films))
-    return keras.Model(films, keras.layers.Dense(14, activation="sigmoid")(features))
+    return keras.Model(films, keras.layers.Dense(3, activation="sigmoid")(features))
 
 
 @pytest.fixture
@@ -35,7 +48,7 @@ def logged(store: MlflowClient, model: keras.Model) -> tuple[str, str]:
     """The run and the URI of a logged model."""
     with tracking_run("model", {}) as run:
         run.log_metrics({"test/auc/mean": 0.75, "test/loss": 0.2}, step=3)
-        uri = run.log_model(model, FILMS[:1], metrics={"test/auc/mean": 0.75}, params={"arch": "tiny"})
+        uri = run.log_model(model, FILMS[:1], metrics={"test/auc/mean": 0.75}, params=PARAMS)
     assert uri is not None
     return run.run_id, uri
 
@@ -50,19 +63,20 @@ def test_a_logged_model_predicts_the_same_however_it_is_named(
     registered = ("models:/radflow-chest-tiny@champion", "models:/radflow-chest-tiny/1")
     for name in (uri, f"runs:/{run_id}/model", *registered, mlflow.artifacts.download_artifacts(uri)):
         np.testing.assert_array_equal(np.asarray(load_keras_model(name)(FILMS)), expected)
-    served = mlflow.pyfunc.load_model(uri)
-    np.testing.assert_allclose(served.predict(FILMS), expected, rtol=1e-6)
+    np.testing.assert_array_equal(np.asarray(mlflow.tensorflow.load_model(uri)(FILMS)), expected)
+    served = mlflow.pyfunc.load_model(uri).predict(pd.DataFrame({"film": [png(film) for film in FILMS]}))
+    np.testing.assert_allclose(served[["A", "B", "C"]].astype(float), expected, rtol=1e-6)
 
 
 def test_a_logged_model_says_what_it_takes_and_how_good_it_is(store: MlflowClient, logged: tuple[str, str]) -> None:
     run_id, uri = logged
     info = mlflow.models.get_model_info(uri)
-    taken, given = info.signature.inputs.inputs[0], info.signature.outputs.inputs[0]
-    assert (taken.type, taken.shape) == (np.dtype("uint8"), (-1, 12, 10))
-    assert (given.type, given.shape) == (np.dtype("float32"), (-1, 14))
+    assert info.signature.inputs.input_names() == ["film"]
+    assert info.signature.outputs.input_names() == ["film", "A", "B", "C", "above/A", "above/B", "above/C", "error"]
+    assert info.flavors.keys() == {"tensorflow", "python_function"}
     assert (info.run_id, info.model_id) == (run_id, uri.removeprefix("models:/"))
     entity = store.get_logged_model(info.model_id)
-    assert (str(entity.status), entity.source_run_id, entity.params) == ("READY", run_id, {"arch": "tiny"})
+    assert (str(entity.status), entity.source_run_id, entity.params) == ("READY", run_id, PARAMS)
     assert {metric.key: metric.value for metric in entity.metrics} == {"test/auc/mean": 0.75}
     assert [output.model_id for output in store.get_run(run_id).outputs.model_outputs] == [info.model_id]
     assert len(store.get_metric_history(run_id, "test/auc/mean")) == 1
@@ -81,6 +95,47 @@ def test_nothing_in_a_saved_model_is_pickled(model: keras.Model, tmp_path: Path)
     del keras.saving.get_custom_objects()["radflow-tests>Registered"]
 
 
+def test_a_model_keeps_its_findings_thresholds_and_golden_film(model: keras.Model, tmp_path: Path) -> None:
+    save_keras_model(model, FILMS, tmp_path / "model", {**PARAMS, "data_digest": "abc"})
+    description = load_classifier(str(tmp_path / "model")).description
+    assert description.findings == ("A", "B", "C")
+    np.testing.assert_array_equal(description.thresholds, [0.4, 0.6, np.nan])
+    np.testing.assert_array_equal(description.golden_film, FILMS[0])
+    np.testing.assert_allclose(description.golden_probabilities, np.asarray(model(FILMS[:1]))[0], rtol=1e-6)
+    assert description.about["data_digest"] == "abc"
+    assert "version_radflow" in description.about
+
+
+def test_a_model_that_computes_something_else_is_not_loaded(model: keras.Model, tmp_path: Path) -> None:
+    """Weights that were exchanged, a TensorFlow that computes otherwise: the golden film tells, to both doors."""
+    folder = tmp_path / "model"
+    save_keras_model(model, FILMS, folder, PARAMS)
+    other = keras.models.clone_model(model)
+    other.save(folder / "data" / "model.keras")
+    with pytest.raises(UserError, match="golden film") as error:
+        load_classifier(str(folder))
+    assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="golden film"):
+        mlflow.pyfunc.load_model(str(folder))
+
+
+def test_rounding_of_another_machine_is_no_reason_to_refuse_a_model(model: keras.Model, tmp_path: Path) -> None:
+    save_keras_model(model, FILMS, tmp_path / "model", PARAMS)
+    file = tmp_path / "model" / "classifier.json"
+    content = json.loads(file.read_text())
+    content["golden_probabilities"] = [1.02 * probability for probability in content["golden_probabilities"]]
+    file.write_text(json.dumps(content))
+    assert load_classifier(str(tmp_path / "model")).findings == ("A", "B", "C")
+
+
+def test_a_model_that_does_not_describe_itself_is_one_line(model: keras.Model, tmp_path: Path) -> None:
+    save_keras_model(model, FILMS, tmp_path / "model", PARAMS)
+    (tmp_path / "model" / "classifier.json").write_text("{}")
+    with pytest.raises(UserError, match="does not describe itself") as error:
+        load_classifier(str(tmp_path / "model"))
+    assert "\n" not in str(error.value)
+
+
 def test_requirements_are_pinned_to_what_is_installed(model: keras.Model, tmp_path: Path) -> None:
     save_keras_model(model, FILMS[:1], tmp_path / "model")
     requirements = (tmp_path / "model/requirements.txt").read_text().split()
@@ -89,9 +144,9 @@ def test_requirements_are_pinned_to_what_is_installed(model: keras.Model, tmp_pa
     assert all("==" in requirement for requirement in requirements)
 
 
-@pytest.mark.parametrize("example", [FILMS.astype(np.float32), FILMS[0]])
+@pytest.mark.parametrize("example", [FILMS.astype(np.float32), FILMS[0], FILMS[:, :6]])
 def test_an_example_that_is_not_films_is_refused(model: keras.Model, example: np.ndarray, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"expected uint8 films \[N, H, W\]"):
+    with pytest.raises(ValueError, match=r"expected uint8 films \[N, size, size\]"):
         save_keras_model(model, example, tmp_path / "model")
 
 

@@ -1,0 +1,121 @@
+"""The model that `mlflow models serve` runs: films as base64 text in, a row per film out.
+
+A copy of this file lies in the folder of every model that radflow logs, beside the modules that it imports from
+`radflow_served`; MLflow runs it to load the model (models from code), so that nothing is pickled and radflow need not
+be installed. What comes in is not trusted: nothing of it is ever taken for a path or an address.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import mlflow
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from radflow_served.description import Description
+from radflow_served.images import BadFilm, read_film
+
+COLUMN = "film"
+BATCH = 32
+MAX_FILM_BYTES = 64 * 2**20
+"""Largest film that is taken: the largest digital mammograms have 20 megapixels of 2 bytes."""
+
+_EXPECTED = f"expected a column '{COLUMN}' that holds PNG, JPEG or DICOM films as base64 text"
+
+
+class RefusedError(MlflowException):
+    """A request that is no table of films, answered with status 400 and one line."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, error_code=INVALID_PARAMETER_VALUE)
+        self._reason = reason
+
+    def serialize_as_json(self) -> str:
+        """The answer's body. MLflow's server would put all that was sent before the reason."""
+        return json.dumps({"error_code": self.error_code, "message": self._reason})
+
+
+class ServedClassifier(mlflow.pyfunc.PythonModel):
+    """Gives a row for every film of a request; one that cannot be read has the reason in `error`."""
+
+    def load_context(self, context: object) -> None:  # noqa: ARG002 (MLflow's signature)
+        """Load the model that lies beside this file and hold it to its golden film."""
+        folder = Path(__file__).parent
+        self._description = Description.read(folder)
+        model = keras.saving.load_model(folder / "data" / "model.keras", compile=False, safe_mode=True)
+        self._size = int(model.input_shape[1])
+        self._graph: Callable[[np.ndarray], tf.Tensor] = tf.function(
+            lambda films: model(films, training=False),
+            input_signature=[tf.TensorSpec(model.input_shape, tf.uint8)],
+            jit_compile=False,
+        )
+        self._description.check(self._probabilities)
+
+    def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
+        """A table with a row per film: its number, probabilities, `above/<finding>` and `error`.
+
+        Raises RefusedError for what is no table with a column of films, or is one without rows.
+        """
+        entries = _films_of(model_input)
+        probabilities = np.full((len(entries), len(self._description.findings)), np.nan)
+        errors: list[str | None] = [None] * len(entries)
+        for start in range(0, len(entries), BATCH):
+            self._predict_batch(entries[start : start + BATCH], probabilities[start:], errors, start)
+        description = self._description
+        table = description.table(range(len(entries)), probabilities, errors, description.thresholds)
+        return table.astype(object).where(table.notna(), None)  # JSON has null, not NaN
+
+    def _predict_batch(
+        self, entries: list[object], probabilities: np.ndarray, errors: list[str | None], start: int
+    ) -> None:
+        rows, films = [], []
+        for row, entry in enumerate(entries):
+            try:
+                films.append(read_film(_bytes_of(entry), "", self._size))
+                rows.append(row)
+            except BadFilm as reason:
+                errors[start + row] = str(reason)
+        if rows:
+            probabilities[rows] = self._probabilities(np.stack(films))
+
+    def _probabilities(self, films: np.ndarray) -> np.ndarray:
+        return self._graph(films).numpy()
+
+
+def _films_of(request: object) -> list[object]:
+    """The entries of the column of films."""
+    if not isinstance(request, pd.DataFrame):
+        raise RefusedError(f"given {type(request).__name__}; {_EXPECTED}")
+    # Of the columns of a request, MLflow hands over those that the signature names.
+    if COLUMN not in request.columns:
+        raise RefusedError(f"no column '{COLUMN}' in the request; {_EXPECTED}")
+    if request.empty:
+        raise RefusedError(f"given no films; {_EXPECTED}")
+    return request[COLUMN].tolist()
+
+
+def _bytes_of(entry: object) -> bytes:
+    """Decode an entry's base64, which may be broken into lines; raises BadFilm for anything else."""
+    if not isinstance(entry, str | bytes):
+        raise BadFilm(f"not a film: given {type(entry).__name__}, expected base64 text")
+    if len(entry) // 4 * 3 > MAX_FILM_BYTES:
+        raise BadFilm(f"film of about {len(entry) // 4 * 3:,} bytes, the limit is {MAX_FILM_BYTES:,}")
+    text = entry.encode("ascii", "replace") if isinstance(entry, str) else entry
+    try:
+        return base64.b64decode(b"".join(text.split()), validate=True)
+    except binascii.Error as error:
+        raise BadFilm(
+            f"not base64 ({error}); expected the film itself, as the text that `base64 FILE` prints, not its name"
+        ) from error
+
+
+mlflow.models.set_model(ServedClassifier())
