@@ -11,7 +11,7 @@ DeLong and Clarke-Pearson 1988, doi:10.2307/2531595), found by sorting instead o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,24 +110,33 @@ def mean_auc_interval(predictions: Predictions, replicates: int = 500, seed: int
     in a replicate is left out of that replicate's mean, as `mean_auc` does. Both ends are NaN where `mean_auc` is, and
     with fewer than two patients.
     """
-    clusters = _cluster_numbers(predictions.patient_ids, len(predictions))
-    patients = int(clusters.max(initial=-1)) + 1
-    usable = np.flatnonzero(predictions.labels.any(axis=0) & ~predictions.labels.all(axis=0))
-    if patients < 2 or not len(usable):
+    means = resampled_mean_aucs([predictions], replicates, seed)[0]
+    if np.isnan(means).all():
         return math.nan, math.nan
+    low, high = np.nanquantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def resampled_mean_aucs(models: Sequence[Predictions], replicates: int, seed: int) -> NDArray[np.float64]:
+    """Mean AUCs of several models' predictions of the same films, in bootstrap draws of patients, [models, replicates].
+
+    All models get the same draws, so that their differences are paired. NaN where no finding has both classes, and in
+    all replicates with fewer than two patients.
+    """
+    labels = models[0].labels
+    clusters = _cluster_numbers(models[0].patient_ids, len(models[0]))
+    patients = int(clusters.max(initial=-1)) + 1
+    usable = np.flatnonzero(labels.any(axis=0) & ~labels.all(axis=0))
+    if patients < 2 or not len(usable):
+        return np.full((len(models), replicates), np.nan)
     generator = np.random.default_rng(seed)
     means = []
     for start in range(0, replicates, _REPLICATES_AT_ONCE):
         count = min(_REPLICATES_AT_ONCE, replicates - start)
         draws = generator.multinomial(patients, np.full(patients, 1 / patients), size=count)
         weights = np.ascontiguousarray(draws.T[clusters], dtype=np.float32)
-        areas = [
-            _weighted_aucs(predictions.labels[:, index], predictions.probabilities[:, index], weights)
-            for index in usable
-        ]
-        means.append(_mean_of_present(np.stack(areas)))
-    low, high = np.nanquantile(np.concatenate(means), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(low), float(high)
+        means.append([_resampled_means(labels, model.probabilities, usable, weights) for model in models])
+    return np.concatenate(means, axis=1)
 
 
 def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.floating]]:
@@ -258,6 +267,17 @@ def _weighted_aucs(
     beaten = np.einsum("pr,pr->r", weights[truth], (below + not_above) / 2, dtype=np.float64)
     pairs = weights[truth].sum(axis=0, dtype=np.float64) * cumulated[-1]
     return np.divide(beaten, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+
+
+def _resampled_means(
+    labels: NDArray[np.bool_],
+    probabilities: NDArray[np.float32],
+    usable: NDArray[np.intp],
+    weights: NDArray[np.float32],
+) -> NDArray[np.float64]:
+    """Mean AUC over the findings `usable` in each replicate, [R]."""
+    areas = [_weighted_aucs(labels[:, index], probabilities[:, index], weights) for index in usable]
+    return _mean_of_present(np.stack(areas))
 
 
 def _mean_of_present(areas: NDArray[np.float64]) -> NDArray[np.float64]:
