@@ -22,7 +22,7 @@ from radflow.training.child import Epoch, follow_training, training_command
 from radflow.training.history import HISTORY_FILE, read_epochs
 from radflow.training.initial_weights import check_weights, settled
 from radflow.training.job_folder import JOB_FILE, PREDICTIONS_FILE, RUNNING, Job, read_job
-from radflow.transfer.config import COMPARE, TransferConfig
+from radflow.transfer.config import TransferConfig
 
 Arm = Literal["pretrained", "scratch"]
 ARMS: tuple[Arm, ...] = ("pretrained", "scratch")
@@ -153,4 +153,4 @@ def _go_on(folder: Path) -> None:
 def _remember(folder: Path, run_id: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(folder / STUDY_FILE) as temporary:
-        temporary.write_text(json.dumps({"run_id": run_id, "kind": COMPARE}) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps({"run_id": run_id}) + "\n", encoding="utf-8")

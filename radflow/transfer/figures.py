@@ -43,7 +43,7 @@ def epochs_figure(curves: Curves, quantity: str, title: str, goal: float | None 
         mean = np.nanmean(values, axis=0)
         axes.plot(epochs, mean, color=colour, marker=marker, markersize=5, linewidth=2, label=f"{label}, {seeds}")
     if goal is not None:
-        axes.axhline(goal, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1, label=f"{goal:.3f}")
+        axes.axhline(goal, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1, label=f"target {goal:.3f}")
     axes.set_xlabel("Epoch")
     axes.set_ylabel(quantity)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from radflow.cluster.launcher import is_rank
-from radflow.data.dataset import open_dataset
+from radflow.data.dataset import Dataset, open_dataset
 from radflow.data.mammograms import TUMOUR_FINDINGS
 from radflow.data.sample import mammogram_folder
 from radflow.errors import UserError
@@ -17,15 +17,13 @@ def transfer(config: TransferConfig) -> None:
     Raises
     ------
     UserError
-        The data set does not tell tumours from normal tissue, or what trainings do not accept.
+        The data set does not show tumours and normal tissue in each split, or what trainings do not accept.
     """
+    if config.compares and is_rank():
+        raise UserError("source=compare starts its own ranks; run it by itself, not inside srun or mpirun")
     folder = mammogram_folder(config.data)
     dataset = open_dataset(folder)
-    if dataset.findings != TUMOUR_FINDINGS:
-        raise UserError(
-            f"data={config.data} has labels for {', '.join(dataset.findings[:3])} ... and none for "
-            f"{TUMOUR_FINDINGS[0]}; give crops of mammograms, as `preprocess` makes them of CBIS-DDSM or mini-MIAS"
-        )
+    _check_classes(config, dataset)
     if config.compares:
         from radflow.transfer.comparison import compare
 
@@ -36,3 +34,17 @@ def transfer(config: TransferConfig) -> None:
         train_in_this_process(training, config.gbz, config.lbz)
     else:
         train_distributed(training)
+
+
+def _check_classes(config: TransferConfig, dataset: Dataset) -> None:
+    """Find out before hours of training that there would be no AUC in the end."""
+    if dataset.findings != TUMOUR_FINDINGS:
+        raise UserError(
+            f"data={config.data} has labels for {', '.join(dataset.findings[:3])} ... and none for "
+            f"{TUMOUR_FINDINGS[0]}; give crops of mammograms, as `preprocess` makes them of CBIS-DDSM or mini-MIAS"
+        )
+    for split, counts in dataset.manifest.splits.items():
+        tumours = counts.positives[TUMOUR_FINDINGS[0]]
+        if not tumours or tumours == counts.rows:
+            kinds = "no crop with a tumour" if not tumours else "no crop of normal tissue"
+            raise UserError(f"data={config.data} has {kinds} in {split}; preprocess with other fractions or more films")
