@@ -13,7 +13,7 @@ from radflow.errors import UserError
 from radflow.models.classifier import build_classifier
 from radflow.models.config import ModelConfig
 from radflow.tracking.models import log_keras_model
-from radflow.training.initial_weights import check_weights, weights_file
+from radflow.training.initial_weights import check_weights, settled, weights_file
 
 pytestmark = [
     pytest.mark.slow,
@@ -44,18 +44,27 @@ def logged(store: MlflowClient):
     return model, run.info.run_id
 
 
-def test_every_way_to_name_it_gives_its_body_and_a_new_head(logged):
+def test_every_way_to_name_it_gives_its_body_and_a_new_head(logged, tmp_path: Path):
     model, run_id = logged
-    for uri in ("models:/radflow-chest-vgg16@champion", "models:/radflow-chest-vgg16/1", f"runs:/{run_id}/model"):
+    folder = mlflow.artifacts.download_artifacts("models:/radflow-chest-vgg16/1", dst_path=str(tmp_path / "copy"))
+    registered = ("models:/radflow-chest-vgg16@champion", "models:/radflow-chest-vgg16/1")
+    for uri in (*registered, f"runs:/{run_id}/model", folder):
         check_weights(ModelConfig(arch="vgg16", weights=uri))
         with weights_file(uri) as file:
             assert file is not None
             transferred = vgg(uri, file)
-        assert not file.exists() or "mlartifacts" in str(file) or "mlruns" in str(file)
         for got, given in zip(transferred.get_layer("vgg16").weights, model.get_layer("vgg16").weights, strict=True):
             np.testing.assert_array_equal(np.asarray(got), np.asarray(given))
         assert transferred.output_shape == (None, 1)
         assert not np.asarray(transferred.get_layer("logits").kernel).any()
+
+
+def test_an_alias_is_settled_as_the_version_that_it_stands_for(logged):
+    assert settled("models:/radflow-chest-vgg16@champion") == "models:/radflow-chest-vgg16/1"
+    assert settled("models:/radflow-chest-vgg16/1") == "models:/radflow-chest-vgg16/1"
+    assert settled("imagenet") == "imagenet"
+    with pytest.raises(UserError, match="nobody"):
+        settled("models:/nobody@champion")
 
 
 def test_what_does_not_fit_is_told_before_training(logged):
