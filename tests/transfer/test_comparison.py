@@ -147,5 +147,9 @@ def test_the_body_from_scratch_is_neither_frozen_nor_slowed() -> None:
 def test_another_body_data_set_or_budget_is_another_study() -> None:
     name = study_name(config(), "abc")
     assert study_name(config(seed=3, out="elsewhere", threads=1), "abc") == name
-    others = [study_name(config(), "abd"), study_name(config(epochs=3), "abc"), study_name(config(gbz=32), "abc")]
+    others = [
+        study_name(config(), "other digest"),
+        study_name(config(epochs=3), "abc"),
+        study_name(config(gbz=32), "abc"),
+    ]
     assert len({name, *others}) == 4
