@@ -1,4 +1,4 @@
-"""Entry point `sample`: phantom chest films in the layout of ChestX-ray14."""
+"""Entry point `sample`: phantom chest films or mammograms in the layout of the real releases."""
 
 import sys
 

@@ -18,6 +18,7 @@ from radflow.predict import PredictConfig
 from radflow.promotion.config import PromoteConfig
 from radflow.search.config import SearchConfig
 from radflow.training.config import DistributedConfig, TrainConfig
+from radflow.transfer.config import TransferConfig
 
 CONFIGS = {
     "main": TrainConfig,
@@ -29,6 +30,7 @@ CONFIGS = {
     "promote": PromoteConfig,
     "predict": PredictConfig,
     "search": SearchConfig,
+    "transfer": TransferConfig,
 }
 MLPROJECT = yaml.safe_load((Path(__file__).parent.parent / "MLproject").read_text())
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from radflow.data.chestxray14 import PHANTOM_MARK
 from radflow.data.decoding import decode_film_file
 from radflow.data.images import BadFilm
 from radflow.data.mammograms import BENIGN, BENIGN_WITHOUT_CALLBACK, MALIGNANT, Lesion, Mammogram
@@ -116,7 +117,7 @@ class CbisDdsm:
         found = tuple(folder / name for name in LABEL_FILES if (folder / name).is_file())
         if not found:
             raise UserError(f"none of {', '.join(LABEL_FILES)} in {folder}; put TCIA's CSVs beside the DICOM folders")
-        return cls(folder, found)
+        return cls(folder, found, "phantom_mammograms" if (folder / PHANTOM_MARK).is_file() else cls.name)
 
     def read_films(self) -> list[Mammogram]:
         """Join the rows of the CSVs to films, in the order in which they first name them; no image is opened."""

@@ -153,6 +153,16 @@ def lesions_of(image_ids: NDArray[np.str_]) -> NDArray[np.str_]:
     return np.array([image_id.rpartition(":")[0] for image_id in image_ids.tolist()])
 
 
+def films_of(image_ids: NDArray[np.str_]) -> NDArray[np.str_]:
+    """Name the film of which each crop is: what stands before its lesion."""
+    return np.array([image_id.partition(":")[0] for image_id in image_ids.tolist()])
+
+
+def are_named_crops(image_ids: NDArray[np.str_]) -> bool:
+    """Whether images are crops whose names say of what: neither whole films nor crops that others have cut."""
+    return len(image_ids) > 0 and all(image_id.count(":") == 2 for image_id in image_ids.tolist())
+
+
 def cut_films(
     films: Sequence[Mammogram], crops: CropConfig, image_size: int, seed: int, workers: int
 ) -> Iterator[tuple[str, Outcome]]:

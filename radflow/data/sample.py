@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from radflow.data.copies import on_disk
 from radflow.data.dataset import Dataset
+from radflow.data.lesion_crops import CropConfig
 from radflow.data.phantom import write_phantom_films
+from radflow.data.phantom_mammograms import write_phantom_mammograms
 from radflow.data.preprocess import PreprocessConfig, preprocess
 from radflow.errors import UserError
 from radflow.files import only_one_process
@@ -19,36 +22,58 @@ SAMPLE = "sample"
 
 SAMPLE_FOLDER = Path("data/sample")
 
+MAMMOGRAM_CROP, MAMMOGRAM_SIZE = 128, 64
+"""Side of the sample's crops on mammograms of 800 rows, where they hold the largest lesion, and as stored."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig:
-    """Make phantom chest films in the layout of ChestX-ray14."""
+    """Make phantom films: chest films in the layout of ChestX-ray14, or mammograms in that of CBIS-DDSM."""
 
-    out: str = str(SAMPLE_FOLDER / "films")
-    """Folder to write; it must not exist."""
-    films: int = 6000
-    """Number of films."""
-    image_size: int = 64
-    """Height and width in pixels, 64 to 1024."""
+    kind: Literal["chest", "mammograms"] = "chest"
+    """Which films."""
+    out: str = "auto"
+    """Folder to write, which must not exist; auto is data/sample/films or data/sample/mammograms."""
+    films: int = 0
+    """Number of films; 0 is 6000 of the chest or 160 mammograms."""
+    image_size: int = 0
+    """Height in pixels: 64 to 1024 of square chest films (0 is 64), 400 to 2048 of mammograms (0 is 800)."""
     archive: bool = False
-    """Pack the films as images_001.tar.gz, as the release does, instead of a folder of PNGs."""
+    """Pack chest films as images_001.tar.gz, as the release does, instead of a folder of PNGs."""
     seed: int = 0
     """Same seed, same bytes."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        if self.films < 10:
-            raise UserError(f"films={self.films} must be at least 10")
+        if self.films and self.films < 10:
+            raise UserError(f"films={self.films} must be at least 10, or 0 for the usual number")
+        if self.archive and self.kind == "mammograms":
+            raise UserError("archive=true is for chest films; CBIS-DDSM is published as folders")
+
+    def settled(self) -> SampleConfig:
+        """The same with what is left to the kind of film filled in."""
+        out, films, image_size = ("films", 6000, 64) if self.kind == "chest" else ("mammograms", 160, 800)
+        return replace(
+            self,
+            out=str(SAMPLE_FOLDER / out) if self.out == "auto" else self.out,
+            films=self.films or films,
+            image_size=self.image_size or image_size,
+        )
 
 
 def make_sample(config: SampleConfig) -> None:
     """Write phantom films to `config.out`; raises UserError where it exists already."""
+    config = config.settled()
     folder = Path(config.out)
     if folder.exists():
         raise UserError(f"out={folder} exists already; give another folder or delete it")
-    say(f"making {config.films} phantom films of {config.image_size} px in {folder}")
-    with progress_bar("phantom films", "films", config.films) as move:
-        write_phantom_films(folder, config.films, config.image_size, config.seed, config.archive, on_progress=move)
+    unit = "chest films" if config.kind == "chest" else "mammograms"
+    say(f"making {config.films} phantom {unit} of {config.image_size} px in {folder}")
+    with progress_bar(f"phantom {unit}", "films", config.films) as move:
+        if config.kind == "chest":
+            write_phantom_films(folder, config.films, config.image_size, config.seed, config.archive, on_progress=move)
+        else:
+            write_phantom_mammograms(folder, config.films, config.image_size, config.seed, on_progress=move)
 
 
 def source_folder(source: str) -> Path:
@@ -70,8 +95,23 @@ def dataset_folder(data: str) -> Path:
     films = source_folder(SAMPLE)
     with only_one_process(SAMPLE_FOLDER / ".lock"):
         if not folder.exists():
-            size = SampleConfig().image_size
+            size = SampleConfig().settled().image_size
             preprocess_with_bar(PreprocessConfig(source=str(films), out=str(folder), image_size=size))
+    return folder
+
+
+def mammogram_folder(data: str) -> Path:
+    """The data set folder that `data` names where it is to hold mammograms; `sample` is made of phantom ones."""
+    if data != SAMPLE:
+        return dataset_folder(data)
+    films, folder = SAMPLE_FOLDER / "mammograms", SAMPLE_FOLDER / "mammogram-crops"
+    with only_one_process(SAMPLE_FOLDER / ".lock"):
+        if not films.exists():
+            make_sample(SampleConfig(kind="mammograms", out=str(films)))
+        if not folder.exists():
+            crops = CropConfig(crop_size=MAMMOGRAM_CROP)
+            size = MAMMOGRAM_SIZE
+            preprocess_with_bar(PreprocessConfig(source=str(films), out=str(folder), image_size=size, crops=crops))
     return folder
 
 

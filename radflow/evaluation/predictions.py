@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,12 @@ from radflow.errors import UserError
 from radflow.files import atomic_file
 
 ID_COLUMNS = ("image_id", "patient_id", "split")
+GROUP_COLUMNS = ("film_id", "lesion_id")
+"""Of crops alone: whole films belong to nothing larger but their patient."""
 LABEL_PREFIX = "label/"
 PROBABILITY_PREFIX = "probability/"
+
+_NOTHING = np.array([], dtype=np.str_)
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class Predictions:
     labels : bool [N, F]
     probabilities : float32 [N, F]
         Each between 0 and 1.
+    film_ids, lesion_ids : str array [N], or empty where the images are not crops
+        The film that a crop is of; and the lesion, or the normal tissue of its film.
 
     Raises
     ------
@@ -46,10 +52,12 @@ class Predictions:
     splits: NDArray[np.str_]
     labels: NDArray[np.bool_]
     probabilities: NDArray[np.float32]
+    film_ids: NDArray[np.str_] = field(default_factory=_NOTHING.copy)
+    lesion_ids: NDArray[np.str_] = field(default_factory=_NOTHING.copy)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "findings", tuple(self.findings))
-        for name in ("image_ids", "patient_ids", "splits"):
+        for name in ("image_ids", "patient_ids", "splits", "film_ids", "lesion_ids"):
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.str_))
         object.__setattr__(self, "labels", np.asarray(self.labels, dtype=np.bool_))
         object.__setattr__(self, "probabilities", np.asarray(self.probabilities, dtype=np.float32))
@@ -78,19 +86,30 @@ class Predictions:
             splits=self.splits[chosen],
             labels=self.labels[chosen],
             probabilities=self.probabilities[chosen],
+            film_ids=self.film_ids[chosen] if self.are_crops else _NOTHING,
+            lesion_ids=self.lesion_ids[chosen] if self.are_crops else _NOTHING,
         )
+
+    @property
+    def are_crops(self) -> bool:
+        """Whether the images are crops of films."""
+        return len(self.film_ids) > 0
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
-    """Write `predictions` as Parquet, a row per film; the file is whole or not there.
+    """Write `predictions` as Parquet, a row per film or crop; the file is whole or not there.
 
-    Columns: image_id, patient_id, split, then label/<Finding> (bool) and probability/<Finding> (float32).
+    Columns: image_id, patient_id, split, of crops film_id and lesion_id too, then label/<Finding> (bool) and
+    probability/<Finding> (float32).
     """
     columns: dict[str, pa.Array] = {
         "image_id": pa.array(predictions.image_ids, pa.string()),
         "patient_id": pa.array(predictions.patient_ids, pa.string()),
         "split": pa.array(predictions.splits, pa.string()),
     }
+    if predictions.are_crops:
+        columns["film_id"] = pa.array(predictions.film_ids, pa.string())
+        columns["lesion_id"] = pa.array(predictions.lesion_ids, pa.string())
     for index, finding in enumerate(predictions.findings):
         columns[LABEL_PREFIX + finding] = pa.array(predictions.labels[:, index], pa.bool_())
         columns[PROBABILITY_PREFIX + finding] = pa.array(predictions.probabilities[:, index], pa.float32())
@@ -116,6 +135,7 @@ def read_predictions(path: Path) -> Predictions:
             splits=np.array(table["split"].to_pylist(), dtype=np.str_),
             labels=_matrix(table, LABEL_PREFIX, findings),
             probabilities=_matrix(table, PROBABILITY_PREFIX, findings),
+            **{f"{name}s": np.array(table[name].to_pylist(), dtype=np.str_) for name in _groups_in(table.schema)},
         )
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
@@ -130,6 +150,8 @@ def _check_shapes(predictions: Predictions) -> None:
         "labels": (films, findings),
         "probabilities": (films, findings),
     }
+    if len(predictions.film_ids) or len(predictions.lesion_ids):
+        expected |= {"film_ids": (films,), "lesion_ids": (films,)}
     for name, shape in expected.items():
         given = getattr(predictions, name).shape
         if given != shape:
@@ -173,7 +195,7 @@ def _findings_of(schema: pa.Schema, path: Path) -> tuple[str, ...]:
     findings = tuple(name.removeprefix(LABEL_PREFIX) for name in schema.names if name.startswith(LABEL_PREFIX))
     if not findings:
         raise UserError(f"{path} has no column label/<Finding>; it is not a file of predictions")
-    expected = dict.fromkeys(ID_COLUMNS, pa.string())
+    expected = dict.fromkeys(ID_COLUMNS + _groups_in(schema), pa.string())
     for finding in findings:
         expected[LABEL_PREFIX + finding] = pa.bool_()
         expected[PROBABILITY_PREFIX + finding] = pa.float32()
@@ -185,6 +207,11 @@ def _findings_of(schema: pa.Schema, path: Path) -> tuple[str, ...]:
     if unknown := sorted(set(schema.names) - set(expected)):
         raise UserError(f"{path} has the unknown column '{unknown[0]}'; expected only {', '.join(expected)}")
     return findings
+
+
+def _groups_in(schema: pa.Schema) -> tuple[str, ...]:
+    """Both columns of crops where the file has one of them, else none."""
+    return GROUP_COLUMNS if set(GROUP_COLUMNS) & set(schema.names) else ()
 
 
 def _matrix(table: pa.Table, prefix: str, findings: tuple[str, ...]) -> NDArray:

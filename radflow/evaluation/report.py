@@ -6,15 +6,24 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from radflow.evaluation.auc import FindingAuc, mean_auc
+from radflow.evaluation.groups import Group
 
 RESEARCH_ONLY = "Research use only; not a medical device."
 _ABSENT = "-"
+_OF_GROUPS = (
+    "Images are crops. A lesion, or the normal tissue of a film, has the mean probability of its crops; so have all "
+    "tumour crops of a film, and all of its normal tissue, where films are the units."
+)
+
+Groups = Mapping[Group, Mapping[str, FindingAuc]]
+NO_GROUPS: Groups = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,12 @@ class RunFacts:
         return self.ranks * self.local_batch * self.micro_steps
 
 
-def auc_table(results: Mapping[str, FindingAuc], title: str, mean_interval: tuple[float, float] | None = None) -> Table:
+def auc_table(
+    results: Mapping[str, FindingAuc],
+    title: str,
+    mean_interval: tuple[float, float] | None = None,
+    groups: Groups = NO_GROUPS,
+) -> Table:
     """Lay out AUC, interval and class counts of each finding, and the mean, for the terminal.
 
     Parameters
@@ -69,6 +83,7 @@ def auc_table(results: Mapping[str, FindingAuc], title: str, mean_interval: tupl
     results : from `auc_per_finding`
     title : str
     mean_interval : from `mean_auc_interval`, optional
+    groups : from `auc_per_group`, optional
     """
     table = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD)
     for heading in ("Finding", "AUC", "95 % interval", "Positives", "Films"):
@@ -76,13 +91,18 @@ def auc_table(results: Mapping[str, FindingAuc], title: str, mean_interval: tupl
     for finding, result in results.items():
         # Text, because rich would read "[red]" in a name as a style.
         table.add_row(Text(finding), *_cells(result))
+    for name, result in _group_rows(groups):
+        table.add_row(Text(name), *_cells(result))
     table.add_section()
     table.add_row("Mean", _number(mean_auc(results)), _range(*(mean_interval or (math.nan, math.nan))), style="bold")
     return table
 
 
 def summary_markdown(
-    facts: RunFacts, results: Mapping[str, FindingAuc], mean_interval: tuple[float, float] | None = None
+    facts: RunFacts,
+    results: Mapping[str, FindingAuc],
+    mean_interval: tuple[float, float] | None = None,
+    groups: Groups = NO_GROUPS,
 ) -> str:
     """Write the note of a run: what was trained on what, how well it does, how fast it was; GitHub-flavoured markdown.
 
@@ -91,15 +111,23 @@ def summary_markdown(
     facts : RunFacts
     results : from `auc_per_finding`, of the films of `facts.evaluated_split`
     mean_interval : from `mean_auc_interval`, optional
+    groups : from `auc_per_group`, optional
     """
     paragraphs = [
         f"**{escaped(facts.model)}** on **{escaped(facts.dataset)}**: " + _mean_in_words(facts, results, mean_interval),
         "\n".join(f"- {line}" for line in _training_lines(facts)),
-        auc_markdown(results),
+        auc_markdown({**results, **dict(_group_rows(groups))}),
         *_remarks(facts, results),
+        *([_OF_GROUPS] if groups else []),
         f"*{RESEARCH_ONLY}*",
     ]
     return "\n\n".join(paragraphs) + "\n"
+
+
+def _group_rows(groups: Groups) -> list[tuple[str, FindingAuc]]:
+    return [
+        (f"{finding}, per {group}", result) for group, results in groups.items() for finding, result in results.items()
+    ]
 
 
 def _mean_in_words(

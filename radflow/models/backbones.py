@@ -15,6 +15,9 @@ from radflow.models.weights_file import check_weights_file
 BATCH_NORM_MOMENTUM = 0.9
 """keras.applications has 0.99, whose moving statistics need hundreds of steps; large-batch training has few."""
 
+_GROUPS = {"group": 32, "instance": -1}
+"""Of Wu & He 2018 (arXiv:1803.08494); instance normalisation is one group a channel."""
+
 _ARCHITECTURES = {
     "densenet121": keras.applications.DenseNet121,
     "vgg16": keras.applications.VGG16,
@@ -22,15 +25,18 @@ _ARCHITECTURES = {
 }
 
 
-def build_backbone(arch: str, norm: str, weights: str, image_size: int) -> keras.Model:
+def build_backbone(
+    arch: str, norm: str, weights: str, image_size: int, weights_file: Path | None = None
+) -> keras.Model:
     """Convolutional body without its classifier: float [n, size, size, 3] -> features [n, h, w, channels].
 
-    Layer names are those of keras.applications, so that weights are exchanged by name.
+    Layer names are those of keras.applications, so that weights are exchanged by name. Where `weights` names a model
+    that is kept elsewhere, `weights_file` is its .keras file on this machine.
 
     Raises
     ------
     UserError
-        The weights cannot be had or do not fit.
+        The weights cannot be had, or are of another architecture, or of a classifier with another normalisation.
     """
     shape = (image_size, image_size, 3)
     try:
@@ -43,7 +49,7 @@ def build_backbone(arch: str, norm: str, weights: str, image_size: int) -> keras
     )
     if weights != "none":
         with _float32_policy():
-            source = _read_weights(arch, weights, shape)
+            source = _read_weights(backbone, weights, weights_file or Path(weights), shape)
         _copy_weights(source, backbone, weights)
     return backbone
 
@@ -65,10 +71,8 @@ def _with_norm(layer: keras.Layer, norm: str) -> keras.Layer:
         # Ranks know a layer that wants the films of all by Keras' own mark, which a saved model may carry anywhere.
         changed = {"momentum": BATCH_NORM_MOMENTUM, "synchronized": norm == "sync_batch"}
         return keras.layers.BatchNormalization.from_config({**layer.get_config(), **changed})
-    # Wu & He 2018 (arXiv:1803.08494): 32 groups; instance normalisation is one group a channel.
-    groups = {"group": 32, "instance": -1}[norm]
     settings = {"epsilon": layer.epsilon, "name": layer.name, "dtype": layer.dtype_policy}
-    return keras.layers.GroupNormalization(groups, **settings)
+    return keras.layers.GroupNormalization(_GROUPS[norm], **settings)
 
 
 def _call_without_mask(layer: keras.Layer, *inputs: keras.KerasTensor, **options: object) -> keras.KerasTensor:
@@ -77,8 +81,9 @@ def _call_without_mask(layer: keras.Layer, *inputs: keras.KerasTensor, **options
     return layer(*inputs, **options)
 
 
-def _read_weights(arch: str, weights: str, shape: tuple[int, int, int]) -> keras.Model:
-    """A model of the architecture's plain form that holds the weights."""
+def _read_weights(backbone: keras.Model, weights: str, path: Path, shape: tuple[int, int, int]) -> keras.Model:
+    """A model that holds weights for `backbone`: the body of a classifier, or the architecture's plain form."""
+    arch = backbone.name
     if weights == "imagenet":
         try:
             return _ARCHITECTURES[arch](include_top=False, weights="imagenet", input_shape=shape)
@@ -87,11 +92,11 @@ def _read_weights(arch: str, weights: str, shape: tuple[int, int, int]) -> keras
                 f"weights=imagenet could not be downloaded ({' '.join(str(error).split())}); "
                 "give weights=FILE with a .weights.h5 of the backbone, or weights=none"
             ) from error
-    check_weights_file(weights)
-    path = Path(weights)
+    check_weights_file(str(path))
     try:
         if path.suffix == ".keras":
-            return keras.models.load_model(path, compile=False, safe_mode=True).get_layer(arch)
+            classifier = keras.models.load_model(path, compile=False, safe_mode=True)
+            return _body_of(classifier, backbone, weights)
         source = _ARCHITECTURES[arch](include_top=False, weights=None, input_shape=shape)
         with warnings.catch_warnings():
             # Keras only warns where a file lacks layers, and leaves them at random values.
@@ -101,6 +106,25 @@ def _read_weights(arch: str, weights: str, shape: tuple[int, int, int]) -> keras
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"weights={weights} does not hold weights of {arch}: {reason}") from error
     return source
+
+
+def _body_of(classifier: keras.Model, backbone: keras.Model, weights: str) -> keras.Model:
+    """The body of a classifier; its features are worth something with its own normalisation only."""
+    body = next((layer for layer in classifier.layers if isinstance(layer, keras.Model)), classifier)
+    given, expected = (f"{model.name} with norm={_norm_of(model)}" for model in (body, backbone))
+    if given != expected:
+        raise UserError(f"weights={weights} are of {given}, not of {expected}; give their arch and norm, or others")
+    return body
+
+
+def _norm_of(body: keras.Model) -> str:
+    """The kind of its normalisations; batch normalisation has the same weights over one rank and over all."""
+    for layer in body.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            return "batch"
+        if isinstance(layer, keras.layers.GroupNormalization):
+            return "group" if layer.groups == _GROUPS["group"] else "instance"
+    return "none"
 
 
 def _copy_weights(source: keras.Model, backbone: keras.Model, weights: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -23,7 +24,12 @@ _CHANNEL_SCALING = {"densenet121": _STANDARDISED, "vgg16": _CENTRED, "resnet50":
 
 
 def build_classifier(
-    config: ModelConfig, precision: str, image_size: int, prevalences: np.ndarray, seed: int
+    config: ModelConfig,
+    precision: str,
+    image_size: int,
+    prevalences: np.ndarray,
+    seed: int,
+    weights_file: Path | None = None,
 ) -> keras.Model:
     """A Keras model: uint8 [n, size, size] grey films -> float32 [n, findings] probabilities.
 
@@ -41,11 +47,14 @@ def build_classifier(
         rare (Lin et al. 2017, arXiv:1708.02002, section 3.3).
     seed
         Of the initial weights.
+    weights_file
+        Where `config.weights` names a model that is kept elsewhere: its .keras file on this machine.
     """
     keras.utils.set_random_seed(seed)
     with _dtype_policy(precision):
         films = keras.Input((image_size, image_size), dtype="uint8", name="films")
-        features = build_backbone(config.arch, config.norm, config.weights, image_size)(_preprocess(films, config.arch))
+        backbone = build_backbone(config.arch, config.norm, config.weights, image_size, weights_file)
+        features = backbone(_preprocess(films, config.arch))
         pooled = keras.layers.GlobalAveragePooling2D(name="pool", dtype="float32")(features)
         logits = keras.layers.Dense(
             len(prevalences),

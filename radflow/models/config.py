@@ -22,7 +22,8 @@ class ModelConfig:
     norm: Literal["auto", "batch", "sync_batch", "group", "instance", "none"] = "auto"
     """Normalisation; auto is the architecture's own (batch, none for vgg16), sync_batch is batch over all ranks."""
     weights: str = "none"
-    """Initial weights of the backbone: none, imagenet, a .weights.h5 of the backbone or a .keras model."""
+    """Initial weights of the body: none, imagenet, a .weights.h5 of it, a .keras model, or a model in MLflow, as
+    models:/NAME@champion, models:/NAME/2 or runs:/ID/model."""
     precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
     """Number format of the computation; auto is mixed_bfloat16 where the CPU has it."""
 

@@ -19,7 +19,10 @@ def check_weights_file(weights: str) -> None:
         return
     path = Path(weights)
     if not path.is_file():
-        raise UserError(f"weights={weights} is not a file; give none, imagenet, a .weights.h5 or a .keras model")
+        raise UserError(
+            f"weights={weights} is not a file; give none, imagenet, a .weights.h5, a .keras model or a model in MLflow "
+            "such as models:/NAME@champion"
+        )
     try:
         if path.suffix == ".keras":
             zipfile.ZipFile(path).close()

@@ -1,7 +1,6 @@
 """How weights are updated and how fast."""
 
-from __future__ import annotations
-
+# Annotations are evaluated here: those of a subclass in another module could not be, and become flags all the same.
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,6 +33,10 @@ class OptimizerConfig:
     """After warm-up; step is the paper's x0.1 an epoch from epoch 50, plateau x0.1 when validation loss stalls."""
     cycles: int = 4
     """Of the cyclic schedule: cosines from peak to zero after warm-up, each of the same length."""
+    body_lr: float = 1.0
+    """Learning rate of the body as a factor on that of the new head, above 0; 0.1 is usual with pre-trained weights."""
+    frozen_epochs: float = 0.0
+    """Epochs at the start in which the body, its batch statistics included, stays as `weights` has it."""
 
     def __post_init__(self) -> None:
         """Check ranges, and that no setting is given to what does not use it."""
@@ -43,8 +46,20 @@ class OptimizerConfig:
             raise UserError(f"base_batch={self.base_batch} must be positive, or 0 to use base_lr without scaling")
         if not 0 <= self.warmup_epochs < float("inf"):
             raise UserError(f"warmup_epochs={self.warmup_epochs} must be 0 or positive")
+        if not 0 < self.body_lr < float("inf"):
+            raise UserError(
+                f"body_lr={self.body_lr} must be a positive factor on the learning rate; "
+                "a body that does not move for some epochs is frozen_epochs"
+            )
+        if not 0 <= self.frozen_epochs < float("inf"):
+            raise UserError(f"frozen_epochs={self.frozen_epochs} must be 0 or positive")
         self._check_update_rule()
         self._check_cycles()
+
+    @property
+    def treats_body_apart(self) -> bool:
+        """Whether body and head differ in rate or start."""
+        return self.body_lr != 1 or self.frozen_epochs > 0
 
     def _check_update_rule(self) -> None:
         if not 0 <= self.momentum < 1:

@@ -8,13 +8,25 @@ from typing import get_args
 import keras
 
 from radflow.optim.adam import Adam, AdamW
+from radflow.optim.body_and_head import BodyAndHead
 from radflow.optim.config import OptimizerConfig, OptimizerName
 from radflow.optim.lamb import LAMB
 from radflow.optim.lars import LARS
 from radflow.optim.skip_list import is_bias_or_norm
 
 
-def build_optimizer(config: OptimizerConfig, weights: Sequence[keras.Variable]) -> keras.optimizers.Optimizer:
+def build_optimizer(
+    config: OptimizerConfig, weights: Sequence[keras.Variable], head: Sequence[keras.Variable] = ()
+) -> keras.optimizers.Optimizer | BodyAndHead:
+    """The optimiser of a classifier's `weights`, not yet built; `head` are those that are not of its body."""
+    if not config.treats_body_apart:
+        return _of_one_rate(config, weights)
+    of_head = {id(weight) for weight in head}
+    body = [weight for weight in weights if id(weight) not in of_head]
+    return BodyAndHead(_of_one_rate(config, body), _of_one_rate(config, head), head, config.body_lr)
+
+
+def _of_one_rate(config: OptimizerConfig, weights: Sequence[keras.Variable]) -> keras.optimizers.Optimizer:
     """An optimiser for `weights`, not yet built, whose learning rate the training loop sets before each step.
 
     Raises ValueError for a name that is not known; there is no default to fall back to.

@@ -10,10 +10,9 @@ import optuna
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from radflow.tracking.run import close_abandoned_run, create_run
+from radflow.tracking.run import STUDY_TAG, close_abandoned_run, create_run
 
 STATE_TAG = "radflow.trial_state"
-STUDY_TAG = "radflow.study"
 TRIAL_TAG = "radflow.trial"
 
 _PARENT = "mlflow_run"

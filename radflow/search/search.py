@@ -19,20 +19,21 @@ from radflow.cores import available_cores
 from radflow.data.dataset import open_dataset
 from radflow.data.sample import dataset_folder
 from radflow.errors import MISTAKE, JobError, UserError
-from radflow.models.weights_file import check_weights_file
+from radflow.models.config import ModelConfig
 from radflow.processes import ends_with_parent, stop
 from radflow.search.config import SearchConfig
 from radflow.search.report import SearchReport, best_trial
-from radflow.search.runs import STUDY_TAG, parent_run
+from radflow.search.runs import parent_run
 from radflow.search.settings import check_plans, definition, shared_settings, study_name, trial_config
 from radflow.search.space import Space, read_space
 from radflow.search.storage import study_storage
 from radflow.search.study import ended_trials, found_study
-from radflow.search.training import PATIENCE
 from radflow.search.worker import Worker, cores_of, share_cores
 from radflow.terminal import print_table, say
 from radflow.tracking.connection import prepare_tracking, without_password
-from radflow.tracking.run import go_on_with, tracking_run
+from radflow.tracking.run import STUDY_TAG, go_on_with, tracking_run
+from radflow.training.child import PATIENCE
+from radflow.training.initial_weights import check_weights
 
 WORKER = "RADFLOW_SEARCH_WORKER"
 """In the environment of a worker: its number, from 0."""
@@ -93,7 +94,7 @@ def _check(config: SearchConfig) -> tuple[Space, dict[str, Any]]:
     shared = shared_settings(config)
     for params in space.baseline_params(shared):
         trial_config(config, space, space.suggest(FixedTrial(params), shared), Path(config.out))
-    check_weights_file(config.weights)
+    check_weights(ModelConfig(arch=config.arch, weights=config.weights))
     dataset = open_dataset(dataset_folder(config.data))
     for split in ("train", "val"):
         if not len(dataset.split(split)):

@@ -42,6 +42,13 @@ METRICS: tuple[MetricRow, ...] = (
     MetricRow("test/auc_ci_high/mean", "0 to 1", "as val/auc_ci_high/mean, on the test films"),
     MetricRow("test/auc_ci_low/<Finding>", "0 to 1", "as val/auc_ci_low/<Finding>, on the test films"),
     MetricRow("test/auc_ci_high/<Finding>", "0 to 1", "as val/auc_ci_high/<Finding>, on the test films"),
+    MetricRow(
+        "<split>/auc_per_<group>/<Finding>",
+        "0 to 1",
+        "of crops: ROC AUC with lesions or films for units, by the mean probability of their crops",
+    ),
+    MetricRow("<split>/auc_per_<group>_ci_low/<Finding>", "0 to 1", "lower end of its 95 % interval"),
+    MetricRow("<split>/auc_per_<group>_ci_high/<Finding>", "0 to 1", "upper end of its 95 % interval"),
     MetricRow("optim/learning_rate", "1", "learning rate of the epoch's last optimiser step"),
     MetricRow(
         "throughput/images_per_second",
@@ -64,11 +71,22 @@ METRICS: tuple[MetricRow, ...] = (
         "search/best_val_auc", "0 to 1", "best/val_auc of the best trial so far; the step is the number of ended trials"
     ),
     MetricRow("search/trials/<state>", "trials", "trials of a search that ended so: complete, pruned or failed"),
+    MetricRow(
+        "compare/<measure>/<arm>",
+        "in the name",
+        "of a comparison with (`pretrained`) and without (`scratch`) pre-training: mean of the trainings over seeds",
+    ),
+    MetricRow("compare/test_auc_difference", "-1 to 1", "test AUC per crop, pre-trained minus from scratch"),
+    MetricRow("compare/test_auc_difference_ci_low", "-1 to 1", "lower end of its 95 % interval"),
+    MetricRow("compare/test_auc_difference_ci_high", "-1 to 1", "upper end of its 95 % interval"),
+    MetricRow("compare/p_value", "0 to 1", "of no difference: paired t test with the variance of patients and seeds"),
     MetricRow("system/<measure>", "in the name", "MLflow's system metrics of the host of rank 0"),
 )
 
 _PLACEHOLDERS = {
     "<split>": "(?:train|val|test)",
+    "<arm>": "(?:pretrained|scratch)",
+    "<group>": "(?:lesion|film)",
     "<Finding>": "[^/]+",
     "<measure>": "[^/]+",
     "<state>": "(?:complete|pruned|failed)",

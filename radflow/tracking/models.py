@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 _UPLOAD_TAG = "radflow.upload"
 _KERAS_FILE = "data/model.keras"
+_URI = re.compile(r"[a-z0-9+-]+:/")
+_ALIAS = re.compile(r"models:/([^/@]+)@([^/@]+)")
 
 _RADFLOW = Path(__file__).parent.parent
 _SERVED_CODE = _RADFLOW.parent / "registry" / "served_model.py"
@@ -279,7 +281,7 @@ def load_classifier(uri: str) -> LoadedClassifier:
     """
     with tempfile.TemporaryDirectory(prefix="radflow-model-") as temporary:
         folder = _local_folder(uri, temporary)
-        model = _load_keras_file(folder / _KERAS_FILE, uri)
+        model = _load_keras_file(folder, uri)
         try:
             description = Description.read(folder)
         except (OSError, ValueError) as error:
@@ -295,17 +297,58 @@ def load_classifier(uri: str) -> LoadedClassifier:
     return loaded
 
 
+def names_model(text: str) -> bool:
+    """Whether a text is an MLflow model URI, or the path of a folder as which MLflow saves a model."""
+    return bool(_URI.match(text)) or (Path(text) / "MLmodel").is_file()
+
+
+def without_alias(uri: str) -> str:
+    """The URI of the version that `models:/NAME@ALIAS` stands for now; another URI as it is."""
+    alias = _ALIAS.fullmatch(uri)
+    if not alias:
+        return uri
+    try:
+        version = MlflowClient().get_model_version_by_alias(*alias.groups())
+    except MlflowException as error:
+        raise UserError(_no_such_model(uri, error)) from error
+    return f"models:/{version.name}/{version.version}"
+
+
+def model_metadata(uri: str) -> dict[str, str]:
+    """What was said of a model when it was logged, without its weights; raises UserError as `load_classifier` does."""
+    import mlflow.models
+
+    try:
+        info = mlflow.models.get_model_info(uri)
+    except (MlflowException, OSError) as error:
+        raise UserError(_no_such_model(uri, error)) from error
+    return {name: str(value) for name, value in (info.metadata or {}).items()}
+
+
+@contextmanager
+def keras_file(uri: str) -> Iterator[Path]:
+    """The .keras file of a model, for the block; raises UserError as `load_classifier` does."""
+    with tempfile.TemporaryDirectory(prefix="radflow-model-") as temporary:
+        yield _keras_file_in(_local_folder(uri, temporary), uri)
+
+
 def load_keras_model(uri: str) -> keras.Model:
     """Load only the Keras model, as `load_classifier` does."""
     with tempfile.TemporaryDirectory(prefix="radflow-model-") as temporary:
-        return _load_keras_file(_local_folder(uri, temporary) / _KERAS_FILE, uri)
+        return _load_keras_file(_local_folder(uri, temporary), uri)
 
 
-def _load_keras_file(file: Path, uri: str) -> keras.Model:
-    import keras
-
+def _keras_file_in(folder: Path, uri: str) -> Path:
+    file = folder / _KERAS_FILE
     if not file.is_file():
         raise UserError(f"model {uri} holds no {_KERAS_FILE}; expected a Keras model as radflow's `train` logs it")
+    return file
+
+
+def _load_keras_file(folder: Path, uri: str) -> keras.Model:
+    import keras
+
+    file = _keras_file_in(folder, uri)
     try:
         return keras.saving.load_model(file, compile=False, safe_mode=True)
     except (ValueError, TypeError, OSError) as error:
@@ -356,7 +399,7 @@ def _local_folder(uri: str, temporary: str) -> Path:
     """Find the model's folder on this machine: where it lies, or a copy in `temporary`."""
     if Path(uri).is_dir():
         return Path(uri)
-    if not re.match(r"[a-z0-9+-]+:/", uri):
+    if not _URI.match(uri):
         raise UserError(
             f"model {uri!r} is neither a folder nor an MLflow model URI; expected models:/NAME@champion, "
             "models:/NAME/VERSION, models:/m-ID, runs:/RUN_ID/model or a folder"
@@ -370,7 +413,7 @@ def _local_folder(uri: str, temporary: str) -> Path:
 
 
 def _no_such_model(uri: str, error: Exception) -> str:
-    alias = re.fullmatch(r"models:/([^/@]+)@([^/@]+)", uri)
+    alias = _ALIAS.fullmatch(uri)
     if alias and getattr(error, "error_code", "") in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
         model, name = alias.groups()
         return f"no {name} of {model} yet; run `mlflow run . -e promote`, or name another model URI"

@@ -37,6 +37,9 @@ _PARAM_LENGTH, _TAG_LENGTH, _DIGEST_LENGTH = 6000, 8000, 36
 # Seconds that the end of a run waits for the server. A scheduler that sends SIGTERM kills soon after.
 _PATIENCE = {FINISHED: 120.0, FAILED: 30.0, KILLED: 10.0}
 
+STUDY_TAG = "radflow.study"
+"""Names the study that a run is part of; its other runs have the same."""
+
 # What the UI shows, rendered, on a run's page.
 _NOTE_TAG = "mlflow.note.content"
 

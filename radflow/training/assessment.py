@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from radflow.data.dataset import Split
+from radflow.data.mammograms import are_named_crops, films_of, lesions_of
 from radflow.evaluation.auc import FindingAuc, auc_per_finding, mean_auc, mean_auc_interval
 from radflow.evaluation.figures import auc_figure, roc_figure
+from radflow.evaluation.groups import Group, auc_per_group
 from radflow.evaluation.predictions import Predictions, write_predictions
 from radflow.evaluation.report import auc_table
 from radflow.terminal import print_table, say
@@ -24,14 +26,17 @@ class Assessment:
 
     results: dict[str, FindingAuc]
     mean_interval: tuple[float, float]
+    groups: dict[Group, dict[str, FindingAuc]]
+    """Of crops: the same with lesions, and with films, for units."""
     metrics: dict[str, float]
     """Under the metric keys of the split."""
 
 
 def predictions_of(split: Split, findings: tuple[str, ...], probabilities: np.ndarray) -> Predictions:
     """Probabilities [films, findings] joined with the identity and labels of their films."""
-    name = np.full(len(split), split.name)
-    return Predictions(findings, split.image_ids, split.patient_ids, name, split.labels, probabilities)
+    name, crops = np.full(len(split), split.name), split.image_ids
+    groups = {"film_ids": films_of(crops), "lesion_ids": lesions_of(crops)} if are_named_crops(crops) else {}
+    return Predictions(findings, split.image_ids, split.patient_ids, name, split.labels, probabilities, **groups)
 
 
 def assess(
@@ -41,12 +46,14 @@ def assess(
     path = folder / PREDICTIONS_FILE
     write_predictions(path, predictions)
     results, interval = auc_per_finding(predictions), mean_auc_interval(predictions)
-    assessment = Assessment(results, interval, _metrics(predictions, split, results, interval))
+    groups = auc_per_group(predictions)
+    metrics = _metrics(predictions, split, results, interval) | _group_metrics(split, groups)
+    assessment = Assessment(results, interval, groups, metrics)
     run.log_metrics(assessment.metrics, step)
     run.log_file(path, "predictions")
     run.log_figure(auc_figure(results, title), f"figures/auc_{split}.png")
     run.log_figure(roc_figure(predictions, title), f"figures/roc_{split}.png")
-    print_table(auc_table(results, title, interval))
+    print_table(auc_table(results, title, interval, groups))
     say(f"predictions: {path}")
     return assessment
 
@@ -64,4 +71,14 @@ def _metrics(
         metrics[f"{split}/auc/{finding}"] = result.auc
         metrics[f"{split}/auc_ci_low/{finding}"] = result.low
         metrics[f"{split}/auc_ci_high/{finding}"] = result.high
+    return metrics
+
+
+def _group_metrics(split: str, groups: dict[Group, dict[str, FindingAuc]]) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    for group, results in groups.items():
+        for finding, result in results.items():
+            metrics[f"{split}/auc_per_{group}/{finding}"] = result.auc
+            metrics[f"{split}/auc_per_{group}_ci_low/{finding}"] = result.low
+            metrics[f"{split}/auc_per_{group}_ci_high/{finding}"] = result.high
     return metrics

@@ -1,7 +1,6 @@
 """What a training job is told; flags, MLproject parameters and config files all come from these dataclasses."""
 
-from __future__ import annotations
-
+# Annotations are evaluated here: those of a subclass in another module could not be, and become flags all the same.
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -67,9 +66,22 @@ class TrainingConfig:
                 f"cycles={self.optim.cycles} of an epoch or more do not fit into epochs={self.epochs} "
                 f"after warmup_epochs={self.optim.warmup_epochs}; give fewer cycles or more epochs"
             )
-
+        if self.optim.frozen_epochs:
+            self._check_frozen_epochs()
         if self.snapshots:
             self._check_snapshots()
+
+    def _check_frozen_epochs(self) -> None:
+        if self.optim.frozen_epochs >= self.epochs:
+            raise UserError(
+                f"frozen_epochs={self.optim.frozen_epochs:g} of epochs={self.epochs} would leave the body none to "
+                "learn in; give more epochs or fewer of them frozen"
+            )
+        if self.initial_weights == "none":
+            raise UserError(
+                f"frozen_epochs={self.optim.frozen_epochs:g} with weights=none would freeze random weights; "
+                "give weights, or frozen_epochs=0"
+            )
 
     def _check_snapshots(self) -> None:
         cycles, epochs = self.optim.cycles, self.epochs - self.optim.warmup_epochs
@@ -84,6 +96,11 @@ class TrainingConfig:
             )
         if self.early_stopping:
             raise UserError("early_stopping would end training before the last snapshot; leave it at 0")
+
+    @property
+    def initial_weights(self) -> str:
+        """What the body starts from."""
+        return self.model.weights
 
     def run_name(self, dataset: str) -> str:
         """Name of the MLflow run on a data set of this name."""

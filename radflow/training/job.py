@@ -35,6 +35,7 @@ from radflow.training.assessment import Assessment, assess, predictions_of
 from radflow.training.checkpoint import CheckpointFolder
 from radflow.training.config import TrainingConfig
 from radflow.training.inference import SplitPredictor
+from radflow.training.initial_weights import weights_file
 from radflow.training.job_folder import Job, job_settings, job_to_resume, make_job_folder
 from radflow.training.loop import Checkpoints, NoCheckpoints, Reporting, fit
 from radflow.training.progress import EpochProgress, SilentProgress, TerminalProgress
@@ -119,18 +120,24 @@ def _first_state(
     communicator: Communicator,
 ) -> TrainingState:
     """New weights, or on the first rank those of the newest checkpoint; other ranks get the first one's afterwards."""
-    # One rank reads or downloads the initial weights.
-    model = communicator.choose(lambda: config.model, lambda: replace(config.model, weights="none"))
-    prevalences = dataset.split("train").labels.mean(axis=0)
-    classifier = build_classifier(
-        model, choose_precision(config.model.precision), dataset.image_size, prevalences, config.seed
-    )
-    optimizer = build_optimizer(config.optim, classifier.trainable_variables)
+    newest = checkpoints.newest()
+    # One rank reads or downloads the initial weights, and none if it goes on with a checkpoint.
+    weights = "none" if newest else communicator.choose(lambda: config.model.weights, lambda: "none")
+    with weights_file(weights) as file:
+        classifier = build_classifier(
+            replace(config.model, weights=weights),
+            choose_precision(config.model.precision),
+            dataset.image_size,
+            dataset.split("train").labels.mean(axis=0),
+            config.seed,
+            file,
+        )
+    head = classifier.get_layer("logits").trainable_variables
+    optimizer = build_optimizer(config.optim, classifier.trainable_variables, head)
     optimizer.build(classifier.trainable_variables)
     peak = peak_learning_rate(config.optim, plan.effective_global_batch)
     schedule = LearningRate(peak, config.optim.warmup_epochs, config.epochs, config.optim.schedule, config.optim.cycles)
-    state = TrainingState(classifier, optimizer, schedule, plan.steps_per_epoch)
-    newest = checkpoints.newest()
+    state = TrainingState(classifier, optimizer, schedule, plan.steps_per_epoch, config.optim.frozen_epochs)
     if newest:
         state.restore(newest, checkpoints.best(), checkpoints.snapshots())
         say(f"from epoch {state.epoch + 1}, step {state.step + 1} of {plan.steps_per_epoch}")
@@ -243,7 +250,7 @@ def _note(
         images_per_second=float(np.nanmedian([epoch["throughput/images_per_second"] for epoch in state.history])),
         seconds_per_epoch=float(np.nanmedian([epoch["throughput/seconds_per_epoch"] for epoch in state.history])),
     )
-    return summary_markdown(facts, assessment.results, assessment.mean_interval)
+    return summary_markdown(facts, assessment.results, assessment.mean_interval, assessment.groups)
 
 
 def _log_model(
@@ -258,6 +265,7 @@ def _log_model(
         FINDINGS_PARAM: ",".join(dataset.findings),
         THRESHOLDS_PARAM: ",".join(f"{threshold:.9g}" for threshold in thresholds),
         "arch": config.model.arch,
+        "norm": config.model.chosen_norm,
         "data_digest": dataset.digest,
     }
     run.log_model(state.classifier, _golden_film(dataset.image_size), metrics=assessment.metrics, params=params)

@@ -24,7 +24,7 @@ ANEW, AUTO = "none", "auto"
 RUNNING = {"out", "config", "resume", "checkpoint_minutes", "threads", "np", "hosts", "launcher"}
 INCIDENTAL = RUNNING | {"data", "bz", "gbz", "lbz"}
 # What a checkpoint fits to: the shapes of weights, the optimiser's variables, and which film comes at which step.
-BINDING = ("data_digest", "arch", "norm", "optimizer", "global_batch", "seed")
+BINDING = ("data_digest", "arch", "norm", "optimizer", "body_lr", "frozen_epochs", "global_batch", "seed")
 
 
 @dataclass(frozen=True)

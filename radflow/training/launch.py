@@ -13,17 +13,23 @@ from radflow.config import command_line
 from radflow.data.dataset import Dataset, open_dataset
 from radflow.data.sample import dataset_folder
 from radflow.errors import MISTAKE, JobError, UserError
-from radflow.models.weights_file import check_weights_file
 from radflow.terminal import say
 from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.run import close_abandoned_run, create_run, go_on_with
 from radflow.training.config import DistributedConfig, TrainConfig, TrainingConfig
+from radflow.training.initial_weights import check_weights
 from radflow.training.job_folder import ANEW, job_to_resume
 
 
 def train(config: TrainConfig) -> None:
     """Train in this process."""
-    dataset, plan = _check(config, config.bz, config.bz, ranks=1)
+    train_in_this_process(config, config.bz, config.bz)
+
+
+def train_in_this_process(config: TrainingConfig, global_batch: int, local_batch: int) -> None:
+    """Be the only rank; a global batch above the local one takes micro-steps."""
+    check_weights(config.model)
+    dataset, plan = _check(config, global_batch, local_batch, ranks=1)
     prepare_tracking()
     set_threads(config.threads)
     from radflow.cluster.communicator import SerialCommunicator
@@ -42,6 +48,7 @@ def train_distributed(config: DistributedConfig) -> None:
 
 
 def _launch_ranks(config: DistributedConfig) -> None:
+    check_weights(config.model)
     hosts = parse_hosts(config.hosts)
     ranks = choose_ranks(config.np, hosts, config.gbz, config.lbz)
     dataset, plan = _check(config, config.gbz, config.lbz, ranks)
@@ -91,7 +98,6 @@ def _train_as_rank(config: DistributedConfig) -> None:
 
 def _check(config: TrainingConfig, global_batch: int, local_batch: int, ranks: int) -> tuple[Dataset, BatchPlan]:
     """Open the data set and plan the batches; every mistake that can be found without TensorFlow is found here."""
-    check_weights_file(config.model.weights)
     dataset = open_dataset(dataset_folder(config.data))
     for split, films in (("val", "validation"), ("test", "test")):
         if not len(dataset.split(split)):

@@ -130,7 +130,8 @@ def fit(
             order = epoch_order(plan.films, config.seed, state.epoch)
             metrics = train_epoch(step, state, train, plan, order, augmentation, communicator, reporting)
             metrics["throughput/mfu"] = metrics["throughput/images_per_second"] / peak
-            statistics.estimate(train, order)
+            if not state.is_frozen(plan.steps_per_epoch - 1):
+                statistics.estimate(train, order)
             check_equal_weights(state.classifier, communicator)
 
             probabilities = predictor.predict(validation)
@@ -165,14 +166,14 @@ def train_epoch(
     batches = gather_ahead(train, selections, partial(augmentation.apply, epoch=state.epoch))
     started, films_done = time.perf_counter(), 0
     for number, micro_steps in per_step.items():
-        films = len(films_of_step(plan, order, number))
+        films, frozen = len(films_of_step(plan, order, number)), state.is_frozen(number)
         for _ in micro_steps:
-            step.accumulate(next(batches))
+            step.accumulate(next(batches), frozen)
         loss = step.reduce(films)
         rate = rate_of_step(state, number)
         check_finite(loss, f"epoch {state.epoch + 1}, step {number + 1}", rate, communicator)
         state.step_losses.append(loss * films)
-        step.update(rate)
+        step.update(rate, frozen)
         if reporting.checkpoints.is_due():
             reporting.checkpoints.write(state.total_steps, state.checkpoint())
         films_done += films
@@ -190,7 +191,7 @@ def train_epoch(
 
 def rate_of_step(state: TrainingState, number: int) -> float:
     """The learning rate of a step of the epoch in progress: that of its middle."""
-    return state.learning_rate.at(state.epoch + (number + 0.5) / state.steps_per_epoch)
+    return state.learning_rate.at(state.middle_of_step(number))
 
 
 def end_epoch(state: TrainingState, metrics: Metrics, config: TrainingConfig, reporting: Reporting) -> None:

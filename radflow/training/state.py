@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from radflow.cluster.communicator import Communicator
+from radflow.optim.body_and_head import BodyAndHead
 from radflow.optim.learning_rate import LearningRate
 from radflow.training.checkpoint import Checkpoint
 
@@ -22,10 +23,12 @@ class TrainingState:
     """Weights, optimiser and what has been seen so far; a checkpoint holds it as it was after an optimiser step."""
 
     classifier: keras.Model
-    optimizer: keras.optimizers.Optimizer
+    optimizer: keras.optimizers.Optimizer | BodyAndHead
     """Built for the classifier's weights."""
     learning_rate: LearningRate
     steps_per_epoch: int
+    frozen_epochs: float = 0.0
+    """Epochs at the start in which only the head learns."""
     history: list[Metrics] = field(default_factory=list)
     """Of the finished epochs."""
     step_losses: list[float] = field(default_factory=list)
@@ -53,6 +56,14 @@ class TrainingState:
     def step(self) -> int:
         """Steps done of the epoch in progress; all of them while it is validated."""
         return self.total_steps - self.epoch * self.steps_per_epoch
+
+    def middle_of_step(self, number: int) -> float:
+        """Where training stands in step `number` of the epoch in progress, in epochs."""
+        return self.epoch + (number + 0.5) / self.steps_per_epoch
+
+    def is_frozen(self, number: int) -> bool:
+        """Whether only the head learns in step `number` of the epoch in progress."""
+        return self.middle_of_step(number) < self.frozen_epochs
 
     def is_best(self, metrics: Metrics) -> bool:
         """Whether an epoch is better than all before it.

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from radflow.cluster.communicator import Communicator
 from radflow.data.batches import Batch
+from radflow.optim.body_and_head import BodyAndHead
 from radflow.training.loss import Loss
 
 
@@ -15,39 +16,48 @@ class TrainingStep:
 
     Gradients are sums over films and are divided by the number of films of the whole global batch, so a short last
     batch weighs each film alike and N ranks x LBZ equals 1 rank x GBZ.
+
+    In a `frozen` step only the last layer, the head, learns; the body is computed as in prediction, by its moving
+    statistics, which stay too.
     """
 
     def __init__(
-        self, model: keras.Model, loss: Loss, optimizer: keras.optimizers.Optimizer, communicator: Communicator
+        self,
+        model: keras.Model,
+        loss: Loss,
+        optimizer: keras.optimizers.Optimizer | BodyAndHead,
+        communicator: Communicator,
     ) -> None:
         self._model = model
         self._loss = loss
         self._optimizer = optimizer
         self._communicator = communicator
         self._weights = model.trainable_variables
+        self._head = model.layers[-1].trainable_variables
         self._sums = [tf.Variable(tf.zeros(weight.shape, weight.dtype), trainable=False) for weight in self._weights]
         self._loss_sum = tf.Variable(0.0, trainable=False)
         optimizer.build(self._weights)
 
-    def accumulate(self, batch: Batch) -> None:
+    def accumulate(self, batch: Batch, frozen: bool = False) -> None:
         """Add the gradients of one micro-batch to the sums of this rank."""
-        self._accumulate(*(tf.convert_to_tensor(array) for array in batch))
+        self._accumulate(*(tf.convert_to_tensor(array) for array in batch), frozen)
 
     def reduce(self, films: int) -> float:
         """Sum over all ranks and divide by `films`, those of the whole global batch; return its mean loss."""
         return float(self._reduce(tf.constant(films, tf.float32)))
 
-    def update(self, learning_rate: float) -> None:
+    def update(self, learning_rate: float, frozen: bool = False) -> None:
         """Apply the reduced gradients, and set the sums back to zero."""
         self._optimizer.learning_rate.assign(learning_rate)
-        self._update()
+        self._update(frozen)
 
     @tf.function(jit_compile=False)
-    def _accumulate(self, films: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> None:
+    def _accumulate(self, films: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, frozen: bool) -> None:
+        learning = self._learning(frozen)
         with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(weights * self._loss(labels, self._model(films, training=True)))
-        gradients = tape.gradient(loss, [weight.value for weight in self._weights])
-        for total, gradient in zip(self._sums, gradients, strict=True):
+            loss = tf.reduce_sum(weights * self._loss(labels, self._model(films, training=not frozen)))
+        gradients = tape.gradient(loss, [weight.value for weight, _ in learning])
+        for (_, total), gradient in zip(learning, gradients, strict=True):
             total.assign_add(tf.convert_to_tensor(gradient))
         self._loss_sum.assign_add(loss)
 
@@ -59,7 +69,13 @@ class TrainingStep:
         return loss / films
 
     @tf.function(jit_compile=False)
-    def _update(self) -> None:
-        self._optimizer.apply(list(self._sums), self._weights)
+    def _update(self, frozen: bool) -> None:
+        learning = self._learning(frozen)
+        self._optimizer.apply([total for _, total in learning], [weight for weight, _ in learning])
         for total in [*self._sums, self._loss_sum]:
             total.assign(tf.zeros_like(total))
+
+    def _learning(self, frozen: bool) -> list[tuple[keras.Variable, tf.Variable]]:
+        """The weights that learn in a step, each with its sum of gradients."""
+        moving = {id(weight) for weight in (self._head if frozen else self._weights)}
+        return [pair for pair in zip(self._weights, self._sums, strict=True) if id(pair[0]) in moving]

@@ -119,6 +119,15 @@ def test_probabilities_are_the_sigmoid_of_the_logits():
     np.testing.assert_allclose(classifier(films(2, 64)), 1 / (1 + np.exp(-logits)), rtol=1e-6)
 
 
+def test_a_classifier_of_another_norm_or_architecture_is_refused_by_both_names(tmp_path):
+    build(norm="group").save(tmp_path / "group.keras")
+    for settings, names in (({}, "batch"), ({"norm": "instance"}, "instance")):
+        with pytest.raises(UserError, match=f"densenet121 with norm=group, not of densenet121 with norm={names}"):
+            build(**settings, weights=str(tmp_path / "group.keras"))
+    with pytest.raises(UserError, match="of densenet121 with norm=group, not of vgg16 with norm=none"):
+        build(arch="vgg16", weights=str(tmp_path / "group.keras"))
+
+
 def test_the_real_imagenet_weights_are_taken(real_data):
     path = real_data / "weights" / "vgg16_imagenet_notop.weights.h5"
     body = build(arch="vgg16", weights=str(path)).get_layer("vgg16")

@@ -1,4 +1,4 @@
-"""A training of a search is followed epoch by epoch, and no process of it outlives who follows it."""
+"""A training in a child process is followed epoch by epoch, and no process of it outlives who follows it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import psutil
 
-from radflow.search.training import OUTPUT_FILE, follow_training
+from radflow.training.child import OUTPUT_FILE, follow_training
 
-FAKE = [sys.executable, str(Path(__file__).parent / "fake_training.py")]
+FAKE = [sys.executable, str(Path(__file__).parents[1] / "search" / "fake_training.py")]
 
 
 def command(folder: Path, **flags: object) -> list[str]:
@@ -52,7 +52,7 @@ def test_a_stopped_training_ends_at_once(tmp_path: Path, monkeypatch) -> None:
 FOLLOW_FOR_EVER = """
 import sys
 from pathlib import Path
-from radflow.search.training import follow_training
+from radflow.training.child import follow_training
 sleeper = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
 follow_training([sys.executable, "-c", sleeper], Path(sys.argv[1]), {}, lambda epoch: True, lambda: None)
 """

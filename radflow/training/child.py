@@ -1,4 +1,4 @@
-"""One training of a search: a command that is followed by its history file, epoch by epoch, and stopped if told so."""
+"""A training in a child process: it is followed by its history file, epoch by epoch, and stopped if told so."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from radflow.config import command_line
 from radflow.processes import ends_with_parent, stop
-from radflow.training.config import DistributedConfig
+from radflow.training.config import TrainingConfig
 from radflow.training.history import HISTORY_FILE, read_epochs
 
 OUTPUT_FILE = "output.log"
@@ -35,9 +35,9 @@ class Ended:
     """The last line of its output."""
 
 
-def training_command(config: DistributedConfig) -> list[str]:
+def training_command(config: TrainingConfig, entry_point: str = "distributed") -> list[str]:
     """The command of a training: the entry point that users call."""
-    return [sys.executable, "-m", "entrypoints.distributed", *command_line(config)]
+    return [sys.executable, "-m", f"entrypoints.{entry_point}", *command_line(config)]
 
 
 def follow_training(

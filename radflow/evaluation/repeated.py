@@ -1,0 +1,103 @@
+"""Whether one of two ways of training, each repeated with several seeds, gives better models on the same films."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from radflow.errors import UserError
+from radflow.evaluation.auc import CONFIDENCE, auc_per_finding, mean_auc, resampled_mean_aucs
+from radflow.evaluation.predictions import Predictions
+
+REPLICATES = 1000
+
+
+@dataclass(frozen=True)
+class RepeatedComparison:
+    """How much higher the mean AUC is with one way of training than with another."""
+
+    difference: float
+    """Of mean AUCs, in the mean over seeds, -1 to 1; above 0 the first way is better."""
+    low: float
+    high: float
+    """Ends of the 95 % interval."""
+    p_value: float
+    """Two-sided, of no difference."""
+    between_patients: float
+    """Standard error of the difference that comes of the patients tested."""
+    between_seeds: float
+    """That which comes of the seeds; NaN with one seed."""
+    seeds: int
+    patients: int
+
+
+def compare_repeated(first: Sequence[Predictions], second: Sequence[Predictions], seed: int = 0) -> RepeatedComparison:
+    """Compare two ways of training by the predictions of their models; `first[i]` and `second[i]` share a seed.
+
+    A paired t test of the difference in mean AUC with two sources of variance, as of readers and cases (Obuchowski and
+    Rockette 1995, doi:10.1080/03610919508813243): patients, by a bootstrap that draws each with all her films and
+    judges all models on the same draws; and seeds, by the spread of the differences of pairs. Their variances are
+    added, degrees of freedom are Satterthwaite's. The spread of the pairs holds some of what patients and seeds do
+    together, which the bootstrap holds too: the test errs to the side of no difference. With one seed the variance
+    between seeds is not known and left out, so that the result is on these two models only.
+
+    Raises UserError where the two are not as many, are of different films, or no finding has both classes.
+    """
+    _check(first, second)
+    runs = len(first)
+    resampled = resampled_mean_aucs([*first, *second], REPLICATES, seed)
+    of_patients = (resampled[:runs].mean(axis=0) - resampled[runs:].mean(axis=0)).astype(np.float64)
+    areas = np.array([mean_auc(auc_per_finding(model)) for model in [*first, *second]])
+    by_seed = areas[:runs] - areas[runs:]
+    patients = _count_patients(first[0])
+    parts = [(float(np.nanvar(of_patients, ddof=1)), patients - 1)]
+    if runs > 1:
+        parts.append((float(np.var(by_seed, ddof=1)) / runs, runs - 1))
+    reach, p_value = _t_test(float(by_seed.mean()), parts)
+    return RepeatedComparison(
+        difference=float(by_seed.mean()),
+        low=float(by_seed.mean()) - reach,
+        high=float(by_seed.mean()) + reach,
+        p_value=p_value,
+        between_patients=math.sqrt(parts[0][0]),
+        between_seeds=math.sqrt(parts[1][0]) if runs > 1 else math.nan,
+        seeds=runs,
+        patients=patients,
+    )
+
+
+def _t_test(difference: float, parts: Sequence[tuple[float, int]]) -> tuple[float, float]:
+    """Half of the interval's width and the p-value, from variances with their degrees of freedom."""
+    variance = sum(part for part, _ in parts)
+    if variance == 0:
+        return 0.0, 1.0 if difference == 0 else 0.0
+    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+    error = math.sqrt(variance)
+    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
+    return reach, float(2 * stats.t.sf(abs(difference) / error, freedom))
+
+
+def _check(first: Sequence[Predictions], second: Sequence[Predictions]) -> None:
+    if not first or len(first) != len(second):
+        raise UserError(f"{len(first)} and {len(second)} trainings cannot be paired; expected one of each a seed")
+    reference = first[0]
+    for other in [*first, *second]:
+        if other.findings != reference.findings or not _equal(other.image_ids, reference.image_ids):
+            raise UserError("the trainings were tested on different films or findings; test all on the same data set")
+    labels = reference.labels
+    if not (labels.any(axis=0) & ~labels.all(axis=0)).any() or _count_patients(reference) < 2:
+        raise UserError("the test films have not both classes, or are of one patient; AUCs cannot be compared on them")
+
+
+def _equal(one: NDArray[np.str_], other: NDArray[np.str_]) -> bool:
+    return len(one) == len(other) and bool((one == other).all())
+
+
+def _count_patients(predictions: Predictions) -> int:
+    known = predictions.patient_ids != ""
+    return len(np.unique(predictions.patient_ids[known])) + int((~known).sum())

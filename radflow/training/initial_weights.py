@@ -1,0 +1,63 @@
+"""The weights that a training begins with: where they are, and whether they fit, before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from radflow.errors import UserError
+from radflow.models.config import ModelConfig
+from radflow.models.weights_file import NO_FILE, check_weights_file
+from radflow.tracking.connection import prepare_tracking
+
+
+def check_weights(config: ModelConfig) -> None:
+    """Raise UserError unless the weights can be read and, as far as a model in MLflow says what it is, fit."""
+    if not are_in_mlflow(config.weights):
+        check_weights_file(config.weights)
+        return
+    prepare_tracking()
+    from radflow.tracking.models import model_metadata
+
+    check_fit(config.weights, model_metadata(config.weights), config)
+
+
+def check_fit(weights: str, described: Mapping[str, str], config: ModelConfig) -> None:
+    """Raise UserError unless architecture and normalisation are those of `config`, or nothing is said of them."""
+    expected = {"arch": config.arch, "norm": config.chosen_norm}
+    given = {name: described.get(name, value) for name, value in expected.items()}
+    norms = {name["norm"].replace("sync_batch", "batch") for name in (given, expected)}
+    if given["arch"] != expected["arch"] or len(norms) > 1:
+        of_source, wanted = (f"{each['arch']} with norm={each['norm']}" for each in (given, expected))
+        raise UserError(f"weights={weights} are of {of_source}, not of {wanted}; give their arch and norm, or others")
+
+
+def are_in_mlflow(weights: str) -> bool:
+    """Whether they are those of a model that MLflow keeps."""
+    if weights in NO_FILE:
+        return False
+    from radflow.tracking.models import names_model
+
+    return names_model(weights)
+
+
+def settled(weights: str) -> str:
+    """The same weights by a name that will not mean others tomorrow: the version that a registry's alias stands for."""
+    if not are_in_mlflow(weights):
+        return weights
+    from radflow.tracking.models import without_alias
+
+    return without_alias(weights)
+
+
+@contextmanager
+def weights_file(weights: str) -> Iterator[Path | None]:
+    """The .keras file of a model in MLflow, fetched for the block; None for weights that are elsewhere."""
+    if not are_in_mlflow(weights):
+        yield None
+        return
+    from radflow.tracking.models import keras_file
+
+    with keras_file(weights) as file:
+        yield file

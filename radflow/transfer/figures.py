@@ -1,0 +1,94 @@
+"""Pictures of a comparison, 1000 pixels wide: the paper's figures 16 to 18, with mean and range over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from radflow.evaluation.figures import BLUE, GREY, ORANGE, PALE
+
+Curves = Mapping[str, NDArray[np.floating]]
+"""By label of a half: [seeds, epochs], NaN where a training had ended."""
+
+_WIDTH, _DPI = 10.0, 100
+_STYLES = ((BLUE, "o"), (ORANGE, "s"))
+
+
+def epochs_figure(curves: Curves, quantity: str, title: str, goal: float | None = None) -> Figure:
+    """A quantity by epoch: mean over seeds, a band from the lowest to the highest, and each seed as a thin line.
+
+    Parameters
+    ----------
+    curves
+        Both halves.
+    quantity : str
+        What is drawn, for the axis.
+    title : str
+    goal : float, optional
+        Drawn as a level.
+    """
+    figure = Figure(figsize=(_WIDTH, 4.4), dpi=_DPI, layout="constrained")
+    axes = figure.subplots()
+    for (label, values), (colour, marker) in zip(curves.items(), _STYLES, strict=False):
+        epochs = np.arange(1, values.shape[1] + 1)
+        seeds = f"mean of {len(values)} seeds" if len(values) > 1 else "one seed"
+        axes.fill_between(epochs, np.nanmin(values, axis=0), np.nanmax(values, axis=0), color=colour, alpha=0.15, lw=0)
+        axes.plot(epochs, values.T, color=colour, linewidth=0.7, alpha=0.5)
+        mean = np.nanmean(values, axis=0)
+        axes.plot(epochs, mean, color=colour, marker=marker, markersize=5, linewidth=2, label=f"{label}, {seeds}")
+    if goal is not None:
+        axes.axhline(goal, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1, label=f"target {goal:.3f}")
+    axes.set_xlabel("Epoch")
+    axes.set_ylabel(quantity)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=9, borderaxespad=0.2)
+    _finish(figure, axes, title)
+    return figure
+
+
+def throughput_figure(rates: Mapping[str, Sequence[float]], minutes: Curves, areas: Curves, title: str) -> Figure:
+    """Images per second of each training, and validation AUC against the time that training had taken.
+
+    Parameters
+    ----------
+    rates
+        Median images per second of each seed.
+    minutes, areas
+        Time since the start of training at the end of each epoch, and the AUC then.
+    title : str
+    """
+    figure = Figure(figsize=(_WIDTH, 4.0), dpi=_DPI, layout=ConstrainedLayoutEngine(wspace=0.08))
+    left, right = figure.subplots(1, 2, width_ratios=(2, 3))
+    for row, ((label, values), (colour, marker)) in enumerate(zip(rates.items(), _STYLES, strict=False)):
+        mean = float(np.mean(values))
+        left.bar(row, mean, color=colour, alpha=0.25, width=0.6)
+        spread = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else [0.0]
+        left.plot(row + np.asarray(spread), values, marker, color=colour, markersize=6)
+        left.annotate(f"{mean:.1f}", (row, max(values)), (0, 7), textcoords="offset points", ha="center", fontsize=10)
+        right.plot(minutes[label].T, areas[label].T, color=colour, linewidth=0.7, alpha=0.5)
+        mean_time, mean_area = np.nanmean(minutes[label], axis=0), np.nanmean(areas[label], axis=0)
+        right.plot(mean_time, mean_area, color=colour, marker=marker, markersize=5, linewidth=2, label=label)
+    left.set_xticks(range(len(rates)), list(rates))
+    left.set_xlim(-0.6, len(rates) - 0.4)
+    left.set_ylim(0, 1.18 * max(max(values) for values in rates.values()))
+    left.set_ylabel("Images per second, training")
+    right.set_xlim(left=0)
+    right.set_xlabel("Minutes of training")
+    right.set_ylabel("AUC, validation crops")
+    right.legend(loc="lower right", frameon=False, fontsize=9)
+    _finish(figure, left, title)
+    _finish(figure, right, title)
+    return figure
+
+
+def _finish(figure: Figure, axes: Axes, title: str) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color=PALE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=12)
