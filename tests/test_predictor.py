@@ -15,6 +15,9 @@ from radflow.predict import PredictConfig
 from radflow.predictor import BATCH, FilmPredictor
 from radflow.tracking.models import load_classifier
 
+# MLflow warns of a type hint of its own when mlflow.pyfunc is imported.
+pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")
+
 FILMS = random_films(BATCH + 5)
 
 
