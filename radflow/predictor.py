@@ -172,7 +172,9 @@ class HeatMaps:
         pixels = film.read_whole()
         for column in chosen:
             finding = self._findings[column]
-            picture = draw_heatmap(pixels, evidence[..., column], f"{finding} {shares[column]:.3f}   {film.name}")
+            picture = draw_heatmap(
+                pixels, evidence[..., column], f"{finding} {shares[column]:.3f}   {PurePosixPath(film.name).name}"
+            )
             path = self._folder / f"{_inside(film.name)}.{finding}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_file(path) as temporary:

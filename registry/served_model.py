@@ -105,6 +105,8 @@ def _films_of(request: object) -> list[object]:
 
 def _bytes_of(entry: object) -> bytes:
     """Decode an entry's base64, which may be broken into lines; raises BadFilm for anything else."""
+    if entry is None or entry is pd.NA or (isinstance(entry, float) and np.isnan(entry)):  # how pandas keeps a null
+        raise BadFilm("no film given: null, expected base64 text")
     if not isinstance(entry, str | bytes):
         raise BadFilm(f"not a film: given {type(entry).__name__}, expected base64 text")
     if len(entry) // 4 * 3 > MAX_FILM_BYTES:

@@ -15,6 +15,9 @@ from radflow.predict import PredictConfig
 from radflow.predictor import BATCH, FilmPredictor
 from radflow.tracking.models import load_classifier
 
+# MLflow warns of a type hint of its own when mlflow.pyfunc is imported.
+pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")
+
 FILMS = random_films(BATCH + 5)
 
 
@@ -80,7 +83,8 @@ def test_heat_maps_of_the_most_probable(predictor, expected, tmp_path) -> None:
     predictor.predict(FILMS[:3], thresholds="none", heatmaps=tmp_path, heatmap_findings=1)
     drawn = sorted(path.name for path in tmp_path.iterdir())
     assert drawn == [f"{number}.{FINDINGS[expected[number].argmax()]}.png" for number in range(3)]
-    assert Image.open(tmp_path / drawn[0]).width == 32
+    with Image.open(tmp_path / drawn[0]) as picture:
+        assert picture.width == 32
 
 
 def test_heat_maps_of_listed_films_stay_in_their_folder(predictor, folder, tmp_path) -> None:

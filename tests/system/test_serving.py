@@ -28,7 +28,12 @@ from radflow.data.dicom import decode_dicom
 from radflow.data.images import resize_film
 from radflow.tracking.models import log_keras_model
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.long,
+    # MLflow warns of a type hint of its own when mlflow.pyfunc is imported.
+    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),
+]
 
 FILM = random_films(1)[0]
 GOOD = base64_of(encoded(FILM))
