@@ -25,7 +25,7 @@ class RepeatedComparison:
     """Of mean AUCs, in the mean over seeds, -1 to 1; above 0 the first way is better."""
     low: float
     high: float
-    """Ends of the 95 % interval."""
+    """Ends of the 95 % interval, within what differences of AUCs can be."""
     p_value: float
     """Two-sided, of no difference."""
     between_patients: float
@@ -61,8 +61,8 @@ def compare_repeated(first: Sequence[Predictions], second: Sequence[Predictions]
     reach, p_value = _t_test(float(by_seed.mean()), parts)
     return RepeatedComparison(
         difference=float(by_seed.mean()),
-        low=float(by_seed.mean()) - reach,
-        high=float(by_seed.mean()) + reach,
+        low=max(float(by_seed.mean()) - reach, -1.0),
+        high=min(float(by_seed.mean()) + reach, 1.0),
         p_value=p_value,
         between_patients=math.sqrt(parts[0][0]),
         between_seeds=math.sqrt(parts[1][0]) if runs > 1 else math.nan,

@@ -72,6 +72,13 @@ def test_one_seed_leaves_the_seeds_out():
     assert np.isfinite(result.p_value)
 
 
+def test_the_interval_stays_within_what_can_be():
+    """Two seeds that disagree say little: with one degree of freedom the t quantile is 12.7."""
+    models, _ = trainings(np.random.default_rng(6), [4, 0, 0, 1])
+    result = compare_repeated(models[:2], models[2:])
+    assert (result.low, result.high) == (-1, 1)
+
+
 def test_what_cannot_be_paired():
     models, _ = trainings(np.random.default_rng(5), [2, 1, 1])
     with pytest.raises(UserError, match="cannot be paired"):
