@@ -82,9 +82,9 @@ class TimedStep(TrainingStep):
         super().__init__(*arguments)
         self.stopwatch = stopwatch
 
-    def accumulate(self, batch: object) -> None:
+    def accumulate(self, *arguments: object) -> None:
         with self.stopwatch.timing("forward_backward"):
-            super().accumulate(batch)
+            super().accumulate(*arguments)
 
     def reduce(self, films: int) -> float:
         with self.stopwatch.timing("reduce"):
