@@ -90,9 +90,9 @@ class TimedStep(TrainingStep):
         with self.stopwatch.timing("reduce"):
             return super().reduce(films)
 
-    def update(self, learning_rate: float) -> None:
+    def update(self, *arguments: object) -> None:
         with self.stopwatch.timing("update"):
-            super().update(learning_rate)
+            super().update(*arguments)
 
 
 class TimedProgress(TerminalProgress):
