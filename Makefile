@@ -56,11 +56,9 @@ demo: setup
 # Two files of tests at a time; the tests of a file share what they have started.
 PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
 
-# Tests that start several ranks have the cores to themselves.
 test: setup
 	$(PYTEST) -m "not slow and not long"
-	$(PYTEST) -m "slow and not ranks and not long"
-	$(BIN)/pytest -m "slow and ranks and not long"
+	$(PYTEST) -m "slow and not long"
 
 test-fast: setup
 	$(PYTEST) -m "not slow and not long"

@@ -54,7 +54,6 @@ def test_more_ranks_than_slots_or_none_is_a_mistake(ranks):
 
 
 @pytest.mark.slow
-@pytest.mark.ranks
 @pytest.mark.parametrize("launcher", ["mpirun", pytest.param("gloo", marks=pytest.mark.long)])
 def test_two_ranks_join_and_a_failing_one_fails_the_job(launcher, capfd):
     rank = (
@@ -87,7 +86,6 @@ def test_tasks_of_srun_that_are_no_ranks_are_told_so(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.ranks
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_reaches_every_rank_once_and_ends_the_launcher(number, tmp_path):
     rank = (

@@ -14,7 +14,7 @@ from steps_with_batch_norm import train
 from radflow.cluster.communicator import SerialCommunicator
 from radflow.cluster.launcher import Host, launch
 
-pytestmark = [pytest.mark.slow, pytest.mark.ranks]
+pytestmark = pytest.mark.slow
 
 STEPS = 5
 

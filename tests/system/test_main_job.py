@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 
 from radflow.data.findings import FINDINGS
 
-pytestmark = [pytest.mark.slow, pytest.mark.ranks]
+pytestmark = pytest.mark.slow
 
 TRAINING = ("--epochs=2", "--gbz=32", "--lbz=8", "--np=2", "--base_lr=0.0002")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from commands import runs_of, user_environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.ranks]
+pytestmark = pytest.mark.slow
 
 
 def mlflow_run(checkout: Path, *flags: str) -> subprocess.CompletedProcess[str]:
