@@ -36,7 +36,7 @@ def promote_at_once(uri: str, folder: Path, *flags: tuple[str, ...]) -> list[str
     return [stdout for stdout, _ in ended]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_of_the_same_run_one_promotion_wins(store: MlflowClient, tmp_path: Path) -> None:
     run_id = finished_run(store)
     printed = promote_at_once(store.tracking_uri, tmp_path, *[()] * 5)

@@ -22,7 +22,7 @@ def crops(workplace: Path) -> Path:
     return workplace / "crops"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("flags", "word"),
     [
