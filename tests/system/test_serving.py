@@ -82,7 +82,9 @@ def wait_until_it_answers(address: str, process: subprocess.Popen[bytes], log: P
 
 
 def post(address: str, body: bytes, kind: str = "application/json") -> tuple[int, str]:
-    answer = SESSION.post(address, data=body, headers={"Content-Type": kind}, timeout=300)
+    # A connection each: after an answer of 500 the server drops the one that it came on.
+    headers = {"Content-Type": kind, "Connection": "close"}
+    answer = SESSION.post(address, data=body, headers=headers, timeout=300)
     return answer.status_code, answer.text
 
 
