@@ -25,10 +25,11 @@ from radflow.cluster.threads import choose_precision, set_threads
 from radflow.config import run_command
 from radflow.data.augmentation import Augmentation, AugmentationConfig
 from radflow.data.batches import Augment, gather_ahead
+from radflow.data.config import PreprocessConfig
 from radflow.data.dataset import Dataset, Split
 from radflow.data.images import read_film
 from radflow.data.phantom import write_phantom_films
-from radflow.data.preprocess import PreprocessConfig, preprocess
+from radflow.data.preprocess import preprocess
 
 
 @dataclass(frozen=True, kw_only=True)

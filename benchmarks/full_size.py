@@ -34,7 +34,8 @@ MAX_OPENING_SECONDS, MAX_OPENING_MB = 2.0, 200
 
 PREPROCESS = """
 import sys
-from radflow.data.preprocess import PreprocessConfig, preprocess
+from radflow.data.config import PreprocessConfig
+from radflow.data.preprocess import preprocess
 if __name__ == "__main__":
     source, out, size, workers = sys.argv[1:]
     preprocess(PreprocessConfig(source=source, out=out, image_size=int(size), workers=int(workers)))

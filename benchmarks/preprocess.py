@@ -26,9 +26,10 @@ from PIL import Image
 
 from radflow.config import run_command
 from radflow.cores import available_cores
+from radflow.data.config import PreprocessConfig
 from radflow.data.decoding import FILMS_PER_TASK, in_order
 from radflow.data.phantom import write_phantom_films
-from radflow.data.preprocess import PreprocessConfig, preprocess
+from radflow.data.preprocess import preprocess
 
 SAMPLES_OF_MEMORY = 20
 

@@ -3,7 +3,7 @@
 import sys
 
 from radflow.config import run_command
-from radflow.data.preprocess import PreprocessConfig
+from radflow.data.config import PreprocessConfig
 
 
 def main(config: PreprocessConfig) -> None:

@@ -9,9 +9,9 @@ import pandas as pd
 from rich.table import Table
 
 from radflow.data.contact_sheet import contact_sheets
-from radflow.data.dataset import REJECTED_NAME, Dataset, verify_dataset
+from radflow.data.dataset import Dataset, verify_dataset
 from radflow.data.frequencies import TOTALS_ROW, frequency_table
-from radflow.data.manifest import SplitCounts
+from radflow.data.manifest import REJECTED_NAME, SplitCounts
 from radflow.errors import UserError
 from radflow.evaluation.figures import co_occurrence_figure, frequency_figure, prevalence_figure
 from radflow.files import atomic_file

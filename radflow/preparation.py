@@ -7,10 +7,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from radflow.config import flatten
-from radflow.data.dataset import REJECTED_NAME, Dataset
+from radflow.data.config import PreprocessConfig
+from radflow.data.dataset import Dataset
 from radflow.data.frequencies import frequency_table
-from radflow.data.manifest import MANIFEST_NAME
-from radflow.data.preprocess import PreprocessConfig, resolve
+from radflow.data.manifest import MANIFEST_NAME, REJECTED_NAME
+from radflow.data.preprocess import resolve
 from radflow.data.sample import preprocess_with_bar, source_folder
 from radflow.overview import draw_overview, print_overview, rejection_table, split_table
 from radflow.terminal import say

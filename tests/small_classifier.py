@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from PIL import Image
 
-from radflow.tracking.models import save_keras_model
+from radflow.tracking.saved_model import save_keras_model
 
 SIZE = 32
 FINDINGS = ("Mass", "Nodule", "Edema")

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from radflow.config import parse
-from radflow.data.preprocess import PreprocessConfig
+from radflow.data.config import PreprocessConfig
 from radflow.data.sample import SampleConfig
 from radflow.evaluate import EvaluateConfig
 from radflow.predict import PredictConfig

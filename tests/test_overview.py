@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 from radflow.__main__ import run
+from radflow.data.config import PreprocessConfig
 from radflow.data.dataset import Dataset
 from radflow.data.findings import FINDINGS
 from radflow.data.phantom import write_phantom_films
-from radflow.data.preprocess import PreprocessConfig, preprocess
+from radflow.data.preprocess import preprocess
 from radflow.overview import rejection_table
 
 

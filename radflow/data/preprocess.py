@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from itertools import compress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
-from cyclopts import Parameter
 from numpy.typing import NDArray
 
 from radflow.data.archives import RefusedMember, StoredFilm
@@ -23,13 +22,14 @@ from radflow.data.chestxray14 import (
     LabelFile,
     compare_with_release,
 )
+from radflow.data.config import PreprocessConfig, require
 from radflow.data.copies import on_disk
-from radflow.data.dataset import Dataset, DatasetHeader, DatasetWriter, open_dataset, write_dataset
+from radflow.data.dataset import Dataset, open_dataset
+from radflow.data.dataset_writer import DatasetHeader, DatasetWriter, write_dataset
 from radflow.data.decoding import decode_films, fetch_film
-from radflow.data.film_lists import AssignedFilms, ListConfig, assign_by_lists, official_lists, table_of
+from radflow.data.film_lists import AssignedFilms, assign_by_lists, official_lists, table_of
 from radflow.data.findings import FINDINGS
 from radflow.data.images import BadFilm
-from radflow.data.lesion_crops import CropConfig
 from radflow.data.mammograms import (
     TUMOUR_FINDINGS,
     LeftOut,
@@ -71,55 +71,6 @@ Progress = Callable[[int, int, int], None]
 """Called with the films done, the films in all, and the films rejected so far."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class PreprocessConfig:
-    """What to preprocess, and how."""
-
-    source: str = "sample"
-    """folder or s3://bucket/prefix with films and lists as released; of ChestX-ray14 as PNGs, tar.gz or zip archives"""
-    layout: Literal["auto", "chestxray14", "cbis_ddsm", "mini_mias", "ddsm_precut"] = "auto"
-    """the release that source holds; auto tells it by the label files"""
-    out: str = "data/dataset"
-    """folder for the dataset, where one that is already there is replaced; or s3://bucket/prefix, where none is yet"""
-    image_size: int = 0
-    """height and width of the stored images in pixels, 32 to 1024; 0 is 224 for chest films and 299 for mammograms"""
-    split: Literal["official", "random", "lists"] = "official"
-    """official: the release's own test part (mini-MIAS has none and is always random); random: by patient, by seed;
-    lists: chest films by train_list, val_list and test_list"""
-    val_fraction: float = 0.1
-    """share of patients for validation: of those outside the test part (official, lists), or of all (random)"""
-    test_fraction: float = 0.2
-    """share of all patients for the test part (random only)"""
-    max_rejected: float = 0.01
-    """largest share of images that may be missing or damaged before it is an error, 0 to 1"""
-    workers: int = 0
-    """processes that decode films (0 = all cores this process may use)"""
-    seed: int = 0
-    """seed of the split, and of the crops of mammograms"""
-    name: str = "auto"
-    """name of the data set in MLflow; auto is the layout's, or phantoms for films that `sample` has made"""
-    lists: Annotated[ListConfig, Parameter(name="*")] = field(default_factory=ListConfig)
-    crops: Annotated[CropConfig, Parameter(name="*")] = field(default_factory=CropConfig)
-
-    def __post_init__(self) -> None:
-        size_is_known = self.image_size == 0 or 32 <= self.image_size <= 1024
-        _require(size_is_known, f"image_size={self.image_size}", "32 to 1024 pixels")
-        _require(self.split in ("official", "random", "lists"), f"split={self.split}", "official, random or lists")
-        lists = self.lists.paths()
-        if self.split == "lists":
-            _require({"train", "test"} <= lists.keys(), "split=lists without both", "train_list and test_list")
-        elif lists:
-            given = " and ".join(f"{split}_list" for split in lists)
-            raise UserError(f"{given} with split={self.split}: give split=lists too, or no lists")
-        _require(0 < self.val_fraction < 1, f"val_fraction={self.val_fraction}", "more than 0 and less than 1")
-        _require(0 < self.test_fraction < 1, f"test_fraction={self.test_fraction}", "more than 0 and less than 1")
-        if self.split == "random":
-            both = self.val_fraction + self.test_fraction
-            _require(both < 1, f"val_fraction + test_fraction = {both:g}", "less than 1, to leave films to train")
-        _require(0 <= self.max_rejected <= 1, f"max_rejected={self.max_rejected}", "0 to 1")
-        _require(self.workers >= 0, f"workers={self.workers}", "0 (all cores) or more")
-
-
 def resolve(config: PreprocessConfig) -> PreprocessConfig:
     """Settle what is auto: the layout of the source, the image size, and the rule of a release that is not divided.
 
@@ -128,7 +79,7 @@ def resolve(config: PreprocessConfig) -> PreprocessConfig:
     layout = _recognise_layout(locate(config.source)) if config.layout == "auto" else config.layout
     _RELEASES[layout](config.source)
     rules = _SPLIT_RULES[layout]
-    _require(config.split in rules, f"split={config.split} of {layout}", " or ".join(rules))
+    require(config.split in rules, f"split={config.split} of {layout}", " or ".join(rules))
     return replace(
         config,
         layout=layout,
@@ -407,8 +358,3 @@ class _Intake:
                 f"damaged, more than max_rejected={self._config.max_rejected:g} allows ({'; '.join(self._examples)}); "
                 "complete the films, or raise max_rejected"
             )
-
-
-def _require(holds: bool, given: str, expected: str) -> None:
-    if not holds:
-        raise UserError(f"{given} is out of range: expected {expected}")

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from radflow.data.config import PreprocessConfig
 from radflow.data.copies import on_disk
 from radflow.data.dataset import Dataset
 from radflow.data.lesion_crops import CropConfig
 from radflow.data.phantom import write_phantom_films
 from radflow.data.phantom_mammograms import write_phantom_mammograms
-from radflow.data.preprocess import PreprocessConfig, preprocess
+from radflow.data.preprocess import preprocess
 from radflow.errors import UserError
 from radflow.files import only_one_process
 from radflow.storage import locate

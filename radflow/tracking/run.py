@@ -144,7 +144,8 @@ class Run:
         params: Mapping[str, object] | None = None,
     ) -> str | None:
         """See TrackedRun. Unlike the other calls it sends at once, since the caller wants the URI."""
-        from radflow.tracking.models import ModelDescription, publish_model, save_keras_model
+        from radflow.tracking.models import ModelDescription, publish_model
+        from radflow.tracking.saved_model import save_keras_model
 
         description = ModelDescription(
             name,

@@ -29,8 +29,8 @@ from radflow.models.classifier import build_classifier
 from radflow.optim.factory import build_optimizer
 from radflow.optim.learning_rate import LearningRate, peak_learning_rate
 from radflow.terminal import say
-from radflow.tracking.models import FINDINGS_PARAM, THRESHOLDS_PARAM
 from radflow.tracking.run import SilentRun, TrackedRun, go_on_with, tracking_run
+from radflow.tracking.saved_model import FINDINGS_PARAM, THRESHOLDS_PARAM
 from radflow.training.assessment import Assessment, assess, predictions_of
 from radflow.training.checkpoint import CheckpointFolder
 from radflow.training.config import TrainingConfig

@@ -8,7 +8,8 @@ import pytest
 from radflow.cluster.batch_plan import epoch_order, micro_batches, plan_batches
 from radflow.data.augmentation import Augmentation, AugmentationConfig
 from radflow.data.batches import gather_ahead
-from radflow.data.dataset import DatasetHeader, Split, open_dataset, write_dataset
+from radflow.data.dataset import Split, open_dataset
+from radflow.data.dataset_writer import DatasetHeader, write_dataset
 from radflow.data.manifest import SplitRule
 from radflow.data.shards import FilmTable
 from radflow.errors import UserError

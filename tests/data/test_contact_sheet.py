@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from radflow.data.contact_sheet import COLUMNS, ROWS, contact_sheets
-from radflow.data.dataset import Dataset, DatasetHeader, open_dataset, write_dataset
+from radflow.data.dataset import Dataset, open_dataset
+from radflow.data.dataset_writer import DatasetHeader, write_dataset
 from radflow.data.manifest import SplitRule
 from radflow.data.shards import FilmTable
 

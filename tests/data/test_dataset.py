@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pyarrow import ipc
 
 from radflow.data import shards
-from radflow.data.dataset import Dataset, DatasetHeader, open_dataset, verify_dataset, write_dataset
+from radflow.data.dataset import Dataset, open_dataset, verify_dataset
+from radflow.data.dataset_writer import DatasetHeader, write_dataset
 from radflow.data.manifest import SplitRule
 from radflow.data.shards import FilmTable
 from radflow.errors import UserError

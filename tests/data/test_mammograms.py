@@ -10,11 +10,12 @@ import pytest
 from tcia_folder import HEIGHT, WIDTH, TciaFolder, made_film, made_mask, write_dicom
 
 from radflow.data.cbis_ddsm import CbisDdsm
+from radflow.data.config import PreprocessConfig
 from radflow.data.dataset import Dataset, verify_dataset
 from radflow.data.frequencies import frequency_table
 from radflow.data.lesion_crops import CropConfig
 from radflow.data.mammograms import CropName, crops_of, cut_film, lesions_of
-from radflow.data.preprocess import PreprocessConfig, preprocess
+from radflow.data.preprocess import preprocess
 from radflow.data.splits import prove_no_lesion_crosses, prove_no_patient_crosses
 from radflow.errors import UserError
 

@@ -11,12 +11,13 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from radflow.data.cbis_ddsm import CbisDdsm
+from radflow.data.config import PreprocessConfig
 from radflow.data.dataset import Dataset
 from radflow.data.lesion_crops import CropConfig
 from radflow.data.mammograms import films_of, lesions_of
 from radflow.data.phantom_breast import CONTRASTS, EXTENTS, PhantomLesion, draw_mammogram
 from radflow.data.phantom_mammograms import draw_cases, write_phantom_mammograms
-from radflow.data.preprocess import PreprocessConfig, preprocess
+from radflow.data.preprocess import preprocess
 from radflow.data.splits import prove_no_lesion_crosses, prove_no_patient_crosses
 from radflow.errors import UserError
 

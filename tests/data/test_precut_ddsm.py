@@ -10,9 +10,10 @@ import pytest
 from tfrecord_folder import example, made_crops, write_precut, write_records
 
 from radflow.data import shards
+from radflow.data.config import PreprocessConfig
 from radflow.data.dataset import Dataset
 from radflow.data.precut_ddsm import PATHOLOGIES
-from radflow.data.preprocess import PreprocessConfig, preprocess
+from radflow.data.preprocess import preprocess
 from radflow.errors import UserError
 
 

@@ -19,10 +19,11 @@ from tcia_folder import TciaFolder
 
 from radflow import storage
 from radflow.data import shards
+from radflow.data.config import PreprocessConfig
 from radflow.data.copies import cache_folder, on_disk
 from radflow.data.dataset import Dataset, verify_dataset
 from radflow.data.lesion_crops import CropConfig
-from radflow.data.preprocess import PreprocessConfig, preprocess
+from radflow.data.preprocess import preprocess
 from radflow.errors import JobError, UserError
 from radflow.storage import S3Path, locate
 

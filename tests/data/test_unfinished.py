@@ -9,7 +9,8 @@ import pytest
 from test_dataset import HEADER, made_film, made_table
 
 from radflow.data import shards
-from radflow.data.dataset import DatasetHeader, verify_dataset, write_dataset
+from radflow.data.dataset import verify_dataset
+from radflow.data.dataset_writer import DatasetHeader, write_dataset
 from radflow.data.unfinished import unfinished_dataset
 from radflow.errors import UserError
 

@@ -14,7 +14,8 @@ import pytest
 from commands import Command, user_environment
 from s3_server import BUCKET, S3Server
 
-from radflow.data.preprocess import PreprocessConfig, preprocess
+from radflow.data.config import PreprocessConfig
+from radflow.data.preprocess import preprocess
 
 pytestmark = pytest.mark.long
 

@@ -14,8 +14,9 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from radflow.errors import UserError
-from radflow.tracking.models import load_classifier, load_keras_model, log_keras_model, save_keras_model
+from radflow.tracking.models import load_classifier, log_keras_model
 from radflow.tracking.run import tracking_run
+from radflow.tracking.saved_model import save_keras_model
 
 pytestmark = [
     # Keras' TensorFlow backend copies variables in a way that NumPy 2 deprecates.
@@ -62,7 +63,7 @@ def test_a_logged_model_predicts_the_same_however_it_is_named(
     expected = np.asarray(model(FILMS))
     registered = ("models:/radflow-chest-tiny@champion", "models:/radflow-chest-tiny/1")
     for name in (uri, f"runs:/{run_id}/model", *registered, mlflow.artifacts.download_artifacts(uri)):
-        np.testing.assert_array_equal(np.asarray(load_keras_model(name)(FILMS)), expected)
+        np.testing.assert_array_equal(load_classifier(name).predict(FILMS), expected)
     np.testing.assert_array_equal(np.asarray(mlflow.tensorflow.load_model(uri)(FILMS)), expected)
     served = mlflow.pyfunc.load_model(uri).predict(pd.DataFrame({"film": [png(film) for film in FILMS]}))
     np.testing.assert_allclose(served[["A", "B", "C"]].astype(float), expected, rtol=1e-6)
@@ -154,7 +155,7 @@ def test_a_model_can_be_logged_to_a_finished_run(store: MlflowClient, model: ker
     with tracking_run("model", {}) as run:
         pass
     uri = log_keras_model(run.run_id, model, FILMS[:1], name="again", metrics={"val/auc/mean": 0.5})
-    assert load_keras_model(f"runs:/{run.run_id}/again").count_params() == model.count_params()
+    assert load_classifier(f"runs:/{run.run_id}/again").model.count_params() == model.count_params()
     assert store.get_logged_model(uri.removeprefix("models:/")).metrics[0].value == 0.5
     assert store.get_run(run.run_id).info.status == "FINISHED"
 
@@ -176,7 +177,7 @@ def test_a_model_can_be_logged_to_a_finished_run(store: MlflowClient, model: ker
 def test_a_model_that_is_not_there_is_one_line(store: MlflowClient, uri: str, says: str) -> None:
     mlflow.set_tracking_uri(store.tracking_uri)
     with pytest.raises(UserError) as error:
-        load_keras_model(uri)
+        load_classifier(uri)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -185,12 +186,12 @@ def test_an_alias_that_a_known_model_lacks_is_one_line(store: MlflowClient) -> N
     mlflow.set_tracking_uri(store.tracking_uri)
     store.create_registered_model("radflow-chest-vgg16")
     with pytest.raises(UserError, match="no champion of radflow-chest-vgg16 yet"):
-        load_keras_model("models:/radflow-chest-vgg16@champion")
+        load_classifier("models:/radflow-chest-vgg16@champion")
 
 
 def test_a_folder_without_a_keras_model_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no data/model\.keras"):
-        load_keras_model(str(tmp_path))
+        load_classifier(str(tmp_path))
 
 
 def test_code_hidden_in_a_model_is_not_run(tmp_path: Path) -> None:
@@ -199,5 +200,5 @@ def test_code_hidden_in_a_model_is_not_run(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     keras.Model(films, keras.layers.Lambda(lambda values: values * 2)(films)).save(tmp_path / "data/model.keras")
     with pytest.raises(UserError, match="cannot be loaded") as error:
-        load_keras_model(str(tmp_path))
+        load_classifier(str(tmp_path))
     assert "\n" not in str(error.value)

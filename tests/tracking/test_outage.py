@@ -15,7 +15,7 @@ import pytest
 from mlflow import MlflowClient
 
 from radflow.errors import UserError
-from radflow.tracking.models import load_keras_model
+from radflow.tracking.models import load_classifier
 from radflow.tracking.run import close_abandoned_run, tracking_run
 from radflow.tracking.sync import sync_spool
 
@@ -100,7 +100,7 @@ def test_a_run_that_ends_in_the_outage_is_completed_by_sync(
     assert steps(client, run.run_id) == [0, 1]
     assert steps(client, run.run_id, "test/auc/mean") == [1]
     assert len(synced.outputs.model_outputs) == 1
-    np.testing.assert_array_equal(load_keras_model(f"runs:/{run.run_id}/model")(films), model(films))
+    np.testing.assert_array_equal(load_classifier(f"runs:/{run.run_id}/model").predict(films), model(films))
 
 
 def test_an_abandoned_run_is_closed_after_the_outage(server: MlflowServer, client: MlflowClient) -> None:

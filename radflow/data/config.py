@@ -1,0 +1,67 @@
+"""What `preprocess` is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from radflow.data.film_lists import ListConfig
+from radflow.data.lesion_crops import CropConfig
+from radflow.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessConfig:
+    """What to preprocess, and how."""
+
+    source: str = "sample"
+    """folder or s3://bucket/prefix with films and lists as released; of ChestX-ray14 as PNGs, tar.gz or zip archives"""
+    layout: Literal["auto", "chestxray14", "cbis_ddsm", "mini_mias", "ddsm_precut"] = "auto"
+    """the release that source holds; auto tells it by the label files"""
+    out: str = "data/dataset"
+    """folder for the dataset, where one that is already there is replaced; or s3://bucket/prefix, where none is yet"""
+    image_size: int = 0
+    """height and width of the stored images in pixels, 32 to 1024; 0 is 224 for chest films and 299 for mammograms"""
+    split: Literal["official", "random", "lists"] = "official"
+    """official: the release's own test part (mini-MIAS has none and is always random); random: by patient, by seed;
+    lists: chest films by train_list, val_list and test_list"""
+    val_fraction: float = 0.1
+    """share of patients for validation: of those outside the test part (official, lists), or of all (random)"""
+    test_fraction: float = 0.2
+    """share of all patients for the test part (random only)"""
+    max_rejected: float = 0.01
+    """largest share of images that may be missing or damaged before it is an error, 0 to 1"""
+    workers: int = 0
+    """processes that decode films (0 = all cores this process may use)"""
+    seed: int = 0
+    """seed of the split, and of the crops of mammograms"""
+    name: str = "auto"
+    """name of the data set in MLflow; auto is the layout's, or phantoms for films that `sample` has made"""
+    lists: Annotated[ListConfig, Parameter(name="*")] = field(default_factory=ListConfig)
+    crops: Annotated[CropConfig, Parameter(name="*")] = field(default_factory=CropConfig)
+
+    def __post_init__(self) -> None:
+        size_is_known = self.image_size == 0 or 32 <= self.image_size <= 1024
+        require(size_is_known, f"image_size={self.image_size}", "32 to 1024 pixels")
+        require(self.split in ("official", "random", "lists"), f"split={self.split}", "official, random or lists")
+        lists = self.lists.paths()
+        if self.split == "lists":
+            require({"train", "test"} <= lists.keys(), "split=lists without both", "train_list and test_list")
+        elif lists:
+            given = " and ".join(f"{split}_list" for split in lists)
+            raise UserError(f"{given} with split={self.split}: give split=lists too, or no lists")
+        require(0 < self.val_fraction < 1, f"val_fraction={self.val_fraction}", "more than 0 and less than 1")
+        require(0 < self.test_fraction < 1, f"test_fraction={self.test_fraction}", "more than 0 and less than 1")
+        if self.split == "random":
+            both = self.val_fraction + self.test_fraction
+            require(both < 1, f"val_fraction + test_fraction = {both:g}", "less than 1, to leave films to train")
+        require(0 <= self.max_rejected <= 1, f"max_rejected={self.max_rejected}", "0 to 1")
+        require(self.workers >= 0, f"workers={self.workers}", "0 (all cores) or more")
+
+
+def require(holds: bool, given: str, expected: str) -> None:
+    """Raise `UserError` that names what was given and what was expected, unless it holds."""
+    if not holds:
+        raise UserError(f"{given} is out of range: expected {expected}")
