@@ -1,4 +1,4 @@
-"""Batch normalisation as training computes it: over all ranks, or fused in bfloat16.
+"""Batch normalisation as training computes it: fused into one operation, or over all ranks.
 
 The model that is saved keeps Keras' own layers, so that it loads without radflow and without Horovod. What trains is a
 twin with the same variables, whose normalisations are those of this module.
@@ -18,8 +18,8 @@ SumTensors = Callable[[list[tf.Tensor]], list[tf.Tensor]]
 def training_twin(model: keras.Model, sum_tensors: SumTensors) -> keras.Model:
     """A model that shares all variables with `model` and computes its batch normalisations as training wants them.
 
-    Layers marked `synchronized` take the statistics of all ranks, those that compute in bfloat16 are fused; without
-    any of either, `model` itself is returned. In float32 Keras' layer is as fast as the fused operation.
+    Layers marked `synchronized` take the statistics of all ranks, others are fused; a model without batch normalisation
+    is returned itself.
     """
 
     def twin_of(layer: keras.Layer) -> keras.Layer:
@@ -29,10 +29,9 @@ def training_twin(model: keras.Model, sum_tensors: SumTensors) -> keras.Model:
             return layer
         if layer.synchronized:
             return SynchronizedBatchNormalization(layer, sum_tensors)
-        return FusedBatchNormalization(layer) if layer.compute_dtype == "bfloat16" else layer
+        return FusedBatchNormalization(layer)
 
-    norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
-    if not any(layer.synchronized or layer.compute_dtype == "bfloat16" for layer in norms):
+    if not any(isinstance(layer, keras.layers.BatchNormalization) for layer in model._flatten_layers()):
         return model
     return keras.models.clone_model(model, clone_function=twin_of)
 
@@ -82,10 +81,10 @@ def _differentiable(sum_tensors: SumTensors) -> Callable[[tf.Tensor], tf.Tensor]
 
 
 class FusedBatchNormalization(_SharedBatchNormalization):
-    """One operation that reads and writes bfloat16 and computes in float32.
+    """One operation, of oneDNN on CPUs, that reads and writes bfloat16 or float32 and computes in float32.
 
-    Keras' layer casts to float32 and runs as separate elementwise operations, which on CPUs with bfloat16 costs
-    DenseNet-121 more than half of a step.
+    Keras' layer casts bfloat16 to float32 and runs as separate elementwise operations, which on CPUs with bfloat16
+    costs DenseNet-121 more than half of a step, and in float32 a sixth.
     """
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: None = None) -> tf.Tensor:  # noqa: ARG002

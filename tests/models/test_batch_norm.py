@@ -111,27 +111,28 @@ def test_ranks_that_share_statistics_compute_what_one_does_with_all_films(offset
         np.testing.assert_allclose(layer.moving_variance, moved, rtol=1e-3)
 
 
-def test_fused_bfloat16_has_the_values_and_gradients_of_the_formula():
-    x = np.asarray(tf.cast(GENERATOR.normal(1, 2, (8, 4, 4, 6)), "bfloat16"), np.float64)
-    upstream = np.asarray(tf.cast(GENERATOR.normal(0, 1, x.shape), "bfloat16"), np.float64)
-    original = built(6, "mixed_bfloat16")
+@pytest.mark.parametrize(("policy", "dtype", "bits"), [("mixed_bfloat16", "bfloat16", 8), ("float32", "float32", 18)])
+def test_fused_it_has_the_values_and_gradients_of_the_formula(policy, dtype, bits):
+    x = np.asarray(tf.cast(GENERATOR.normal(1, 2, (8, 4, 4, 6)), dtype), np.float64)
+    upstream = np.asarray(tf.cast(GENERATOR.normal(0, 1, x.shape), dtype), np.float64)
+    original = built(6, policy)
     gamma, beta, mean, variance = original.get_weights()
-    got = forward_and_gradients(FusedBatchNormalization(original), x, upstream, "bfloat16")
+    got = forward_and_gradients(FusedBatchNormalization(original), x, upstream, dtype)
     expected = by_hand(x, gamma, beta, upstream)
-    # bfloat16 has 8 bits: what is stored in it is right to 2^-8, sums and statistics are float32.
-    np.testing.assert_allclose(got["y"], expected["y"], rtol=2**-8, atol=2**-8)
-    np.testing.assert_allclose(got["x"], expected["x"], rtol=2**-7, atol=2**-8)
+    # What is stored in bfloat16 is right to 2^-8; sums and statistics are float32.
+    np.testing.assert_allclose(got["y"], expected["y"], rtol=2.0**-bits, atol=2.0**-bits)
+    np.testing.assert_allclose(got["x"], expected["x"], rtol=2.0 ** (1 - bits), atol=2.0**-bits)
     np.testing.assert_allclose(got["gamma"], expected["gamma"], rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(got["beta"], expected["beta"], rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(original.moving_mean, 0.9 * mean + 0.1 * expected["mean"], rtol=1e-5)
     np.testing.assert_allclose(original.moving_variance, 0.9 * variance + 0.1 * expected["variance"], rtol=1e-5)
 
 
-def test_fused_bfloat16_predicts_as_keras_does():
-    original, x = built(6, "mixed_bfloat16"), GENERATOR.normal(0, 2, (2, 4, 4, 6)).astype(np.float32)
-    np.testing.assert_allclose(
-        np.asarray(FusedBatchNormalization(original)(x), np.float32), np.asarray(original(x), np.float32), rtol=2**-7
-    )
+@pytest.mark.parametrize(("policy", "bits"), [("mixed_bfloat16", 7), ("float32", 18)])
+def test_fused_it_predicts_as_keras_does(policy, bits):
+    original, x = built(6, policy), GENERATOR.normal(0, 2, (2, 4, 4, 6)).astype(np.float32)
+    fused, plain = (np.asarray(layer(x), np.float32) for layer in (FusedBatchNormalization(original), original))
+    np.testing.assert_allclose(fused, plain, rtol=2.0**-bits, atol=2.0**-bits if policy == "float32" else 0)
 
 
 def test_a_frozen_layer_keeps_its_statistics_in_training():
@@ -156,7 +157,11 @@ def nested(dtype: str = "float32", **settings: bool) -> keras.Model:
 
 @pytest.mark.parametrize(
     ("dtype", "synchronized", "kind"),
-    [("mixed_bfloat16", False, FusedBatchNormalization), ("float32", True, SynchronizedBatchNormalization)],
+    [
+        ("mixed_bfloat16", False, FusedBatchNormalization),
+        ("float32", False, FusedBatchNormalization),
+        ("float32", True, SynchronizedBatchNormalization),
+    ],
 )
 def test_what_trains_shares_its_weights_with_what_is_saved(dtype, synchronized, kind, tmp_path):
     model, films = nested(dtype, synchronized=synchronized), GENERATOR.normal(size=(5, 4, 4, 2)).astype(np.float32)
@@ -177,6 +182,6 @@ def test_what_trains_shares_its_weights_with_what_is_saved(dtype, synchronized, 
     np.testing.assert_array_equal(again(films), model(films))
 
 
-def test_in_float32_keras_own_layers_train():
-    model = nested()
+def test_a_model_without_batch_normalisation_trains_itself():
+    model = keras.Sequential([keras.Input((4, 4, 2)), keras.layers.Conv2D(3, 1)])
     assert training_twin(model, list) is model
