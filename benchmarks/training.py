@@ -198,7 +198,7 @@ def draw_parts(results: dict, path: Path) -> None:
     left = [0.0] * len(rows)
     for part, colour in zip(PARTS, ("#E69F00", "#0072B2", "#D55E00", "#009E73", "#CC79A7"), strict=True):
         widths = [100 * shares[part] for _, shares in rows]
-        label = f"{PARTS[part]} (up to {max(widths):.2g} %)"
+        label = f"{PARTS[part]} ({f'up to {max(widths):.1f}' if max(widths) >= 0.1 else 'below 0.1'} %)"
         axes.barh(range(len(rows)), widths, left=left, color=colour, label=label)
         left = [start + width for start, width in zip(left, widths, strict=True)]
     axes.set_yticks(range(len(rows)), [label for label, _ in rows])
