@@ -11,6 +11,7 @@ from radflow.config import flatten
 from radflow.data.dataset import open_dataset
 from radflow.data.sample import dataset_folder
 from radflow.errors import UserError
+from radflow.terminal import import_tensorflow
 from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.models import load_classifier
 from radflow.tracking.run import tracking_run
@@ -45,8 +46,8 @@ def evaluate(config: EvaluateConfig) -> Assessment:
     UserError
         No such model or data set, or they differ in film size or findings.
     """
-    set_threads(config.threads)
-    # These import TensorFlow, which reads the number of threads once.
+    set_threads(config.threads)  # which TensorFlow reads once, when it is imported
+    import_tensorflow()
     from radflow.training.assessment import assess, predictions_of
     from radflow.training.inference import SplitPredictor
     from radflow.training.job_folder import make_job_folder

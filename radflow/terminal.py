@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+_TENSORFLOW_NOTICES = ("All log messages before absl::InitializeLog()", "oneDNN custom operations are on")
 
 
 def is_watched() -> bool:
@@ -30,6 +34,25 @@ def console() -> Console:
 def say(message: str) -> None:
     """Print one line on stderr."""
     console().print(message, markup=False, soft_wrap=True)
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow without its notice that it computes by oneDNN, which no log level silences.
+
+    All else that it says goes through to stderr, by a process of its own: what it says last before it aborts, too.
+    """
+    if "tensorflow" in sys.modules:
+        return
+    patterns = [f"--regexp={notice}" for notice in _TENSORFLOW_NOTICES]
+    command = ["grep", "--line-buffered", "--invert-match", "--fixed-strings", *patterns]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2) as passing:
+        stderr = os.dup(2)
+        os.dup2(passing.stdin.fileno(), 2)  # type: ignore[union-attr]  # stdin is a pipe
+        try:
+            importlib.import_module("tensorflow")
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def print_table(table: Table) -> None:

@@ -20,6 +20,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from radflow.errors import UserError
+from radflow.terminal import import_tensorflow
 from radflow.tracking.connection import without_password
 from radflow.tracking.description import Description, NotReproducedError
 from radflow.tracking.saved_model import KERAS_FILE, save_keras_model
@@ -208,9 +209,10 @@ def _keras_file_in(folder: Path, uri: str) -> Path:
 
 
 def _load_keras_file(folder: Path, uri: str) -> keras.Model:
+    file = _keras_file_in(folder, uri)
+    import_tensorflow()
     import keras
 
-    file = _keras_file_in(folder, uri)
     try:
         return keras.saving.load_model(file, compile=False, safe_mode=True)
     except (ValueError, TypeError, OSError) as error:

@@ -13,7 +13,7 @@ from radflow.config import command_line
 from radflow.data.dataset import Dataset, open_dataset
 from radflow.data.sample import dataset_folder
 from radflow.errors import MISTAKE, JobError, UserError
-from radflow.terminal import say
+from radflow.terminal import import_tensorflow, say
 from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.run import close_abandoned_run, create_run, go_on_with
 from radflow.training.config import DistributedConfig, TrainConfig, TrainingConfig
@@ -32,6 +32,7 @@ def train_in_this_process(config: TrainingConfig, global_batch: int, local_batch
     dataset, plan = _check(config, global_batch, local_batch, ranks=1)
     prepare_tracking()
     set_threads(config.threads)
+    import_tensorflow()
     from radflow.cluster.communicator import SerialCommunicator
     from radflow.training.job import run_job
 
@@ -86,6 +87,7 @@ def _settle(run_id: str, status: str, reason: str, replaces: Sequence[str] = ("R
 
 def _train_as_rank(config: DistributedConfig) -> None:
     set_threads(config.threads, ranks_on_this_node())
+    import_tensorflow()
     from radflow.cluster.communicator import HorovodCommunicator
     from radflow.training.job import run_job
 
