@@ -40,9 +40,9 @@ from radflow.training.state import TrainingState
 from radflow.training.step import TrainingStep
 
 RATES = {
-    "sgd": (0.03, 0.1, 0.3, 1.0),
+    "sgd": (0.1, 0.3, 1.0),
     "adadelta": (1.0, 3.0, 10.0),
-    "adam": (0.001, 0.002, 0.004),
+    "adam": (0.001, 0.002, 0.004, 0.008),
     "lars": (3.0, 10.0, 30.0),
     "lamb": (0.005, 0.015, 0.05),
 }
