@@ -102,7 +102,8 @@ def choose_ranks(ranks: int | str, hosts: Sequence[Host], global_batch: int, lar
         raise UserError(f"np={ranks} must be `auto` or at least 1")
     if int(ranks) > slots:
         listed = ", ".join(f"{host.name}:{host.slots}" for host in hosts)
-        raise UserError(f"np={ranks} ranks need as many slots, but {listed} has {slots}; lower np or name more hosts")
+        mend = f"let ranks share cores by hosts=localhost:{ranks}" if _is_local(hosts) else "name more hosts"
+        raise UserError(f"np={ranks} ranks need as many slots, but {listed} has {slots}; lower np, or {mend}")
     return int(ranks)
 
 

@@ -53,6 +53,12 @@ def test_more_ranks_than_slots_or_none_is_a_mistake(ranks):
         choose_ranks(ranks, [Host("node1", 2), Host("node2", 2)], 64, 16)
 
 
+def test_on_one_machine_the_mend_is_to_share_cores():
+    with pytest.raises(UserError, match="hosts=localhost:4"):
+        choose_ranks(4, [Host("localhost", 2)], 64, 16)
+    assert choose_ranks(4, [Host("localhost", 4)], 64, 16) == 4
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["mpirun", pytest.param("gloo", marks=pytest.mark.long)])
 def test_two_ranks_join_and_a_failing_one_fails_the_job(launcher, capfd):
