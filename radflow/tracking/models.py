@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import tempfile
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,7 +22,7 @@ from radflow.errors import UserError
 from radflow.terminal import import_tensorflow
 from radflow.tracking.connection import without_password
 from radflow.tracking.description import Description, NotReproducedError
-from radflow.tracking.saved_model import KERAS_FILE, save_keras_model
+from radflow.tracking.saved_model import KERAS_FILE
 from radflow.tracking.spool import RunAddress, root_cause
 
 if TYPE_CHECKING:
@@ -47,38 +46,6 @@ class ModelDescription:
     points: list[tuple[str, float, int, int]]
     params: dict[str, str]
     upload: str = field(default_factory=lambda: uuid.uuid4().hex)
-
-
-def log_keras_model(
-    run_id: str,
-    model: keras.Model,
-    example: np.ndarray,
-    name: str = "model",
-    metrics: Mapping[str, float] | None = None,
-    params: Mapping[str, object] | None = None,
-) -> str:
-    """Log a model as a LoggedModel of the run and return its URI, `models:/m-...`.
-
-    Args:
-        run_id: the run that produced the model.
-        model: maps uint8 films [N, H, W] to probabilities, float32 [N, findings].
-        example: one or more films, uint8 [N, H, W]; stored as input example, and its shape gives the signature.
-        name: the model's name within the run: `runs:/<run_id>/<name>` finds it too.
-        metrics: values that are shown with the model (keys of the metric table).
-        params: values that are shown with the model.
-    """
-    client = MlflowClient()
-    address = RunAddress(client.tracking_uri, run_id)
-    now = int(time.time() * 1000)
-    description = ModelDescription(
-        name,
-        points=[(key, float(value), now, 0) for key, value in (metrics or {}).items()],
-        params={key: str(value) for key, value in (params or {}).items()},
-    )
-    with tempfile.TemporaryDirectory(prefix="radflow-model-") as temporary:
-        folder = Path(temporary) / "model"
-        save_keras_model(model, example, folder, description.params)
-        return publish_model(client, address, folder, description)
 
 
 def publish_model(client: MlflowClient, address: RunAddress, folder: Path, description: ModelDescription) -> str:

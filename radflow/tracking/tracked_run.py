@@ -72,7 +72,15 @@ class TrackedRun(Protocol):
         metrics: Mapping[str, float] | None = None,
         params: Mapping[str, object] | None = None,
     ) -> str | None:
-        """Log a Keras model (see models.log_keras_model); return its URI, or None if it waits in the spool."""
+        """Log a Keras model as a LoggedModel; return its URI, `models:/m-...`, or None if it waits in the spool.
+
+        Args:
+            model: maps uint8 films [N, H, W] to probabilities, float32 [N, findings].
+            example: one or more films, uint8 [N, H, W]; stored as input example, and its shape gives the signature.
+            name: the model's name within the run: `runs:/<run_id>/<name>` finds it too.
+            metrics: values that are shown with the model (keys of the metric table).
+            params: values that are shown with the model; what saved_model names goes into its files too.
+        """
         ...
 
     def url(self) -> str:

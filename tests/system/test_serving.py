@@ -26,7 +26,7 @@ from test_bad_input import bomb
 
 from radflow.data.dicom import decode_dicom
 from radflow.data.images import resize_film
-from radflow.tracking.models import log_keras_model
+from radflow.tracking.saved_model import save_keras_model
 
 pytestmark = [
     pytest.mark.slow,
@@ -49,10 +49,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     environment = {**user_environment(folder), "PYTHONPATH": ""}
     mlflow.set_tracking_uri(environment["MLFLOW_TRACKING_URI"])
     client = MlflowClient()
-    run = client.create_run(client.create_experiment("served", artifact_location=str(folder / "artifacts")))
     params = {"findings": ",".join(FINDINGS), "thresholds": "0.5,0.5,0.5"}
-    uri = log_keras_model(run.info.run_id, small_classifier(), random_films(1), params=params)
-    client.set_registered_model_alias("small", "champion", mlflow.register_model(uri, "small").version)
+    save_keras_model(small_classifier(), random_films(1), folder / "model", params)
+    client.create_registered_model("small")
+    version = client.create_model_version("small", source=str(folder / "model"))
+    client.set_registered_model_alias("small", "champion", version.version)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

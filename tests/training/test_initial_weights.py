@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from radflow.errors import UserError
 from radflow.models.classifier import build_classifier
 from radflow.models.config import ModelConfig
-from radflow.tracking.models import log_keras_model
+from radflow.tracking.run import tracking_run
 from radflow.training.initial_weights import check_weights, settled, weights_file
 
 pytestmark = [
@@ -35,13 +35,12 @@ def vgg(weights: str = "none", file: Path | None = None, findings: int = 1, seed
 def logged(store: MlflowClient):
     """A chest classifier with 14 findings in a run, and registered with an alias."""
     model = vgg(findings=14, seed=5)
-    run = store.create_run(store.create_experiment("radflow"))
     params = {"findings": ",".join(f"Finding{number}" for number in range(14)), "arch": "vgg16", "norm": "none"}
-    mlflow.set_tracking_uri(store.tracking_uri)
-    uri = log_keras_model(run.info.run_id, model, np.zeros((1, SIZE, SIZE), np.uint8), params=params)
+    with tracking_run("chest", {}) as run:
+        uri = run.log_model(model, np.zeros((1, SIZE, SIZE), np.uint8), params=params)
     version = mlflow.register_model(uri, "radflow-chest-vgg16")
     store.set_registered_model_alias("radflow-chest-vgg16", "champion", version.version)
-    return model, run.info.run_id
+    return model, run.run_id
 
 
 def test_every_way_to_name_it_gives_its_body_and_a_new_head(logged, tmp_path: Path):
