@@ -28,7 +28,7 @@ _FEW = 4
 """Up to as many different whole numbers are drawn as names are."""
 _LETTERS = 20
 """Labels that are longer together do not fit below a panel side by side."""
-_WIDE = 30.0
+_WIDE = 10.0
 """From this ratio of its largest to its smallest value on, a positive parameter is drawn on a logarithmic axis."""
 
 

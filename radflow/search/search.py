@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 from optuna.trial import FixedTrial
 
 from radflow.config import command_line, flatten
@@ -24,7 +25,7 @@ from radflow.processes import ends_with_parent, stop
 from radflow.search.config import SearchConfig
 from radflow.search.report import SearchReport, best_trial
 from radflow.search.runs import parent_run
-from radflow.search.settings import check_plans, definition, shared_settings, study_name, trial_config
+from radflow.search.settings import check_draws, check_plans, definition, shared_settings, study_name, trial_config
 from radflow.search.space import Space, read_space
 from radflow.search.storage import study_storage
 from radflow.search.study import ended_trials, found_study
@@ -52,6 +53,7 @@ def search(config: SearchConfig) -> None:
     JobError
         No trial was completed, or the workers die.
     """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     if WORKER in os.environ:
         number = int(os.environ[WORKER])
         share_cores(number, config.workers)
@@ -94,6 +96,7 @@ def _check(config: SearchConfig) -> tuple[Space, dict[str, Any]]:
     shared = shared_settings(config)
     for params in space.baseline_params(shared):
         trial_config(config, space, space.suggest(FixedTrial(params), shared), Path(config.out))
+    check_draws(config, space)
     check_weights(ModelConfig(arch=config.arch, weights=config.weights))
     dataset = open_dataset(dataset_folder(config.data))
     for split in ("train", "val"):

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy import NullPool, create_engine, text
@@ -91,5 +90,4 @@ class PostgreSQL:
 
 def study_storage(location: str, folder: Path) -> StudyStorage:
     """The storage that the parameter `storage` names; `folder` is the study's own."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     return JournalFile(folder / "study.journal") if location == JOURNAL else PostgreSQL(location)

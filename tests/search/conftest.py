@@ -23,9 +23,11 @@ def journal(tmp_path: Path) -> StudyStorage:
 @pytest.fixture(scope="session")
 def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
     """A PostgreSQL server on loopback; skipped where its programs are not installed."""
-    initdb, server = shutil.which("initdb"), shutil.which("pg_ctl")
+    # Debian installs the server's programs outside PATH.
+    folders = os.pathsep.join([os.environ["PATH"], *map(str, Path("/usr/lib/postgresql").glob("*/bin"))])
+    initdb, server = shutil.which("initdb", path=folders), shutil.which("pg_ctl", path=folders)
     if not initdb or not server:
-        pytest.skip("PostgreSQL's initdb and pg_ctl are not on PATH (Debian: apt-get install postgresql)")
+        pytest.skip("PostgreSQL's initdb and pg_ctl were not found (Debian: apt-get install postgresql)")
     folder = tmp_path_factory.mktemp("postgresql")
     owner: dict[str, int] = {}
     if os.geteuid() == 0:  # PostgreSQL refuses to run as root
