@@ -103,8 +103,10 @@ def _read_weights(backbone: keras.Model, weights: str, path: Path, shape: tuple[
             warnings.simplefilter("error", UserWarning)
             source.load_weights(path)
     except (OSError, ValueError, KeyError, TypeError, UserWarning) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"weights={weights} does not hold weights of {arch}: {reason}") from error
+        told = " ".join(str(error).split())[:300]
+        reason = "layers of it are missing" if isinstance(error, UserWarning) else told
+        mend = f"give a file of {arch}, the arch that it is of, or weights=none"
+        raise UserError(f"weights={weights} does not hold weights of {arch}: {reason}; {mend}") from error
     return source
 
 
