@@ -15,8 +15,10 @@ from benchmarks.measurement import FINDINGS, WARM_UP_STEPS, parser, result, wait
 from radflow.cluster.batch_plan import BatchPlan, epoch_order, plan_batches
 from radflow.cluster.launcher import is_rank, ranks_on_this_node
 from radflow.cluster.threads import choose_precision, set_threads
+from radflow.terminal import import_tensorflow
 
 set_threads(0, ranks_on_this_node())
+import_tensorflow()
 
 from radflow.cluster.communicator import Communicator, HorovodCommunicator, SerialCommunicator  # noqa: E402
 from radflow.data.augmentation import Augmentation, AugmentationConfig  # noqa: E402

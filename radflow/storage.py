@@ -1,14 +1,12 @@
 """Object stores: s3://bucket/prefix as a path that is listed and read like a folder on disk.
 
-Endpoint, region and credentials are found as boto3 finds them (AWS_ENDPOINT_URL, AWS_PROFILE, ~/.aws, instance roles);
-MLFLOW_S3_ENDPOINT_URL is the endpoint where none is set for AWS. Requests that fail because the store cannot be reached
-or is busy are repeated for `PATIENCE_SECONDS`, and a reader whose connection breaks goes on from the same byte.
+Requests that fail because the store cannot be reached or is busy are repeated for a while (`radflow.s3_requests`), and
+a reader whose connection breaks goes on from the same byte.
 """
 
 from __future__ import annotations
 
 import base64
-import errno
 import hashlib
 import io
 import os
@@ -20,25 +18,18 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from fnmatch import fnmatchcase
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path, PosixPath
 from typing import IO, Any, TypeVar, cast
 
-from radflow.errors import JobError, UserError
+from radflow import s3_requests
+from radflow.errors import UserError
+from radflow.s3_requests import CONNECTIONS, FIRST_PAUSE, ask, client, gone, not_found
 
 SCHEME = "s3://"
 
-CONNECTIONS = 8
-"""Requests on the way at once: enough to hide the time that a store takes to answer."""
-
-PATIENCE_SECONDS = 120.0
-"""How long a store that has answered before may be away."""
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 _READ_AHEAD = 2**20
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_REFUSALS = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "403")
-_ABSENT = ("NoSuchKey", "404")
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -54,7 +45,7 @@ def locate(place: str | Path) -> Path:
     path = S3Path(f"/{place.removeprefix(SCHEME)}")
     if not _BUCKET.fullmatch(path.bucket):
         raise UserError(f"{place!r} names no bucket; expected {SCHEME}bucket/prefix")
-    _ask(path, lambda: _client().list_objects_v2(Bucket=path.bucket, Prefix=path.key, MaxKeys=1), patience=0)
+    ask(path, lambda: client().list_objects_v2(Bucket=path.bucket, Prefix=path.key, MaxKeys=1), patience=0)
     _sources.add(path)
     return path
 
@@ -85,7 +76,7 @@ class S3Path(PosixPath):
         """Mode, size and time of change; raises FileNotFoundError."""
         found = _listing_over(self).entry(self)
         if found is None:
-            raise _not_found(self)
+            raise not_found(self)
         return found
 
     def exists(self, *, follow_symlinks: bool = True) -> bool:  # noqa: ARG002
@@ -133,7 +124,7 @@ class S3Path(PosixPath):
     def is_stored(self, sha256: str = "") -> bool:
         """Whether there is an object of this key, and of this content if `upload` put it there. Asked anew."""
         try:
-            found = _ask(self, lambda: _client().head_object(Bucket=self.bucket, Key=self.key))
+            found = ask(self, lambda: client().head_object(Bucket=self.bucket, Key=self.key))
         except FileNotFoundError:
             return False
         return not sha256 or sha256 in found["Metadata"].values()
@@ -145,7 +136,7 @@ class S3Path(PosixPath):
 
         def put() -> None:
             with file.open("rb") as body:
-                _client().put_object(
+                client().put_object(
                     Bucket=self.bucket,
                     Key=self.key,
                     Body=body,
@@ -153,7 +144,7 @@ class S3Path(PosixPath):
                     Metadata={"sha256": sha256},
                 )
 
-        _ask(self, put)
+        ask(self, put)
 
 
 def fingerprint(source: Path) -> str:
@@ -231,7 +222,7 @@ class _Reader(io.RawIOBase):
         from botocore.exceptions import BotoCoreError
 
         length = min(length, self._size - self._position)
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + s3_requests.PATIENCE_SECONDS
         failure: Exception = EOFError("the connection ended early")
         while length > 0:
             try:
@@ -244,14 +235,14 @@ class _Reader(io.RawIOBase):
             except BotoCoreError as error:
                 failure = error
             if time.monotonic() > deadline:
-                raise _gone(self._path, failure) from failure
+                raise gone(self._path, failure) from failure
             self._disconnect()
-            time.sleep(_FIRST_PAUSE)
+            time.sleep(FIRST_PAUSE)
         return b""
 
     def _connect(self) -> None:
         given = {"Range": f"bytes={self._position}-"} if self._position else {}
-        answer = _ask(self._path, lambda: _client().get_object(Bucket=self._path.bucket, Key=self._path.key, **given))
+        answer = ask(self._path, lambda: client().get_object(Bucket=self._path.bucket, Key=self._path.key, **given))
         self._body = answer["Body"]
         if self._version is None:
             self._version, self._size = answer["ETag"], int(answer["ContentLength"])
@@ -307,14 +298,14 @@ def _objects_under(root: S3Path) -> Iterator[tuple[str, int, float]]:
     prefix, found = f"{root.key}/" if root.key else "", False
     while page["IsTruncated"]:
         following = {"ContinuationToken": page["NextContinuationToken"]} if found else {}
-        page = _ask(root, lambda: _client().list_objects_v2(Bucket=root.bucket, Prefix=prefix, **following))  # noqa: B023
+        page = ask(root, lambda: client().list_objects_v2(Bucket=root.bucket, Prefix=prefix, **following))  # noqa: B023
         for entry in page.get("Contents", []):
             found = True
             if not entry["Key"].endswith("/"):  # consoles store these to show an empty folder
                 yield entry["Key"], entry["Size"], entry["LastModified"].timestamp()
     if not found and root.key:
         with suppress(FileNotFoundError):
-            head = _ask(root, lambda: _client().head_object(Bucket=root.bucket, Key=root.key))
+            head = ask(root, lambda: client().head_object(Bucket=root.bucket, Key=root.key))
             yield root.key, head["ContentLength"], head["LastModified"].timestamp()
 
 
@@ -332,79 +323,3 @@ def _files_under(source: Path) -> Iterator[Path]:
         visited.add(folder.resolve())
         folders[:] = [each for each in folders if not each.startswith(".") and (folder / each).resolve() not in visited]
         yield from (folder / file for file in files)
-
-
-@cache
-def _client() -> Any:
-    from boto3.session import Session  # a third of a second, which jobs on disk need not pay
-    from botocore.config import Config
-
-    set_for_aws = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    settings = Config(
-        connect_timeout=10,
-        read_timeout=60,
-        max_pool_connections=4 * CONNECTIONS,
-        retries={"total_max_attempts": 1},  # `_ask` repeats: botocore's patience is for throttling, not for outages
-        # Checksums of S3's own kind are unknown to many stores; shards are verified by their SHA-256.
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-    )
-    endpoint = set_for_aws or os.environ.get("MLFLOW_S3_ENDPOINT_URL") or None
-    try:
-        return Session().client("s3", endpoint_url=endpoint, config=settings)
-    except ValueError as error:
-        raise UserError(f"the S3 endpoint is no address: {error}; expected such as https://HOST:PORT") from error
-
-
-def _ask(path: S3Path, request: Callable[[], Result], patience: float | None = None) -> Result:
-    """Make a request, and repeat it for a while where the store is away or busy.
-
-    Raises FileNotFoundError for an object that is not there, `UserError` for what the user can mend, and `JobError`
-    when the store stays away.
-    """
-    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-    from botocore.exceptions import ConnectionError as NoConnection
-
-    patience = PATIENCE_SECONDS if patience is None else patience
-    deadline, pause = time.monotonic() + patience, _FIRST_PAUSE
-    while True:
-        try:
-            return request()
-        except ClientError as error:
-            _explain(path, error)
-            failure: Exception = error
-        except (NoConnection, HTTPClientError) as error:
-            failure = error
-        except BotoCoreError as error:  # no credentials, a profile that does not exist, ...
-            raise UserError(f"{path} cannot be asked for: {error}; set AWS_ACCESS_KEY_ID and the like") from error
-        if not patience:
-            mend = "start it, or correct AWS_ENDPOINT_URL or MLFLOW_S3_ENDPOINT_URL"
-            raise UserError(f"the store of {path} does not answer ({failure}); {mend}") from failure
-        if time.monotonic() + pause > deadline:
-            raise _gone(path, failure) from failure
-        time.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE)
-
-
-def _explain(path: S3Path, error: Any) -> None:
-    """Raise what an answer means; return for one that may be another in a moment."""
-    code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
-    endpoint = _client().meta.endpoint_url
-    if status >= 500 or status == 429:
-        return
-    if code == "NoSuchBucket":
-        raise UserError(f"{path}: no bucket {path.bucket} at {endpoint}; create it, or correct its name") from error
-    if code in _REFUSALS:
-        mend = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) to a key that may"
-        raise UserError(f"{path}: {endpoint} refuses this access key ({code}); {mend}") from error
-    if code in _ABSENT:
-        raise _not_found(path) from error
-    raise UserError(f"{path}: {endpoint} answers {error}") from error
-
-
-def _not_found(path: S3Path) -> FileNotFoundError:
-    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-
-
-def _gone(path: S3Path, error: Exception) -> JobError:
-    return JobError(f"the store of {path} has been away for {PATIENCE_SECONDS:.0f} s ({error}); start again to go on")

@@ -43,7 +43,9 @@ class BatchPlan:
 
     def __str__(self) -> str:
         """The arithmetic as people write it."""
-        return f"GBZ {self.global_batch} = {self.ranks} ranks x LBZ {self.local_batch} x {self.micro_steps} micro-steps"
+        ranks = "1 rank" if self.ranks == 1 else f"{self.ranks} ranks"
+        micro_steps = "1 micro-step" if self.micro_steps == 1 else f"{self.micro_steps} micro-steps"
+        return f"GBZ {self.global_batch} = {ranks} x LBZ {self.local_batch} x {micro_steps}"
 
 
 def divides(global_batch: int, largest_local_batch: int, ranks: int) -> bool:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import FixedTrial
 
 from radflow.config import command_line, flatten
 from radflow.cores import available_cores
@@ -25,7 +24,7 @@ from radflow.processes import ends_with_parent, stop
 from radflow.search.config import SearchConfig
 from radflow.search.report import SearchReport, best_trial
 from radflow.search.runs import parent_run
-from radflow.search.settings import check_draws, check_plans, definition, shared_settings, study_name, trial_config
+from radflow.search.settings import check_plans, check_settings, definition, shared_settings, study_name
 from radflow.search.space import Space, read_space
 from radflow.search.storage import study_storage
 from radflow.search.study import ended_trials, found_study
@@ -93,10 +92,7 @@ def _search(config: SearchConfig) -> None:
 def _check(config: SearchConfig) -> tuple[Space, dict[str, Any]]:
     """Find every mistake that can be found before the first training; return the space and the study's definition."""
     space = read_space(config.space)
-    shared = shared_settings(config)
-    for params in space.baseline_params(shared):
-        trial_config(config, space, space.suggest(FixedTrial(params), shared), Path(config.out))
-    check_draws(config, space)
+    check_settings(config, space)
     check_weights(ModelConfig(arch=config.arch, weights=config.weights))
     dataset = open_dataset(dataset_folder(config.data))
     for split in ("train", "val"):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.trial import FixedTrial
 
 from radflow.cluster.batch_plan import plan_batches
 from radflow.cluster.launcher import Host, choose_ranks, parse_hosts
@@ -21,7 +22,7 @@ from radflow.training.job_folder import RUNNING
 
 _DEFINING = ("gbz", "arch", "weights", "epochs", "seed")
 _DRAWS = 40
-"""Settings drawn to find mistakes in a space: each of six choices is missed once in 1,500 spaces."""
+"""Settings drawn to find mistakes in a space; one value of six is missed in one space of 1,500."""
 
 
 def shared_settings(config: SearchConfig) -> dict[str, Any]:
@@ -61,11 +62,13 @@ def study_name(config: SearchConfig, defined: Mapping[str, Any]) -> str:
     return f"{config.arch}-gbz{config.gbz}-{Path(config.space).stem}-{digest}"
 
 
-def check_draws(config: SearchConfig, space: Space) -> None:
-    """Raise UserError where settings drawn from the space at random are no training, before a trial meets them."""
-    draws = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=config.seed))
-    for _ in range(_DRAWS):
-        trial_config(config, space, space.suggest(draws.ask(), shared_settings(config)), Path(config.out))
+def check_settings(config: SearchConfig, space: Space) -> None:
+    """Raise UserError where the baseline, or settings drawn at random, are no training, before a trial meets them."""
+    shared = shared_settings(config)
+    random = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=config.seed))
+    baseline = [FixedTrial(params) for params in space.baseline_params(shared)]
+    for trial in (*baseline, *(random.ask() for _ in range(_DRAWS))):
+        trial_config(config, space, space.suggest(trial, shared), Path(config.out))
 
 
 def check_plans(config: SearchConfig, space: Space, dataset: Dataset, cores: int) -> None:

@@ -33,6 +33,7 @@ def test_a_laptop_takes_the_same_global_batch_in_micro_steps():
 
 def test_a_small_global_batch_lowers_the_local_batch():
     assert plan_batches(8, 16, 2, films=100).local_batch == 4
+    assert str(plan_batches(8, 16, 1, films=100)) == "GBZ 8 = 1 rank x LBZ 8 x 1 micro-step"
 
 
 def test_a_set_smaller_than_the_global_batch_is_one_short_step():

@@ -17,7 +17,7 @@ from nih_folder import write_release
 from s3_server import BUCKET, S3Server
 from tcia_folder import TciaFolder
 
-from radflow import storage
+from radflow import s3_requests, storage
 from radflow.data import shards
 from radflow.data.config import PreprocessConfig
 from radflow.data.copies import cache_folder, on_disk
@@ -25,6 +25,7 @@ from radflow.data.dataset import Dataset, verify_dataset
 from radflow.data.lesion_crops import CropConfig
 from radflow.data.preprocess import preprocess
 from radflow.errors import JobError, UserError
+from radflow.s3_requests import client
 from radflow.storage import S3Path, locate
 
 pytestmark = pytest.mark.slow
@@ -37,7 +38,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     server.start()
     yield server
     server.kill()
-    storage._client.cache_clear()
+    client.cache_clear()
 
 
 @pytest.fixture
@@ -56,9 +57,9 @@ def server(store: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def _another_user() -> Iterator[None]:
     """A process with other settings, which makes its own client."""
-    storage._client.cache_clear()
+    client.cache_clear()
     yield
-    storage._client.cache_clear()
+    client.cache_clear()
 
 
 def url(name: str) -> str:
@@ -192,7 +193,7 @@ def test_a_reader_goes_on_where_the_connection_broke(server: S3Server) -> None:
 
 
 def test_a_reader_gives_up_and_never_joins_two_versions(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(s3_requests, "PATIENCE_SECONDS", 1.0)
     (server.bucket / "large").write_bytes(bytes(40 * 2**20))
     with locate(url("large")).open("rb") as reader:
         reader.read(2**20)
@@ -238,7 +239,7 @@ def test_listing_and_random_access(server: S3Server) -> None:
 @pytest.mark.parametrize(
     ("place", "message"),
     [
-        ("s3://no-such-bucket/set", r"no bucket no-such-bucket at http://127.0.0.1:\d+; create it"),
+        ("s3://no-such-bucket/set", r"s3://no-such-bucket/set: no such bucket at http://127.0.0.1:\d+; create it"),
         ("s3://", r"'s3://' names no bucket; expected s3://bucket/prefix"),
         ("s3://UPPER_case/x", r"'s3://UPPER_case/x' names no bucket"),
         (url("nothing"), f"no dataset at {url('nothing')}: manifest.json is missing"),

@@ -11,7 +11,7 @@ from optuna.trial import FixedTrial
 from radflow.errors import UserError
 from radflow.optim.config import WITH_MOMENTUM, WITH_WEIGHT_DECAY
 from radflow.search.config import SearchConfig
-from radflow.search.settings import check_draws, shared_settings, trial_config
+from radflow.search.settings import check_settings, shared_settings, trial_config
 from radflow.search.space import PRESETS, parse_space, read_space
 from radflow.training.config import DistributedConfig
 
@@ -112,7 +112,7 @@ def test_mistakes_are_told_by_name(content: object, words: str) -> None:
 )
 def test_values_that_no_training_takes_are_found_before_the_first(searched: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        check_draws(SearchConfig(), parse_space({"search": searched}))
+        check_settings(SearchConfig(), parse_space({"search": searched}))
 
 
 def test_a_space_that_is_no_file(tmp_path: Path) -> None:
