@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import base64
 import json
+import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -65,7 +66,7 @@ def save_keras_model(
             model,
             str(folder),
             signature=_keras_signature(model),
-            pip_requirements=_requirements(),
+            conda_env=_environment(),
             metadata=dict(metadata or {}),
         )
     description.write(folder)
@@ -150,10 +151,16 @@ def _add_served_flavour(folder: Path, signature: ModelSignature) -> None:
     described.save(str(folder / "MLmodel"))
 
 
-def _requirements() -> list[str]:
-    """List what serving needs, pinned to what is installed (GPU machines have `tensorflow`, others its CPU wheel)."""
+def _environment() -> dict[str, Any]:
+    """What serving needs, pinned to what is installed (GPU machines have `tensorflow`, others its CPU wheel).
+
+    As conda writes it, from which MLflow makes requirements.txt; from requirements alone it would miss pip's version,
+    which environments of uv do not have, and say so at every training's end.
+    """
     packages = installed_versions(("mlflow", "tensorflow-cpu", "tensorflow", "keras", "numpy", *_SERVED_PACKAGES))
-    return [f"{package}=={version}" for package, version in packages.items()]
+    requirements = [f"{package}=={version}" for package, version in packages.items()]
+    python = f"python={platform.python_version()}"
+    return {"name": "radflow", "channels": ["conda-forge"], "dependencies": [python, "pip", {"pip": requirements}]}
 
 
 @contextmanager
