@@ -1,4 +1,7 @@
-"""PyTorch's contestant, in the setting that is fastest on CPUs: channels_last, bfloat16 autocast where there is any."""
+"""PyTorch's contestant, in the setting that is fastest on CPUs: channels_last, bfloat16 autocast where there is any.
+
+`benchmarks.training` starts it so that it keeps the memory that it has freed.
+"""
 
 from __future__ import annotations
 

@@ -27,6 +27,9 @@ from radflow.cores import available_cores
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ARCHITECTURES = ("densenet121", "vgg16", "resnet50")
+# Else glibc gives the memory of each large tensor back and takes it anew, page by page, which nearly halved PyTorch's
+# speed at batch 64. radflow's was the same with and without.
+KEEP_MEMORY = ("MALLOC_MMAP_THRESHOLD_=8589934592", "MALLOC_TRIM_THRESHOLD_=8589934592")
 Result = dict[str, float]
 """images_per_second and peak_mib of all processes together; in radflow's also the parts of a step in seconds."""
 
@@ -82,7 +85,7 @@ def contestants_of(torch: str, cores: int) -> dict[str, Callable[[list[str], int
         "radflow distributed": run_distributed,
     }
     if torch:
-        line = [torch, str(REPOSITORY / "benchmarks" / "torch_steps.py")]
+        line = ["env", *KEEP_MEMORY, torch, str(REPOSITORY / "benchmarks" / "torch_steps.py")]
         precision = ["--autocast"] if supports_bfloat16() else []
         contestants["PyTorch"] = lambda flags, _: run_alone([*line, *flags, *precision, f"--threads={cores}"])
         contestants[f"{cores} x PyTorch"] = lambda flags, _: run_together(
