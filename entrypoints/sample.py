@@ -3,7 +3,15 @@
 import sys
 
 from radflow.config import run_command
-from radflow.data.sample import SampleConfig, make_sample
+from radflow.data.sample import SampleConfig
+
+
+def main(config: SampleConfig) -> None:
+    """Draw films inside an MLflow run."""
+    from radflow.preparation import draw_films
+
+    draw_films(config)
+
 
 if __name__ == "__main__":
-    sys.exit(run_command(SampleConfig, make_sample, sys.argv[1:]))
+    sys.exit(run_command(SampleConfig, main, sys.argv[1:]))

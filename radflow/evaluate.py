@@ -48,7 +48,7 @@ def evaluate(config: EvaluateConfig) -> Assessment:
     """
     set_threads(config.threads)  # which TensorFlow reads once, when it is imported
     import_tensorflow()
-    from radflow.training.assessment import assess, predictions_of
+    from radflow.training.assessment import assess, log_inputs, predictions_of
     from radflow.training.inference import SplitPredictor
     from radflow.training.job_folder import make_job_folder
 
@@ -62,6 +62,7 @@ def evaluate(config: EvaluateConfig) -> Assessment:
         )
     split = dataset.split(config.split)
     with tracking_run(f"evaluate-{dataset.name}", flatten(config), {"radflow.data_digest": dataset.digest}) as run:
+        log_inputs(dataset, (config.split,), run)
         probabilities = SplitPredictor(loaded.model, BATCH).predict(split)
         predictions = predictions_of(split, dataset.findings, probabilities)
         title = f"{loaded.model.name} on {dataset.name}, {config.split} films"

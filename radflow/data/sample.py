@@ -62,12 +62,18 @@ class SampleConfig:
         )
 
 
+def check_new(config: SampleConfig) -> None:
+    """Raise UserError where the folder that `config.out` names exists already."""
+    folder = config.settled().out
+    if Path(folder).exists():
+        raise UserError(f"out={folder} exists already; give another folder or delete it")
+
+
 def make_sample(config: SampleConfig) -> None:
     """Write phantom films to `config.out`; raises UserError where it exists already."""
     config = config.settled()
+    check_new(config)
     folder = Path(config.out)
-    if folder.exists():
-        raise UserError(f"out={folder} exists already; give another folder or delete it")
     unit = "chest films" if config.kind == "chest" else "mammograms"
     say(f"making {config.films} phantom {unit} of {config.image_size} px in {folder}")
     with progress_bar(f"phantom {unit}", "films", config.films) as move:

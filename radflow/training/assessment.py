@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from radflow.data.dataset import Split
+from radflow.data.dataset import Dataset, Split
 from radflow.data.mammograms import are_named_crops, films_of, lesions_of
 from radflow.evaluation.auc import FindingAuc, auc_per_finding, mean_auc, mean_auc_interval
 from radflow.evaluation.figures import auc_figure, roc_figure
@@ -30,6 +31,15 @@ class Assessment:
     """Of crops: the same with lesions, and with films, for units."""
     metrics: dict[str, float]
     """Under the metric keys of the split."""
+
+
+def log_inputs(dataset: Dataset, splits: Sequence[str], run: TrackedRun) -> None:
+    """Say in the run which films it uses, with their counts: the UI shows them as its data sets."""
+    contexts = {"train": "training", "val": "validation", "test": "testing"}
+    for split in splits:
+        counts = dataset.manifest.splits[split]
+        profile = {"films": counts.rows, "patients": counts.patients, "positives": counts.positives}
+        run.log_dataset(dataset.name, dataset.digest, str(dataset.path), profile, contexts[split])
 
 
 def predictions_of(split: Split, findings: tuple[str, ...], probabilities: np.ndarray) -> Predictions:

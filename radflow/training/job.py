@@ -31,7 +31,7 @@ from radflow.optim.learning_rate import LearningRate, peak_learning_rate
 from radflow.terminal import say
 from radflow.tracking.run import SilentRun, TrackedRun, go_on_with, tracking_run
 from radflow.tracking.saved_model import FINDINGS_PARAM, THRESHOLDS_PARAM
-from radflow.training.assessment import Assessment, assess, predictions_of
+from radflow.training.assessment import Assessment, assess, log_inputs, predictions_of
 from radflow.training.checkpoint import CheckpointFolder
 from radflow.training.config import TrainingConfig
 from radflow.training.inference import SplitPredictor
@@ -59,7 +59,7 @@ def run_job(config: TrainingConfig, dataset: Dataset, plan: BatchPlan, communica
     )
     with own_run as run, closing(progress):
         communicator.choose(lambda: _announce(config, plan, earlier), lambda: None)
-        _log_inputs(dataset, run)
+        log_inputs(dataset, ("train", "val", "test"), run)
         folder = communicator.choose(lambda: _job_folder(config, dataset, plan, earlier, run), lambda: None)
         kept = folder if config.assess else None
         checkpoints: Checkpoints = CheckpointFolder(kept, config.checkpoint_minutes) if kept else NoCheckpoints()
@@ -206,13 +206,6 @@ def run_tags(arch: str, dataset: Dataset) -> dict[str, str]:
         "radflow.data_name": dataset.name,
         "radflow.data_digest": dataset.digest,
     }
-
-
-def _log_inputs(dataset: Dataset, run: TrackedRun) -> None:
-    for split, context in (("train", "training"), ("val", "validation"), ("test", "testing")):
-        counts = dataset.manifest.splits[split]
-        profile = {"films": counts.rows, "patients": counts.patients, "positives": counts.positives}
-        run.log_dataset(dataset.name, dataset.digest, str(dataset.path), profile, context)
 
 
 def _best_epoch(state: TrainingState) -> dict[str, float]:

@@ -59,6 +59,17 @@ def test_a_distributed_job_is_one_run_with_all_that_a_user_compares(trained: Pat
     assert len(run.outputs.model_outputs) == 1
 
 
+def test_where_the_films_came_from_is_in_the_store_too(trained: Path) -> None:
+    runs = {run.info.run_name: run for run in runs_of(trained)}
+    drawn, preprocessed = runs["sample-films"], runs["preprocess-dataset"]
+    assert (drawn.info.status, drawn.data.params["cfg/films"], drawn.data.params["cfg/seed"]) == (
+        "FINISHED",
+        "240",
+        "3",
+    )
+    assert (preprocessed.info.status, preprocessed.data.params["cfg/source"]) == ("FINISHED", "films")
+
+
 def test_the_logged_aucs_are_those_of_the_predictions_file(trained: Path) -> None:
     (run,) = [run for run in runs_of(trained) if run.data.tags.get("radflow.arch") == "densenet121"]
     path = client(trained).download_artifacts(run.info.run_id, "predictions/predictions.parquet")
@@ -112,6 +123,7 @@ def test_promote_then_predict_and_evaluate_from_the_alias(trained: Path, command
     evaluation = runs_of(trained)[0]
     assert evaluation.info.run_name == "evaluate-phantoms"
     assert evaluation.data.metrics["test/auc/mean"] == pytest.approx(run.data.metrics["test/auc/mean"], abs=1e-6)
+    assert [item.dataset.name for item in evaluation.inputs.dataset_inputs] == ["phantoms/test"]
 
 
 def test_a_registered_model_loads_with_mlflow_alone(trained: Path) -> None:
