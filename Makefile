@@ -20,7 +20,7 @@ help:
 	@echo "make test-long   what takes minutes each: searches, jobs that are killed and resumed, stores that go away"
 	@echo "make lint    ruff, mypy, import-linter, codespell"
 	@echo "make bench   speed and memory beside Keras fit and PyTorch (hours; BENCH=\"--image_size=64\" passes options)"
-	@echo "make setup   only the environment        make clean   remove what the demo made"
+	@echo "make setup   only the environment        make clean   remove synthetic films, all runs and models"
 
 # Another checkout may have taken the link by which `mlflow run` finds this environment; asking costs nothing.
 setup: .venv/.horovod .venv/.registered
@@ -88,4 +88,4 @@ format: setup
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf data runs mlruns mlartifacts mlflow.db predictions.csv
+	rm -rf data/sample runs mlruns mlartifacts mlflow.db predictions.csv

@@ -30,7 +30,7 @@ class EvaluateConfig:
     """Any MLflow model URI of a model that radflow trained."""
     data: str = "sample"
     """Data set made by `preprocess`, a folder or s3://bucket/prefix; `sample` stands for the phantom films."""
-    split: Literal["train", "val", "test"] = "test"
+    split: Literal["val", "test"] = "test"
     """Films to assess on."""
     out: str = "runs"
     """Folder for the predictions; each job makes its own folder in it."""

@@ -1,9 +1,10 @@
-"""MLproject repeats the names, defaults and flags of the typed configs; nothing but this test keeps them equal."""
+"""MLproject repeats the typed configs, and conda.yaml the packages of pyproject.toml; these tests keep them equal."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
+import tomllib
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -85,3 +86,16 @@ def test_the_defaults_as_mlflow_passes_them_are_understood(entry: str) -> None:
     defaults = MLPROJECT["entry_points"][entry]["parameters"].items()
     arguments = [f"--{name}={parameter['default']}" for name, parameter in defaults]
     assert parse(CONFIGS[entry], arguments) == CONFIGS[entry]()
+
+
+def test_the_conda_environment_has_the_same_packages() -> None:
+    folder = Path(__file__).parent.parent
+    listed = tomllib.loads((folder / "pyproject.toml").read_text())["project"]["dependencies"]
+    called = {"isal": "python-isal", "matplotlib": "matplotlib-base"}
+    expected = {called.get(name, name) for name in map(package, listed)} | {"horovod", "python", "pip"}
+    assert {package(line) for line in yaml.safe_load((folder / "conda.yaml").read_text())["dependencies"]} == expected
+
+
+def package(requirement: str) -> str:
+    """The name in a requirement such as psycopg[binary]>=3.2."""
+    return re.split(r"[^\w-]", requirement)[0]

@@ -38,7 +38,7 @@ def thread_environment(threads: int) -> dict[str, str]:
         "TF_NUM_INTRAOP_THREADS": str(threads),
         "TF_NUM_INTEROP_THREADS": "1" if threads == 1 else "2",
         # TensorFlow computes by oneDNN of itself only where the CPU has AVX512-VNNI or better, although AVX2 gains too.
-        "TF_ENABLE_ONEDNN_OPTS": "1",
+        "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1"),
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
 

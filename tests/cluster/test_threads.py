@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from radflow.cluster.threads import choose_precision, choose_threads, supports_bfloat16
+from radflow.cluster.threads import choose_precision, choose_threads, supports_bfloat16, thread_environment
 from radflow.cores import available_cores
 from radflow.errors import UserError
 
@@ -17,6 +17,13 @@ def test_ranks_share_the_cores():
     assert choose_threads(3, cores=2, ranks_on_node=1) == 3
     with pytest.raises(UserError, match="threads=-1"):
         choose_threads(-1, cores=2, ranks_on_node=1)
+
+
+def test_who_turns_onednn_off_has_it_off_in_every_rank(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    assert thread_environment(1)["TF_ENABLE_ONEDNN_OPTS"] == "1"
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    assert thread_environment(1)["TF_ENABLE_ONEDNN_OPTS"] == "0"
 
 
 def test_cores_are_those_of_the_affinity_and_not_of_the_machine():
