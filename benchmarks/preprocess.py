@@ -25,7 +25,7 @@ import psutil
 from PIL import Image
 
 from radflow.config import run_command
-from radflow.cores import available_cores
+from radflow.cpu import available_cores
 from radflow.data.config import PreprocessConfig
 from radflow.data.decoding import FILMS_PER_TASK, in_order
 from radflow.data.phantom import write_phantom_films

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from radflow.cluster.launcher import choose_ranks, launch, parse_hosts
 from radflow.cluster.threads import supports_bfloat16
-from radflow.cores import available_cores
+from radflow.cpu import available_cores
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ARCHITECTURES = ("densenet121", "vgg16", "resnet50")

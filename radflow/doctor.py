@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from radflow.cluster.threads import choose_precision, supports_bfloat16
-from radflow.cores import available_cores
+from radflow.cpu import available_cores
 from radflow.errors import UserError
 from radflow.terminal import print_table
 

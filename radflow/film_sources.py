@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from radflow.cores import available_cores
+from radflow.cpu import available_cores
 from radflow.data.decoding import decode_film_file, read_film_file
 from radflow.data.images import FILM_SUFFIXES, BadFilm, read_film, resize_film
 from radflow.errors import UserError

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from radflow.cluster.threads import set_threads
-from radflow.cores import available_cores
+from radflow.cpu import available_cores
 from radflow.data.images import BadFilm
 from radflow.errors import UserError
 from radflow.files import atomic_file

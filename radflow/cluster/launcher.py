@@ -16,7 +16,7 @@ from types import FrameType
 
 from radflow.cluster.batch_plan import divides
 from radflow.cluster.threads import choose_threads, thread_environment
-from radflow.cores import available_cores, is_pinned
+from radflow.cpu import available_cores, is_pinned
 from radflow.errors import Interrupted, UserError, signals_to_stop
 from radflow.processes import ends_with_parent
 from radflow.terminal import is_watched

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-from radflow.cores import available_cores
+from radflow.cpu import available_cores, instruction_sets
 from radflow.errors import UserError
 
 
@@ -45,11 +44,7 @@ def thread_environment(threads: int) -> dict[str, str]:
 
 def supports_bfloat16() -> bool:
     """Whether the CPU multiplies bfloat16 in hardware (AVX512-BF16 or AMX); without it bf16 is slower than float32."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("flags")[2].partition("\n")[0].split()
-    except OSError:
-        return False
-    return bool({"avx512_bf16", "amx_bf16"} & set(flags))
+    return not instruction_sets().isdisjoint({"avx512_bf16", "amx_bf16"})
 
 
 def choose_precision(precision: str) -> str:

@@ -23,7 +23,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from radflow.cores import available_cores
+from radflow.cpu import available_cores
 from radflow.data.archives import StoredFilm
 from radflow.data.images import MAX_FILM_BYTES, BadFilm, decode_film, read_film
 from radflow.errors import UserError

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from radflow.cores import available_cores
+from radflow.cpu import available_cores
 from radflow.data.chestxray14 import PHANTOM_MARK
 from radflow.data.phantom_films import check_image_size, render_films
 from radflow.data.phantom_patients import PhantomFilm, draw_patients, split_patients

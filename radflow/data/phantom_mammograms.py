@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from radflow.cores import available_cores
+from radflow.cpu import available_cores
 from radflow.data.chestxray14 import PHANTOM_MARK
 from radflow.data.decoding import in_order
 from radflow.data.phantom_breast import CONTRASTS, EXTENTS, Kind, PhantomLesion, draw_mammogram

@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 
 from radflow.config import command_line, flatten
-from radflow.cores import available_cores
+from radflow.cpu import available_cores
 from radflow.data.dataset import open_dataset
 from radflow.data.sample import dataset_folder
 from radflow.errors import MISTAKE, JobError, UserError

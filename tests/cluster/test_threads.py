@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from radflow.cluster.threads import choose_precision, choose_threads, supports_bfloat16, thread_environment
-from radflow.cores import available_cores
+from radflow.cpu import available_cores
 from radflow.errors import UserError
 
 
@@ -28,7 +28,7 @@ def test_who_turns_onednn_off_has_it_off_in_every_rank(monkeypatch: pytest.Monke
 
 def test_cores_are_those_of_the_affinity_and_not_of_the_machine():
     """A process bound to one core, as under mpirun, counts one."""
-    code = "from radflow.cores import available_cores; print(available_cores())"
+    code = "from radflow.cpu import available_cores; print(available_cores())"
     first = min(os.sched_getaffinity(0))
     bound = subprocess.run(["taskset", "-c", str(first), sys.executable, "-c", code], capture_output=True, text=True)
     assert bound.stdout.strip() == "1"

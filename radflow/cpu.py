@@ -1,4 +1,4 @@
-"""How many cores this process may use."""
+"""The CPU as this process has it: how many cores it may use, and what their instructions are."""
 
 from __future__ import annotations
 
@@ -16,6 +16,15 @@ def available_cores() -> int:
 def is_pinned() -> bool:
     """Whether somebody has given this process some of the cores only, of those that its machine or container has."""
     return len(os.sched_getaffinity(0)) < _installed_cores()
+
+
+def instruction_sets() -> frozenset[str]:
+    """Instruction sets of an x86 CPU by the names that Linux gives them, as `avx2`; empty where it gives none."""
+    try:
+        described = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return frozenset()
+    return frozenset(described.partition("flags")[2].partition("\n")[0].split())
 
 
 def _installed_cores() -> int:
