@@ -1,8 +1,4 @@
-"""Batch normalisation as training computes it: fused into one operation, or over all ranks.
-
-The model that is saved keeps Keras' own layers, so that it loads without radflow and without Horovod. What trains is a
-twin with the same variables, whose normalisations are those of this module.
-"""
+"""Batch normalisation as training computes it: fused into one operation, or over all ranks."""
 
 from __future__ import annotations
 
@@ -13,27 +9,6 @@ import tensorflow as tf
 
 SumTensors = Callable[[list[tf.Tensor]], list[tf.Tensor]]
 """Element-wise sums over all ranks; callable inside a tf.function."""
-
-
-def training_twin(model: keras.Model, sum_tensors: SumTensors) -> keras.Model:
-    """A model that shares all variables with `model` and computes its batch normalisations as training wants them.
-
-    Layers marked `synchronized` take the statistics of all ranks, others are fused; a model without batch normalisation
-    is returned itself.
-    """
-
-    def twin_of(layer: keras.Layer) -> keras.Layer:
-        if isinstance(layer, keras.Model):
-            return training_twin(layer, sum_tensors)
-        if not isinstance(layer, keras.layers.BatchNormalization):
-            return layer
-        if layer.synchronized:
-            return SynchronizedBatchNormalization(layer, sum_tensors)
-        return FusedBatchNormalization(layer)
-
-    if not any(isinstance(layer, keras.layers.BatchNormalization) for layer in model._flatten_layers()):
-        return model
-    return keras.models.clone_model(model, clone_function=twin_of)
 
 
 class _SharedBatchNormalization(keras.layers.BatchNormalization):

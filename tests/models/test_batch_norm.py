@@ -1,4 +1,4 @@
-"""The twin that trains: the same variables, exact gradients, statistics of all ranks."""
+"""Batch normalisation in training: exact values and gradients, statistics of all ranks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from radflow.models.batch_norm import FusedBatchNormalization, SynchronizedBatchNormalization, training_twin
+from radflow.models.batch_norm import FusedBatchNormalization, SynchronizedBatchNormalization
 
 GENERATOR = np.random.default_rng(0)
 MOMENTUM, EPSILON = 0.9, 1e-3
@@ -143,45 +143,3 @@ def test_a_frozen_layer_keeps_its_statistics_in_training():
     np.testing.assert_array_equal(twin(x, training=True), twin(x, training=False))
     for after, value in zip(original.get_weights(), before, strict=True):
         np.testing.assert_array_equal(after, value)
-
-
-def nested(dtype: str = "float32", **settings: bool) -> keras.Model:
-    """A body inside a model, as a classifier has it."""
-    inputs = keras.Input((4, 4, 2))
-    hidden = keras.layers.Conv2D(3, 1, name="conv", dtype=dtype)(inputs)
-    hidden = keras.layers.BatchNormalization(name="norm", dtype=dtype, **settings)(hidden)
-    body = keras.Model(inputs, keras.layers.ReLU(dtype=dtype)(hidden), name="body")
-    films = keras.Input((4, 4, 2))
-    return keras.Model(films, keras.layers.Dense(2, name="logits")(keras.layers.GlobalAveragePooling2D()(body(films))))
-
-
-@pytest.mark.parametrize(
-    ("dtype", "synchronized", "kind"),
-    [
-        ("mixed_bfloat16", False, FusedBatchNormalization),
-        ("float32", False, FusedBatchNormalization),
-        ("float32", True, SynchronizedBatchNormalization),
-    ],
-)
-def test_what_trains_shares_its_weights_with_what_is_saved(dtype, synchronized, kind, tmp_path):
-    model, films = nested(dtype, synchronized=synchronized), GENERATOR.normal(size=(5, 4, 4, 2)).astype(np.float32)
-    twin = training_twin(model, list)
-    assert type(twin.get_layer("body").get_layer("norm")) is kind
-    assert twin.get_layer("body").get_layer("conv") is model.get_layer("body").get_layer("conv")
-    assert [id(weight) for weight in twin.trainable_variables] == [id(weight) for weight in model.trainable_variables]
-    assert {id(weight) for weight in twin.variables} == {id(weight) for weight in model.variables}
-    expected = keras.models.clone_model(model)
-    expected.set_weights(model.get_weights())
-    tolerance = 2**-6 if dtype == "mixed_bfloat16" else 1e-5
-    np.testing.assert_allclose(twin(films, training=True), expected(films, training=True), rtol=0, atol=tolerance)
-    model.save(tmp_path / "model.keras")
-    again = keras.models.load_model(tmp_path / "model.keras", safe_mode=True, compile=False)
-    saved = again.get_layer("body").get_layer("norm")
-    assert type(saved) is keras.layers.BatchNormalization
-    assert np.any(np.asarray(saved.moving_mean) != 0)
-    np.testing.assert_array_equal(again(films), model(films))
-
-
-def test_a_model_without_batch_normalisation_trains_itself():
-    model = keras.Sequential([keras.Input((4, 4, 2)), keras.layers.Conv2D(3, 1)])
-    assert training_twin(model, list) is model

@@ -1,0 +1,34 @@
+"""What is trained in place of the model that is saved: the same variables, computed as training wants them.
+
+The model that is saved keeps Keras' own layers, so that it loads without radflow and without Horovod.
+"""
+
+from __future__ import annotations
+
+import keras
+
+from radflow.models.batch_norm import FusedBatchNormalization, SumTensors, SynchronizedBatchNormalization
+from radflow.models.convolution import ProductGradientConvolution, products_are_faster
+
+
+def training_twin(model: keras.Model, sum_tensors: SumTensors) -> keras.Model:
+    """A model that shares all variables with `model`, with layers that compute the same faster or over all ranks.
+
+    Batch normalisations marked `synchronized` take the statistics of all ranks, by `sum_tensors`; others are fused.
+    Convolutions compute the gradient of their weights as it is fastest here.
+    """
+
+    def twin_of(layer: keras.Layer) -> keras.Layer:
+        if isinstance(layer, keras.Model):
+            return training_twin(layer, sum_tensors)
+        if isinstance(layer, keras.layers.BatchNormalization):
+            return (
+                SynchronizedBatchNormalization(layer, sum_tensors)
+                if layer.synchronized
+                else FusedBatchNormalization(layer)
+            )
+        if isinstance(layer, keras.layers.Conv2D) and products_are_faster(layer):
+            return ProductGradientConvolution(layer)
+        return layer
+
+    return keras.models.clone_model(model, clone_function=twin_of)

@@ -1,0 +1,115 @@
+"""The twin that trains: the variables and the mathematics of the model that is saved."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from radflow.models import convolution
+from radflow.models.backbones import build_backbone
+from radflow.models.batch_norm import FusedBatchNormalization, SynchronizedBatchNormalization
+from radflow.models.convolution import ProductGradientConvolution
+from radflow.models.training_twin import training_twin
+
+GENERATOR = np.random.default_rng(0)
+
+
+@pytest.fixture
+def avx2(monkeypatch: pytest.MonkeyPatch):
+    """A CPU with AVX2 and without AVX-512, whose convolutions are oneDNN's."""
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
+    monkeypatch.setattr(convolution, "instruction_sets", lambda: frozenset({"avx", "avx2"}))
+
+
+def nested(dtype: str = "float32", **settings: bool) -> keras.Model:
+    """A body inside a model, as a classifier has it."""
+    inputs = keras.Input((4, 4, 2))
+    hidden = keras.layers.Conv2D(3, 1, name="conv", dtype=dtype)(inputs)
+    hidden = keras.layers.BatchNormalization(name="norm", dtype=dtype, **settings)(hidden)
+    body = keras.Model(inputs, keras.layers.ReLU(dtype=dtype)(hidden), name="body")
+    films = keras.Input((4, 4, 2))
+    return keras.Model(films, keras.layers.Dense(2, name="logits")(keras.layers.GlobalAveragePooling2D()(body(films))))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "synchronized", "kind"),
+    [
+        ("mixed_bfloat16", False, FusedBatchNormalization),
+        ("float32", False, FusedBatchNormalization),
+        ("float32", True, SynchronizedBatchNormalization),
+    ],
+)
+def test_what_trains_shares_its_weights_with_what_is_saved(dtype, synchronized, kind, tmp_path):
+    model, films = nested(dtype, synchronized=synchronized), GENERATOR.normal(size=(5, 4, 4, 2)).astype(np.float32)
+    twin = training_twin(model, list)
+    assert type(twin.get_layer("body").get_layer("norm")) is kind
+    assert twin.get_layer("body").get_layer("conv") is model.get_layer("body").get_layer("conv")
+    assert [id(weight) for weight in twin.trainable_variables] == [id(weight) for weight in model.trainable_variables]
+    assert {id(weight) for weight in twin.variables} == {id(weight) for weight in model.variables}
+    expected = keras.models.clone_model(model)
+    expected.set_weights(model.get_weights())
+    tolerance = 2**-6 if dtype == "mixed_bfloat16" else 1e-5
+    np.testing.assert_allclose(twin(films, training=True), expected(films, training=True), rtol=0, atol=tolerance)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras", safe_mode=True, compile=False)
+    saved = again.get_layer("body").get_layer("norm")
+    assert type(saved) is keras.layers.BatchNormalization
+    assert np.any(np.asarray(saved.moving_mean) != 0)
+    np.testing.assert_array_equal(again(films), model(films))
+
+
+def of_kind(model: keras.Model, kind: type) -> set[str]:
+    return {layer.name for layer in model._flatten_layers() if isinstance(layer, kind)}
+
+
+def test_large_maps_and_many_channels_have_their_weight_gradients_by_products(avx2):
+    twin = training_twin(build_backbone("vgg16", "none", "none", 224), list)
+    assert of_kind(twin, keras.layers.Conv2D) - of_kind(twin, ProductGradientConvolution) == {"block1_conv1"}
+    twin = training_twin(build_backbone("resnet50", "batch", "none", 224), list)
+    products = of_kind(twin, ProductGradientConvolution)
+    assert {"conv2_block1_2_conv", "conv3_block4_1_conv", "conv5_block3_2_conv"} <= products
+    not_its_kind = {"conv1_conv", "conv3_block1_1_conv"}  # 7x7; stride 2
+    assert not products & (not_its_kind | {"conv4_block2_2_conv"})  # 14 px and 256 channels
+
+
+@pytest.mark.parametrize("cause", ["bfloat16", "avx512", "no onednn", "small films"])
+def test_elsewhere_convolutions_stay_what_they_are(avx2, monkeypatch, cause):
+    if cause == "avx512":
+        monkeypatch.setattr(convolution, "instruction_sets", lambda: frozenset({"avx2", "avx512f"}))
+    if cause == "no onednn":
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    films = keras.Input((8, 8, 16) if cause == "small films" else (28, 28, 16))
+    layer = keras.layers.Conv2D(16, 3, padding="same", dtype="mixed_bfloat16" if cause == "bfloat16" else "float32")
+    assert training_twin(keras.Model(films, layer(films)), list).layers[-1] is layer
+
+
+def test_products_train_what_keras_would(avx2):
+    """Values and all gradients, with bias, activation and a concatenation as in a dense block."""
+    films = keras.Input((28, 30, 16))
+    first = keras.layers.Conv2D(24, 3, padding="same", activation="relu", bias_initializer="normal", name="first")(
+        films
+    )
+    second = keras.layers.Conv2D(16, 1, use_bias=False, name="second")(first)
+    third = keras.layers.Conv2D(17, 3, padding="same", name="third")(keras.layers.Concatenate()([first, second]))
+    model = keras.Model(films, third)
+    twin = training_twin(model, list)
+    assert of_kind(twin, ProductGradientConvolution) == {"first", "second", "third"}
+    assert [id(weight) for weight in twin.trainable_variables] == [id(weight) for weight in model.trainable_variables]
+    some, weights = (
+        GENERATOR.normal(size=(3, 28, 30, 16)).astype(np.float32),
+        [w.value for w in model.trainable_variables],
+    )
+
+    @tf.function
+    def train(trained: keras.Model) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        with tf.GradientTape() as tape:
+            outputs = trained(some, training=True)
+            loss = tf.reduce_mean(outputs**2)
+        return outputs, tape.gradient(loss, weights)
+
+    (outputs, gradients), (expected_outputs, expected) = train(twin), train(model)
+    np.testing.assert_allclose(outputs, expected_outputs, rtol=1e-5, atol=1e-6)
+    for gradient, other in zip(gradients, expected, strict=True):
+        np.testing.assert_allclose(gradient, other, rtol=1e-4, atol=1e-6)
