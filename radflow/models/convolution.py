@@ -17,8 +17,8 @@ _PIXELS_AT_A_TIME = 112 * 112
 def products_are_faster(layer: keras.layers.Conv2D) -> bool:
     """Whether the weight gradient of a layer takes less time as matrix products, on this CPU.
 
-    In float32 oneDNN's own gradient reaches a quarter to a half of its forward pass' speed on CPUs that have AVX2 but
-    not AVX-512, where films are large or channels many; `benchmarks/weight_gradients.py` measures where.
+    In float32, on CPUs that have AVX2 but not AVX-512, oneDNN's own falls to a fifth of the speed of the forward pass
+    where maps are large; `benchmarks/weight_gradients.py` measures where products win.
     """
     smallest_side, fewest_channels = min(layer.output.shape[1:3]), min(layer.kernel.shape[2:])
     is_large = (smallest_side >= 28 and fewest_channels >= 16) or (smallest_side >= 7 and fewest_channels >= 512)

@@ -21,12 +21,10 @@ def training_twin(model: keras.Model, sum_tensors: SumTensors) -> keras.Model:
     def twin_of(layer: keras.Layer) -> keras.Layer:
         if isinstance(layer, keras.Model):
             return training_twin(layer, sum_tensors)
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.synchronized:
+            return SynchronizedBatchNormalization(layer, sum_tensors)
         if isinstance(layer, keras.layers.BatchNormalization):
-            return (
-                SynchronizedBatchNormalization(layer, sum_tensors)
-                if layer.synchronized
-                else FusedBatchNormalization(layer)
-            )
+            return FusedBatchNormalization(layer)
         if isinstance(layer, keras.layers.Conv2D) and products_are_faster(layer):
             return ProductGradientConvolution(layer)
         return layer

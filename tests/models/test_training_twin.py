@@ -88,19 +88,16 @@ def test_elsewhere_convolutions_stay_what_they_are(avx2, monkeypatch, cause):
 def test_products_train_what_keras_would(avx2):
     """Values and all gradients, with bias, activation and a concatenation as in a dense block."""
     films = keras.Input((28, 30, 16))
-    first = keras.layers.Conv2D(24, 3, padding="same", activation="relu", bias_initializer="normal", name="first")(
-        films
-    )
+    activated = {"activation": "relu", "bias_initializer": "normal"}
+    first = keras.layers.Conv2D(24, 3, padding="same", name="first", **activated)(films)
     second = keras.layers.Conv2D(16, 1, use_bias=False, name="second")(first)
     third = keras.layers.Conv2D(17, 3, padding="same", name="third")(keras.layers.Concatenate()([first, second]))
     model = keras.Model(films, third)
     twin = training_twin(model, list)
     assert of_kind(twin, ProductGradientConvolution) == {"first", "second", "third"}
     assert [id(weight) for weight in twin.trainable_variables] == [id(weight) for weight in model.trainable_variables]
-    some, weights = (
-        GENERATOR.normal(size=(3, 28, 30, 16)).astype(np.float32),
-        [w.value for w in model.trainable_variables],
-    )
+    some = GENERATOR.normal(size=(3, 28, 30, 16)).astype(np.float32)
+    weights = [weight.value for weight in model.trainable_variables]
 
     @tf.function
     def train(trained: keras.Model) -> tuple[tf.Tensor, list[tf.Tensor]]:
