@@ -121,7 +121,7 @@ def measure_step(config: BenchmarkConfig, dataset: Dataset) -> None:
     precision = choose_precision("auto")
     prevalences = train.labels.mean(axis=0)
     model = build_classifier(ModelConfig(arch="densenet121"), precision, config.image_size, prevalences, seed=0)
-    optimizer = build_optimizer(OptimizerConfig(), model.trainable_variables)
+    optimizer = build_optimizer(OptimizerConfig(optimizer="adam"), model.trainable_variables)
     loss = build_loss(LossConfig(), train.labels)
     step = TrainingStep(logits_of(model), loss, optimizer, SerialCommunicator())
     making = [0.0]

@@ -117,7 +117,7 @@ def new_state(arch: str, plan: BatchPlan, size: int, communicator: Communicator)
     config = ModelConfig(arch=arch)
     classifier = build_classifier(config, choose_precision("auto"), size, np.full(FINDINGS, 0.1), seed=0)
     communicator.broadcast(classifier.variables)
-    optimizer = build_optimizer(OptimizerConfig(), classifier.trainable_variables)
+    optimizer = build_optimizer(OptimizerConfig(optimizer="adam"), classifier.trainable_variables)
     optimizer.build(classifier.trainable_variables)
     return TrainingState(classifier, optimizer, LearningRate(1e-4, 0.0, 1, "constant"), plan.steps_per_epoch)
 

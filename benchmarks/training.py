@@ -115,7 +115,7 @@ def run_together(commands: list[list[str]]) -> Result:
 
 def run_distributed(flags: list[str], batch: int) -> Result:
     hosts, global_batch = parse_hosts(""), batch * available_cores()
-    ranks = choose_ranks("auto", hosts, global_batch, batch)
+    ranks = choose_ranks("auto", hosts, global_batch)
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "benchmarks.radflow_steps", *flags, f"--global_batch={global_batch}"]
         code = launch([*command, f"--out={folder}"], ranks, hosts, 0, "mpirun", {"PYTHONPATH": str(REPOSITORY)})

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Annotated, Literal
 
 import cyclopts
+from cyclopts import Parameter
 
 from radflow.config import exit_code_of
 from radflow.errors import JobError, UserError
@@ -30,6 +32,28 @@ def register() -> None:
     from radflow.tracking.environment import register_environment
 
     sys.stdout.write(f"{register_environment(Path.cwd(), Path(sys.prefix))}\n")
+
+
+@app.command
+def plan(
+    *,
+    entry_point: Annotated[Literal["distributed", "train", "transfer"], Parameter(name=("--entry-point", "-e"))] = (
+        "distributed"
+    ),
+    parameters: Annotated[tuple[str, ...], Parameter(name="-P", negative=())] = (),
+) -> None:
+    """Print what a training would do, and what it would cost in time and accuracy, without starting it.
+
+    Parameters
+    ----------
+    entry_point
+        What would be run.
+    parameters
+        name=value, as for `mlflow run`; may be given several times.
+    """
+    from radflow.planning import print_plan
+
+    print_plan(entry_point, parameters)
 
 
 @app.command

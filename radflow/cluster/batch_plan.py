@@ -17,7 +17,7 @@ class MicroBatch(NamedTuple):
     indices: np.ndarray
     """int64 [local batch]: positions in the training split."""
     weights: np.ndarray
-    """float32 [local batch]: 1 for a film that counts, 0 for one that only fills the shape of a short last batch."""
+    """float32 [local batch]: 1 for a film that counts, 0 for one that only fills the shape."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,17 @@ class BatchPlan:
 
     @property
     def effective_global_batch(self) -> int:
-        """Films that a full step really sees: less than the global batch where the whole set is smaller."""
-        return min(self.global_batch, self.films)
+        """Films of the largest step: fewer than the global batch where the films do not fill their steps."""
+        return -(-self.films // self.steps_per_epoch)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps an epoch; the last may be short."""
+        """Optimiser steps an epoch: as few as the global batch allows."""
         return -(-self.films // self.global_batch)
+
+    def first_film(self, step: int) -> int:
+        """Place in the epoch's order of the first film of a step; films are spread evenly over the steps."""
+        return step * self.films // self.steps_per_epoch
 
     def __str__(self) -> str:
         """The arithmetic as people write it."""
@@ -48,23 +52,15 @@ class BatchPlan:
         return f"GBZ {self.global_batch} = {ranks} x LBZ {self.local_batch} x {micro_steps}"
 
 
-def divides(global_batch: int, largest_local_batch: int, ranks: int) -> bool:
-    """Whether the global batch is a whole number of equal micro-batches of all ranks."""
-    return global_batch % _unit(global_batch, largest_local_batch, ranks) == 0
-
-
-def _unit(global_batch: int, largest_local_batch: int, ranks: int) -> int:
-    """What the global batch must be a multiple of."""
-    return ranks if global_batch <= ranks * largest_local_batch else ranks * largest_local_batch
-
-
 def plan_batches(global_batch: int, largest_local_batch: int, ranks: int, films: int) -> BatchPlan:
     """Derive LBZ and micro-steps from the global batch, the largest micro-batch of one rank and the number of ranks.
+
+    LBZ is the largest number up to `largest_local_batch` that divides a rank's share of the global batch.
 
     Raises
     ------
     UserError
-        The global batch is not a whole number of micro-batches; the text names the nearest that are.
+        The ranks cannot share the global batch equally; the text names the nearest global batches that they can.
     """
     given = {"global batch": global_batch, "local batch": largest_local_batch, "number of ranks": ranks}
     for name, value in given.items():
@@ -72,16 +68,18 @@ def plan_batches(global_batch: int, largest_local_batch: int, ranks: int, films:
             raise UserError(f"the {name} must be at least 1, got {value}")
     if films < 1:
         raise UserError("the training split holds no films; give a data set with training films")
-    if not divides(global_batch, largest_local_batch, ranks):
-        unit = _unit(global_batch, largest_local_batch, ranks)
-        below, above = global_batch // unit * unit, -(-global_batch // unit) * unit
-        nearest = f"{below} or {above}" if below else str(above)
-        raise UserError(
-            f"gbz={global_batch} does not divide into {ranks} ranks x lbz={largest_local_batch}; "
-            f"the nearest global batches that do are {nearest}"
-        )
-    local_batch = min(global_batch // ranks, largest_local_batch)
-    return BatchPlan(global_batch, ranks, local_batch, global_batch // (ranks * local_batch), films)
+    if global_batch % ranks:
+        nearest = " or ".join(map(str, nearest_global_batches(global_batch, ranks)))
+        raise UserError(f"gbz={global_batch} does not divide by {ranks} ranks; the nearest that do are {nearest}")
+    share = global_batch // ranks
+    local_batch = next(size for size in range(min(share, largest_local_batch), 0, -1) if share % size == 0)
+    return BatchPlan(global_batch, ranks, local_batch, share // local_batch, films)
+
+
+def nearest_global_batches(global_batch: int, unit: int) -> list[int]:
+    """The multiples of `unit` next to a global batch, below and above it; below the first there is none."""
+    below = global_batch // unit * unit
+    return [below, below + unit] if below else [unit]
 
 
 def epoch_order(films: int, seed: int, epoch: int) -> np.ndarray:
@@ -93,15 +91,19 @@ def epoch_order(films: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def films_of_step(plan: BatchPlan, order: np.ndarray, step: int) -> np.ndarray:
-    """The films of one global batch, int64 [up to global batch]."""
-    return order[step * plan.global_batch : (step + 1) * plan.global_batch]
+    """The films of one step, int64 [up to global batch].
+
+    The films of an epoch are spread evenly, so that all steps of an epoch hold the same number, or one more or less. If
+    each took a whole global batch, the last would be left with the rest: a few films, at the rate of thousands.
+    """
+    return order[plan.first_film(step) : plan.first_film(step + 1)]
 
 
 def micro_batches(plan: BatchPlan, order: np.ndarray, step: int, rank: int) -> Iterator[MicroBatch]:
     """What `rank` computes in `step`: every rank yields the same number of micro-batches.
 
-    A short last step takes only as many micro-steps as it needs. Its empty places repeat films of the same step
-    with weight 0, so that batch norm sees real films and the gradient counts nothing twice.
+    A step that holds less than the global batch takes only as many micro-steps as it needs. Empty places repeat films
+    of the same step with weight 0, so that batch norm sees real films and the gradient counts nothing twice.
     """
     films = films_of_step(plan, order, step)
     width = plan.ranks * plan.local_batch

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from radflow.cluster.batch_plan import divides
+from radflow.cluster.batch_plan import nearest_global_batches
 from radflow.cluster.threads import choose_threads, thread_environment
 from radflow.cpu import available_cores, is_pinned
 from radflow.errors import Interrupted, UserError, signals_to_stop
@@ -23,6 +23,9 @@ from radflow.terminal import is_watched
 
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "HOROVOD_RANK")
 """Any of these in the environment says that this process was started as one of several ranks."""
+
+LAUNCHED_VARIABLE = "RADFLOW_LAUNCHED"
+"""In the environment of ranks that `launch` has started."""
 
 PASSED_ON = ("MLFLOW_", "RADFLOW_", "AWS_", "HOROVOD_")
 """Beginnings of the names of settings that ranks on other machines need too."""
@@ -41,6 +44,11 @@ class Host:
 def is_rank() -> bool:
     """Whether this process is a rank already, started by mpirun, srun, an MPIJob or Horovod's launcher."""
     return any(variable in os.environ for variable in RANK_VARIABLES)
+
+
+def was_launched() -> bool:
+    """Whether `launch` has started this rank, and not a scheduler."""
+    return LAUNCHED_VARIABLE in os.environ
 
 
 def ranks_on_this_node() -> int:
@@ -87,24 +95,40 @@ def parse_hosts(hosts: str) -> list[Host]:
     return parsed
 
 
-def choose_ranks(ranks: int | str, hosts: Sequence[Host], global_batch: int, largest_local_batch: int) -> int:
-    """The number of ranks: what the user gave, if there are slots for it, or `auto`.
+def most_ranks(hosts: Sequence[Host]) -> int:
+    """The number of ranks that suits the hosts: every slot of named ones.
 
-    `auto` fills the slots of named hosts. On one machine it takes one rank a core on up to four cores, and one for
-    each four cores beyond: several ranks with few threads beat one with many, until memory bandwidth is shared. It
-    takes fewer where the global batch does not divide by as many.
+    On one machine it is one rank a core on up to four cores, and one for each four cores beyond: several ranks with few
+    threads beat one with many, until memory bandwidth is shared.
     """
     slots = sum(host.slots for host in hosts)
+    return max(min(slots, 4), slots // 4) if _is_local(hosts) else slots
+
+
+def choose_ranks(ranks: int | str, hosts: Sequence[Host], global_batch: int) -> int:
+    """The number of ranks: what the user gave, if there are slots for it, or `auto`.
+
+    `auto` is as many as suit the hosts, or fewer where the global batch does not divide by so many.
+    """
     if ranks == "auto":
-        most = max(min(slots, 4), slots // 4) if _is_local(hosts) else slots
-        return next((count for count in range(most, 1, -1) if divides(global_batch, largest_local_batch, count)), 1)
+        return next(count for count in range(most_ranks(hosts), 0, -1) if global_batch % count == 0)
     if int(ranks) < 1:
         raise UserError(f"np={ranks} must be `auto` or at least 1")
+    slots = sum(host.slots for host in hosts)
     if int(ranks) > slots:
         listed = ", ".join(f"{host.name}:{host.slots}" for host in hosts)
         mend = f"let ranks share cores by hosts=localhost:{ranks}" if _is_local(hosts) else "name more hosts"
         raise UserError(f"np={ranks} ranks need as many slots, but {listed} has {slots}; lower np, or {mend}")
     return int(ranks)
+
+
+def unused_slots_warning(ranks: int, hosts: Sequence[Host], global_batch: int) -> str:
+    """What `np=auto` has left idle because the global batch does not divide, and the fix; '' where nothing."""
+    most = most_ranks(hosts)
+    if ranks == most:
+        return ""
+    nearest = " or ".join(map(str, nearest_global_batches(global_batch, most)))
+    return f"gbz={global_batch} does not divide by {most} ranks, so only {ranks} are used; gbz={nearest} uses all"
 
 
 def launch(
@@ -126,7 +150,7 @@ def launch(
     """
     ranks_on_node = min(ranks, max(host.slots for host in hosts))
     rank_threads = choose_threads(threads, available_cores(), ranks_on_node)
-    environment = {**variables, "RADFLOW_PROGRESS": str(int(is_watched()))}
+    environment = {**variables, LAUNCHED_VARIABLE: "1", "RADFLOW_PROGRESS": str(int(is_watched()))}
     if threads or _is_local(hosts):
         environment |= thread_environment(rank_threads)  # elsewhere each rank shares out its own node's cores
     build, stop_signal = {

@@ -8,9 +8,13 @@ from typing import Literal, get_args
 from radflow.errors import UserError
 
 Architecture = Literal["densenet121", "vgg16", "resnet50"]
+Norm = Literal["batch", "sync_batch", "group", "instance", "none"]
 ARCHITECTURES: tuple[Architecture, ...] = get_args(Architecture)
 
 NORMALISED_ARCHITECTURES = ("densenet121", "resnet50")
+
+SMALLEST_BATCH_OF_STATISTICS = 16
+"""Films below which the statistics of one rank's micro-batch are too noisy to normalise by (docs/benchmarks.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +23,9 @@ class ModelConfig:
 
     arch: Architecture = "densenet121"
     """Backbone."""
-    norm: Literal["auto", "batch", "sync_batch", "group", "instance", "none"] = "auto"
-    """Normalisation; auto is the architecture's own (batch, none for vgg16), sync_batch is batch over all ranks."""
+    norm: Literal["auto"] | Norm = "auto"
+    """Normalisation; auto is the architecture's own (none for vgg16, else batch, or where ranks compute fewer than 16
+    films at a time sync_batch, batch normalisation over the films of all ranks)."""
     weights: str = "none"
     """Initial weights of the body: none, imagenet, a .weights.h5 of it, a .keras model, or a model in MLflow, as
     models:/NAME@champion, models:/NAME/2 or runs:/ID/model."""
@@ -37,8 +42,20 @@ class ModelConfig:
             )
 
     @property
-    def chosen_norm(self) -> str:
-        """The normalisation that `norm` stands for: auto is what the architecture was published with."""
+    def is_normalised(self) -> bool:
+        """Whether the network has normalisation layers."""
+        return self.arch in NORMALISED_ARCHITECTURES
+
+    @property
+    def norm_of_weights(self) -> Norm:
+        """The normalisation that weights must have to fit: batch whether it is over one rank or over all."""
+        if self.norm == "auto":
+            return "batch" if self.is_normalised else "none"
+        return "batch" if self.norm == "sync_batch" else self.norm
+
+    def chosen_norm(self, local_batch: int, ranks: int) -> Norm:
+        """The normalisation that `norm` stands for on so many ranks that each compute `local_batch` films at a time."""
         if self.norm != "auto":
             return self.norm
-        return "batch" if self.arch in NORMALISED_ARCHITECTURES else "none"
+        too_few = ranks > 1 and local_batch < SMALLEST_BATCH_OF_STATISTICS
+        return "sync_batch" if self.is_normalised and too_few else self.norm_of_weights

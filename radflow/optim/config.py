@@ -6,7 +6,10 @@ from typing import Literal
 
 from radflow.errors import UserError
 
+Auto = Literal["auto"]
+"""What leaves a setting to the rule (`radflow.optim.rule`)."""
 OptimizerName = Literal["adam", "adamw", "adadelta", "sgd", "nesterov", "lars", "lamb"]
+Scaling = Literal["linear", "sqrt", "none"]
 ScheduleName = Literal["constant", "cosine", "polynomial", "step", "plateau", "cyclic"]
 
 WITH_MOMENTUM = ("sgd", "nesterov", "lars")
@@ -17,18 +20,22 @@ WITH_WEIGHT_DECAY = ("adamw", "lars", "lamb")
 class OptimizerConfig:
     """Optimiser, scaled learning rate and its schedule."""
 
-    optimizer: OptimizerName = "adam"
+    optimizer: Auto | OptimizerName = "auto"
     """Update rule; nesterov is sgd with Nesterov's momentum, lars and lamb adapt the rate of each layer."""
     momentum: float = 0.9
     """Of sgd, nesterov and lars."""
     weight_decay: float = 0.0
     """Of adamw, lars and lamb; biases and normalisations do not decay."""
-    base_lr: float = 0.0005
-    """Learning rate at the base batch; the peak is base_lr x global batch / base_batch."""
+    base_lr: Auto | float = "auto"
+    """Learning rate at the base batch; auto is chosen by optimiser, network and initial weights."""
     base_batch: int = 8
-    """Batch size that base_lr belongs to; 0 takes base_lr as it is, whatever the batch."""
-    warmup_epochs: float = 1.0
+    """Batch size that base_lr belongs to."""
+    lr_scaling: Auto | Scaling = "auto"
+    """How the peak follows from base_lr: linear, x batch / base_batch; sqrt, x its square root; none, as it is."""
+    warmup_epochs: Auto | float = "auto"
     """Epochs over which the learning rate climbs from near zero to its peak; fractions are allowed."""
+    ema: float = 0.0
+    """Decay of a moving average of the weights that is evaluated and saved instead of them, such as 0.99; 0 is none."""
     schedule: ScheduleName = "cosine"
     """After warm-up; step is the paper's x0.1 an epoch from epoch 50, plateau x0.1 when validation loss stalls."""
     cycles: int = 4
@@ -40,12 +47,9 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         """Check ranges, and that no setting is given to what does not use it."""
-        if not 0 < self.base_lr < float("inf"):
-            raise UserError(f"base_lr={self.base_lr} must be a positive number")
-        if self.base_batch < 0:
-            raise UserError(f"base_batch={self.base_batch} must be positive, or 0 to use base_lr without scaling")
-        if not 0 <= self.warmup_epochs < float("inf"):
-            raise UserError(f"warmup_epochs={self.warmup_epochs} must be 0 or positive")
+        self._check_learning_rate()
+        if not 0 <= self.ema < 1:
+            raise UserError(f"ema={self.ema} must be 0 (no average) or a decay below 1, such as 0.99")
         if not 0 < self.body_lr < float("inf"):
             raise UserError(
                 f"body_lr={self.body_lr} must be a positive factor on the learning rate; "
@@ -61,12 +65,26 @@ class OptimizerConfig:
         """Whether body and head differ in rate or start."""
         return self.body_lr != 1 or self.frozen_epochs > 0
 
+    def _check_learning_rate(self) -> None:
+        if self.base_lr != "auto" and not 0 < self.base_lr < float("inf"):
+            raise UserError(f"base_lr={self.base_lr} must be auto or a positive number")
+        if self.warmup_epochs != "auto" and not 0 <= self.warmup_epochs < float("inf"):
+            raise UserError(f"warmup_epochs={self.warmup_epochs} must be auto, 0 or positive")
+        if self.base_batch < 1:
+            raise UserError(f"base_batch={self.base_batch} must be at least 1; lr_scaling=none takes base_lr as it is")
+        if self.base_batch != OptimizerConfig.base_batch and (self.base_lr == "auto" or self.lr_scaling == "none"):
+            given = "base_lr=auto" if self.base_lr == "auto" else "lr_scaling=none"
+            raise UserError(
+                f"base_batch={self.base_batch} has no effect with {given}; "
+                f"give base_lr with a scaling, or leave base_batch at {OptimizerConfig.base_batch}"
+            )
+
     def _check_update_rule(self) -> None:
         if not 0 <= self.momentum < 1:
             raise UserError(f"momentum={self.momentum} must be at least 0 and less than 1")
         if not 0 <= self.weight_decay < 1:
             raise UserError(f"weight_decay={self.weight_decay} must be at least 0 and less than 1")
-        if self.weight_decay and self.optimizer not in WITH_WEIGHT_DECAY:
+        if self.weight_decay and self.optimizer not in ("auto", *WITH_WEIGHT_DECAY):
             raise UserError(_unused("weight_decay", self.weight_decay, "optimizer", self.optimizer, WITH_WEIGHT_DECAY))
         if self.momentum != OptimizerConfig.momentum and self.optimizer not in WITH_MOMENTUM:
             raise UserError(_unused("momentum", self.momentum, "optimizer", self.optimizer, WITH_MOMENTUM))

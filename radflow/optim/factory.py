@@ -29,7 +29,7 @@ def build_optimizer(
 def _of_one_rate(config: OptimizerConfig, weights: Sequence[keras.Variable]) -> keras.optimizers.Optimizer:
     """An optimiser for `weights`, not yet built, whose learning rate the training loop sets before each step.
 
-    Raises ValueError for a name that is not known; there is no default to fall back to.
+    Raises ValueError for a name that is not known, `auto` among them: the rule resolves it before.
     """
     match config.optimizer:
         case "adam":

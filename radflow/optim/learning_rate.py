@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import get_args
 
-from radflow.optim.config import OptimizerConfig, ScheduleName
+from radflow.optim.config import OptimizerConfig, Scaling, ScheduleName
 
 PLATEAU_PATIENCE = 2
 """Epochs without a better validation loss before the rate falls."""
@@ -15,12 +15,15 @@ STEP_EPOCH = 50
 DECAY = 0.1
 
 
-def peak_learning_rate(config: OptimizerConfig, global_batch: int) -> float:
-    """Linear scaling: doubled batch, doubled rate (paper, section III-A.1; Goyal et al. 2017, arXiv:1706.02677).
+def scale_learning_rate(base_lr: float, base_batch: int, scaling: Scaling, global_batch: int) -> float:
+    """Learning rate of a global batch, from that of a batch of `base_batch` films.
 
-    `global_batch` is the number of films that a step really sees.
+    `linear` doubles the rate with the batch (paper, section III-A.1; Goyal et al. 2017, arXiv:1706.02677), which keeps
+    the sum of SGD's updates over an epoch. `sqrt` doubles it with four times the batch, which keeps the noise in the
+    updates of Adam and its kin (Malladi et al. 2022, arXiv:2205.10287). `none` leaves it as it is.
     """
-    return config.base_lr * global_batch / config.base_batch if config.base_batch else config.base_lr
+    ratio = global_batch / base_batch
+    return base_lr * {"linear": ratio, "sqrt": math.sqrt(ratio), "none": 1.0}[scaling]
 
 
 @dataclass

@@ -24,7 +24,7 @@ from radflow.processes import ends_with_parent, stop
 from radflow.search.config import SearchConfig
 from radflow.search.report import SearchReport, best_trial
 from radflow.search.runs import parent_run
-from radflow.search.settings import check_plans, check_settings, definition, shared_settings, study_name
+from radflow.search.settings import check_ranks, check_settings, definition, shared_settings, study_name
 from radflow.search.space import Space, read_space
 from radflow.search.storage import study_storage
 from radflow.search.study import ended_trials, found_study
@@ -98,7 +98,7 @@ def _check(config: SearchConfig) -> tuple[Space, dict[str, Any]]:
     for split in ("train", "val"):
         if not len(dataset.split(split)):
             raise UserError(f"data={config.data} holds no {split} films, by which trials are compared; preprocess anew")
-    check_plans(config, space, dataset, len(cores_of(0, config.workers, list(range(available_cores())))))
+    check_ranks(config, dataset, len(cores_of(0, config.workers, list(range(available_cores())))))
     return space, definition(config, space, dataset)
 
 

@@ -71,9 +71,7 @@ def check_settings(config: SearchConfig, space: Space) -> None:
         trial_config(config, space, space.suggest(trial, shared), Path(config.out))
 
 
-def check_plans(config: SearchConfig, space: Space, dataset: Dataset, cores: int) -> None:
-    """Raise UserError unless every LBZ that may come up divides the global batch, on a worker of that many cores."""
+def check_ranks(config: SearchConfig, dataset: Dataset, cores: int) -> None:
+    """Raise UserError unless the ranks of a worker of that many cores can share the global batch."""
     hosts = parse_hosts(config.hosts) if config.hosts else [Host("localhost", cores)]
-    for local_batch in space.values_of("lbz"):
-        ranks = choose_ranks(config.np, hosts, config.gbz, local_batch)
-        plan_batches(config.gbz, local_batch, ranks, len(dataset.split("train")))
+    plan_batches(config.gbz, 1, choose_ranks(config.np, hosts, config.gbz), len(dataset.split("train")))

@@ -94,17 +94,6 @@ class Space:
         """
         return [self._labelled(entry, given) for entry in self.baseline]
 
-    def values_of(self, name: str) -> list[Any]:
-        """Every value that a parameter of choices, or a fixed one, may take; the default where it is neither."""
-        if name in self.domains:
-            values: set[Any] = set()
-            for domain in self.domains[name]:
-                if not isinstance(domain.distribution, CategoricalDistribution):
-                    raise UserError(f"space: {name} must be `choices`, since it has to divide the global batch")
-                values |= set(domain.distribution.choices)
-            return sorted(values)
-        return [self.fixed.get(name, flatten(DistributedConfig())[name])]
-
     def _domain(self, name: str, settings: Settings) -> Domain | None:
         return next((domain for domain in self.domains[name] if domain.applies(settings)), None)
 

@@ -9,10 +9,11 @@ from cyclopts import Parameter
 from radflow.data.augmentation import AugmentationConfig
 from radflow.errors import UserError
 from radflow.models.config import ModelConfig
-from radflow.optim.config import OptimizerConfig
+from radflow.optim.config import Auto, OptimizerConfig
+from radflow.optim.rule import choose_warmup
 from radflow.training.loss_config import LossConfig
 
-Ranks = Literal["auto"] | int
+Ranks = Auto | int
 LauncherName = Literal["auto", "mpirun", "gloo"]
 
 
@@ -24,8 +25,8 @@ class TrainingConfig:
     """Data set made by `preprocess`, a folder or s3://bucket/prefix; `sample` is phantom films, made on first use."""
     out: str = "runs"
     """Folder for checkpoints and predictions; each job makes its own folder in it."""
-    epochs: int = 3
-    """Passes over the training films."""
+    epochs: Auto | int = "auto"
+    """Passes over the training films; auto is 3, or as many as make 100 optimiser steps."""
     model: Annotated[ModelConfig, Parameter(name="*")] = field(default_factory=ModelConfig)
     optim: Annotated[OptimizerConfig, Parameter(name="*")] = field(default_factory=OptimizerConfig)
     objective: Annotated[LossConfig, Parameter(name="*")] = field(default_factory=LossConfig)
@@ -51,8 +52,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        if self.epochs < 1:
-            raise UserError(f"epochs={self.epochs} must be at least 1")
+        if self.epochs != "auto" and self.epochs < 1:
+            raise UserError(f"epochs={self.epochs} must be auto or at least 1")
         if self.threads < 0:
             raise UserError(f"threads={self.threads} must be 0 (an equal share of the cores) or a positive number")
         if self.seed < 0:
@@ -61,41 +62,43 @@ class TrainingConfig:
             raise UserError(f"early_stopping={self.early_stopping} must be 0 (never) or a positive number of epochs")
         if not 0 <= self.checkpoint_minutes < float("inf"):
             raise UserError(f"checkpoint_minutes={self.checkpoint_minutes} must be 0 (after each step) or positive")
-        if self.optim.schedule == "cyclic" and self.optim.cycles > self.epochs - self.optim.warmup_epochs:
-            raise UserError(
-                f"cycles={self.optim.cycles} of an epoch or more do not fit into epochs={self.epochs} "
-                f"after warmup_epochs={self.optim.warmup_epochs}; give fewer cycles or more epochs"
-            )
-        if self.optim.frozen_epochs:
-            self._check_frozen_epochs()
-        if self.snapshots:
-            self._check_snapshots()
-
-    def _check_frozen_epochs(self) -> None:
-        if self.optim.frozen_epochs >= self.epochs:
-            raise UserError(
-                f"frozen_epochs={self.optim.frozen_epochs:g} of epochs={self.epochs} would leave the body none to "
-                "learn in; give more epochs or fewer of them frozen"
-            )
-        if self.initial_weights == "none":
+        if self.optim.frozen_epochs and self.initial_weights == "none":
             raise UserError(
                 f"frozen_epochs={self.optim.frozen_epochs:g} with weights=none would freeze random weights; "
                 "give weights, or frozen_epochs=0"
             )
+        if self.snapshots:
+            self._check_snapshots()
+        if self.epochs != "auto":
+            self.check_epochs(self.epochs)
 
     def _check_snapshots(self) -> None:
-        cycles, epochs = self.optim.cycles, self.epochs - self.optim.warmup_epochs
         if self.optim.schedule != "cyclic":
             raise UserError(f"snapshots={self.snapshots} are taken at the ends of cycles; give schedule=cyclic")
-        if not 0 < self.snapshots <= cycles:
-            raise UserError(f"snapshots={self.snapshots} must be at least 1 and at most cycles={cycles}")
-        if epochs % cycles:
-            raise UserError(
-                f"snapshots are taken after whole epochs, but cycles={cycles} do not divide the {epochs:g} epochs "
-                "after warm-up; give epochs = warmup_epochs + a multiple of cycles"
-            )
+        if not 0 < self.snapshots <= self.optim.cycles:
+            raise UserError(f"snapshots={self.snapshots} must be at least 1 and at most cycles={self.optim.cycles}")
         if self.early_stopping:
             raise UserError("early_stopping would end training before the last snapshot; leave it at 0")
+
+    def check_epochs(self, epochs: int) -> None:
+        """Raise UserError unless all that is counted in epochs fits into so many."""
+        cycles, frozen = self.optim.cycles, self.optim.frozen_epochs
+        warmup_epochs = choose_warmup(self.optim, epochs)
+        if self.optim.schedule == "cyclic" and cycles > epochs - warmup_epochs:
+            raise UserError(
+                f"cycles={cycles} of an epoch or more do not fit into epochs={epochs} "
+                f"after warmup_epochs={warmup_epochs:g}; give fewer cycles or more epochs"
+            )
+        if self.snapshots and (epochs - warmup_epochs) % cycles:
+            raise UserError(
+                f"snapshots are taken after whole epochs, but cycles={cycles} do not divide the "
+                f"{epochs - warmup_epochs:g} epochs after warm-up; give epochs = warmup_epochs + a multiple of cycles"
+            )
+        if frozen and frozen >= epochs:
+            raise UserError(
+                f"frozen_epochs={frozen:g} of epochs={epochs} would leave the body none to "
+                "learn in; give more epochs or fewer of them frozen"
+            )
 
     @property
     def initial_weights(self) -> str:
@@ -135,3 +138,10 @@ class DistributedConfig(TrainingConfig):
     """Machines and their slots, as node1:2,node2:2; empty is this machine."""
     launcher: LauncherName = "auto"
     """What starts the ranks; auto is mpirun, or nothing where a scheduler has started them already."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        super().__post_init__()
+        for name in ("gbz", "lbz"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}={getattr(self, name)} must be at least 1")

@@ -25,10 +25,9 @@ def check_weights(config: ModelConfig) -> None:
 
 def check_fit(weights: str, described: Mapping[str, str], config: ModelConfig) -> None:
     """Raise UserError unless architecture and normalisation are those of `config`, or nothing is said of them."""
-    expected = {"arch": config.arch, "norm": config.chosen_norm}
-    given = {name: described.get(name, value) for name, value in expected.items()}
-    norms = {name["norm"].replace("sync_batch", "batch") for name in (given, expected)}
-    if given["arch"] != expected["arch"] or len(norms) > 1:
+    expected = {"arch": config.arch, "norm": config.norm_of_weights}
+    given = {name: described.get(name, value).removeprefix("sync_") for name, value in expected.items()}
+    if given != expected:
         of_source, wanted = (f"{each['arch']} with norm={each['norm']}" for each in (given, expected))
         raise UserError(f"weights={weights} are of {of_source}, not of {wanted}; give their arch and norm, or others")
 

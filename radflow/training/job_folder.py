@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from radflow.cluster.batch_plan import BatchPlan
-from radflow.config import flatten
-from radflow.data.dataset import Dataset
 from radflow.errors import UserError
 from radflow.files import atomic_file
-from radflow.training.config import TrainingConfig
+from radflow.training.history import HISTORY_FILE, read_epochs
 
 JOB_FILE = "job.json"
 PREDICTIONS_FILE = "predictions.parquet"
@@ -22,7 +20,9 @@ ANEW, AUTO = "none", "auto"
 
 # Where and how fast a job runs, not what it computes; batches are compared by the global batch that comes of them.
 RUNNING = {"out", "config", "resume", "checkpoint_minutes", "threads", "np", "hosts", "launcher"}
-INCIDENTAL = RUNNING | {"data", "bz", "gbz", "lbz"}
+INCIDENTAL = RUNNING | {"data", "bz", "gbz", "lbz", "ranks", "local_batch", "micro_steps"}
+# What the speed of a job depends on.
+SPEED = ("data_digest", "arch", "norm", "precision", "threads", "hosts", "ranks", "local_batch")
 # What a checkpoint fits to: the shapes of weights, the optimiser's variables, and which film comes at which step.
 BINDING = ("data_digest", "arch", "norm", "optimizer", "body_lr", "frozen_epochs", "global_batch", "seed")
 
@@ -35,7 +35,7 @@ class Job:
     run_id: str
     """Of its MLflow run."""
     settings: dict[str, Any]
-    """By flag, with the digest of the data set and the global batch."""
+    """By flag, resolved, with what was derived from them (`TrainingPlan.settings`)."""
 
     @property
     def is_finished(self) -> bool:
@@ -73,36 +73,58 @@ def read_job(folder: Path) -> Job:
         ) from error
 
 
-def job_settings(config: TrainingConfig, dataset: Dataset, plan: BatchPlan) -> dict[str, Any]:
-    """What a job is told, and what it works on."""
-    resolved = {"norm": config.model.chosen_norm, "global_batch": plan.global_batch, "data_digest": dataset.digest}
-    return flatten(config) | resolved
+def job_to_resume(settings: Mapping[str, Any]) -> Job | None:
+    """The job that `resume` of these settings names; None where a new one is to start.
 
-
-def job_to_resume(config: TrainingConfig, dataset: Dataset, plan: BatchPlan) -> Job | None:
-    """The job that `config.resume` names; None where a new one is to start.
-
-    `auto` is the newest unfinished job in `out` that was told the same, whatever its ranks, threads and hosts.
+    `auto` is the newest unfinished job in `out` with the same settings, whatever its ranks, threads and hosts.
 
     Raises UserError when a folder is named that holds no job, or one that these settings do not fit.
     """
-    settings = job_settings(config, dataset, plan)
-    if config.resume == ANEW:
+    resume = settings["resume"]
+    if resume == ANEW:
         return None
-    if config.resume == AUTO:
-        folders = sorted((path.parent for path in Path(config.out).glob(f"*/{JOB_FILE}")), reverse=True)
-        jobs = (read_job(folder) for folder in folders)
+    if resume == AUTO:
+        jobs = (read_job(folder) for folder in _job_folders(Path(settings["out"])))
         same = (job for job in jobs if not job.is_finished and _told(job.settings) == _told(settings))
         return next(same, None)
-    job = read_job(Path(config.resume))
+    job = read_job(Path(resume))
+    given, expected = _told(settings), _told(job.settings)
     for name in BINDING:
-        if job.settings.get(name) != settings[name]:
+        if given[name] != expected.get(name):
             raise UserError(
-                f"resume={config.resume} was started with {name}={job.settings.get(name)}, not {settings[name]}; "
+                f"resume={resume} was started with {name}={expected.get(name)}, not {given[name]}; "
                 "give the same, or resume=none"
             )
     return job
 
 
+@dataclass(frozen=True)
+class MeasuredSpeed:
+    """How fast an earlier job trained."""
+
+    images_per_second: float
+    """Of all ranks, in the last epoch."""
+    folder: Path
+
+
+def measured_speed(out: Path, settings: Mapping[str, Any]) -> MeasuredSpeed | None:
+    """The speed of the newest job in `out` on the same data, with the same network and ranks, if there is one."""
+    for folder in _job_folders(out):
+        with suppress(UserError):  # a damaged folder is no reason not to train
+            job = read_job(folder)
+            speeds = [epoch.get("throughput/images_per_second") for epoch in read_epochs(folder / HISTORY_FILE)]
+            known = [speed for speed in speeds if speed]
+            if known and all(job.settings.get(name) == settings[name] for name in SPEED):
+                return MeasuredSpeed(known[-1], folder)
+    return None
+
+
+def _job_folders(out: Path) -> list[Path]:
+    """The folders of jobs, newest first."""
+    return sorted((path.parent for path in out.glob(f"*/{JOB_FILE}")), reverse=True)
+
+
 def _told(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if name not in INCIDENTAL}
+    told = {name: value for name, value in settings.items() if name not in INCIDENTAL}
+    # The same weights, and which of the two `auto` takes depends on the ranks.
+    return told | {"norm": str(told.get("norm")).removeprefix("sync_")}

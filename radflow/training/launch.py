@@ -6,8 +6,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from radflow.cluster.batch_plan import BatchPlan, plan_batches
-from radflow.cluster.launcher import check_scheduler, choose_ranks, is_rank, launch, parse_hosts, ranks_on_this_node
+from radflow.cluster.launcher import (
+    check_scheduler,
+    is_rank,
+    launch,
+    parse_hosts,
+    ranks_on_this_node,
+    was_launched,
+)
 from radflow.cluster.threads import set_threads
 from radflow.config import command_line
 from radflow.data.dataset import Dataset, open_dataset
@@ -18,7 +24,8 @@ from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.run import close_abandoned_run, create_run, go_on_with
 from radflow.training.config import DistributedConfig, TrainConfig, TrainingConfig
 from radflow.training.initial_weights import check_weights
-from radflow.training.job_folder import ANEW, job_to_resume
+from radflow.training.job_folder import ANEW, Job, job_to_resume
+from radflow.training.plan import TrainingFilms, make_plan, plan_ranks, show_plan
 
 
 def train(config: TrainConfig) -> None:
@@ -29,14 +36,16 @@ def train(config: TrainConfig) -> None:
 def train_in_this_process(config: TrainingConfig, global_batch: int, local_batch: int) -> None:
     """Be the only rank; a global batch above the local one takes micro-steps."""
     check_weights(config.model)
-    dataset, plan = _check(config, global_batch, local_batch, ranks=1)
+    dataset = _open_dataset(config)
+    plan = make_plan(config, TrainingFilms.of(dataset), global_batch, local_batch, ranks=1)
+    show_plan(plan)
     prepare_tracking()
     set_threads(config.threads)
     import_tensorflow()
     from radflow.cluster.communicator import SerialCommunicator
     from radflow.training.job import run_job
 
-    run_job(config, dataset, plan, SerialCommunicator())
+    run_job(plan, dataset, SerialCommunicator())
 
 
 def train_distributed(config: DistributedConfig) -> None:
@@ -50,17 +59,17 @@ def train_distributed(config: DistributedConfig) -> None:
 
 def _launch_ranks(config: DistributedConfig) -> None:
     check_weights(config.model)
-    hosts = parse_hosts(config.hosts)
-    ranks = choose_ranks(config.np, hosts, config.gbz, config.lbz)
-    dataset, plan = _check(config, config.gbz, config.lbz, ranks)
-    earlier = job_to_resume(config, dataset, plan)
+    dataset = _open_dataset(config)
+    plan = plan_ranks(config, TrainingFilms.of(dataset))
+    earlier = job_to_resume(plan.settings)
+    show_plan(plan)
     prepare_tracking()
     # The run is made here, so that it can be closed as failed when the ranks die too suddenly to do it themselves.
     if earlier:
         go_on_with(earlier.run_id)
     run_id = create_run(config.run_name(dataset.name))
-    resolved = replace(config, np=ranks, resume=str(earlier.folder) if earlier else ANEW)
-    command = [sys.executable, "-m", "entrypoints.distributed", *command_line(resolved)]
+    ranks, hosts = plan.batches.ranks, parse_hosts(config.hosts)
+    command = [sys.executable, "-m", "entrypoints.distributed", *command_line(_of_ranks(config, ranks, earlier))]
     launcher = "mpirun" if config.launcher == "auto" else config.launcher
     say(f"starting {ranks} ranks with {launcher}")
     try:
@@ -94,17 +103,27 @@ def _train_as_rank(config: DistributedConfig) -> None:
     communicator = HorovodCommunicator()
     if config.np not in ("auto", communicator.size):
         raise UserError(f"np={config.np} given, but {communicator.size} ranks were started; leave np=auto")
-    dataset, plan = _check(config, config.gbz, config.lbz, communicator.size)
-    run_job(config, dataset, plan, communicator)
+    dataset = _open_dataset(config)
+    plan = make_plan(config, TrainingFilms.of(dataset), config.gbz, config.lbz, communicator.size)
+    if not was_launched():
+        communicator.choose(lambda: show_plan(plan), lambda: None)
+    run_job(plan, dataset, communicator)
 
 
-def _check(config: TrainingConfig, global_batch: int, local_batch: int, ranks: int) -> tuple[Dataset, BatchPlan]:
-    """Open the data set and plan the batches; every mistake that can be found without TensorFlow is found here."""
+def _of_ranks(config: DistributedConfig, ranks: int, earlier: Job | None) -> DistributedConfig:
+    """What ranks are told: their number, and the job that they resume with the normalisation that it began with."""
+    config = replace(config, np=ranks, resume=str(earlier.folder) if earlier else ANEW)
+    if earlier and config.model.norm == "auto":
+        return replace(config, model=replace(config.model, norm=earlier.settings["norm"]))
+    return config
+
+
+def _open_dataset(config: TrainingConfig) -> Dataset:
+    """Open the data set; raises UserError where a split that training needs is empty."""
     dataset = open_dataset(dataset_folder(config.data))
-    for split, films in (("val", "validation"), ("test", "test")):
-        if not len(dataset.split(split)):
+    for split, films in (("train", "training"), ("val", "validation"), ("test", "test")):
+        if split not in dataset.manifest.splits or not dataset.manifest.splits[split].rows:
             raise UserError(
                 f"data={config.data} holds no {films} films; run `preprocess` with fractions or lists for them"
             )
-    plan = plan_batches(global_batch, local_batch, ranks, len(dataset.split("train")))
-    return dataset, plan
+    return dataset

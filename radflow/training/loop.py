@@ -177,7 +177,7 @@ def train_epoch(
         if reporting.checkpoints.is_due():
             reporting.checkpoints.write(state.total_steps, state.checkpoint())
         films_done += films
-        reporting.progress.advance(min((number + 1) * plan.global_batch, plan.films), loss)
+        reporting.progress.advance(plan.first_film(number + 1), loss)
     seconds = time.perf_counter() - started
     # After a resumption only the films since then were timed; there may be none.
     per_second = films_done / seconds if films_done else math.nan

@@ -20,11 +20,8 @@ _OWN = ("source", "pretrained", "seeds", "target_auc")
 
 @dataclass(frozen=True, kw_only=True)
 class TransferOptimizerConfig(OptimizerConfig):
-    """The paper's: 0.001 at batch 16, without warm-up, reduced when the validation loss stalls (section IV)."""
+    """The paper's schedule: the rate is reduced when the validation loss stalls (section IV)."""
 
-    base_lr: float = 0.001
-    base_batch: int = 16
-    warmup_epochs: float = 0.0
     schedule: ScheduleName = "plateau"
 
 

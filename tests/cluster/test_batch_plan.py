@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
@@ -41,13 +42,17 @@ def test_a_set_smaller_than_the_global_batch_is_one_short_step():
     assert (plan.effective_global_batch, plan.steps_per_epoch) == (1000, 1)
 
 
-@pytest.mark.parametrize(("gbz", "nearest"), [(100, "96 or 128"), (33, "32 or 64"), (31, "30 or 32")])
-def test_an_indivisible_global_batch_names_the_nearest_that_work(gbz, nearest):
-    with pytest.raises(UserError, match=nearest) as error:
-        plan_batches(gbz, 16, 2, films=1000)
+def test_the_local_batch_is_the_largest_that_divides():
+    assert str(plan_batches(448, 64, 2, films=8237)) == "GBZ 448 = 2 ranks x LBZ 56 x 4 micro-steps"
+    assert str(plan_batches(33, 16, 1, films=1000)) == "GBZ 33 = 1 rank x LBZ 11 x 3 micro-steps"
+
+
+@pytest.mark.parametrize(("gbz", "ranks", "nearest"), [(101, 2, "100 or 102"), (7, 4, "4 or 8"), (3, 4, "4")])
+def test_a_global_batch_that_ranks_cannot_share_names_the_nearest_that_they_can(gbz, ranks, nearest):
+    with pytest.raises(UserError, match=f"gbz={gbz} .* {nearest}$"):
+        plan_batches(gbz, 16, ranks, films=1000)
     for value in re.findall(r"\d+", nearest):
-        assert plan_batches(int(value), 16, 2, films=1000).global_batch == int(value)
-    assert f"gbz={gbz}" in str(error.value)
+        assert plan_batches(int(value), 16, ranks, films=1000).global_batch == int(value)
 
 
 @pytest.mark.parametrize("arguments", [(0, 16, 2, 10), (16, 0, 2, 10), (16, 16, 0, 10), (16, 16, 2, 0)])
@@ -80,6 +85,22 @@ def test_a_step_holds_the_same_films_as_one_rank_with_the_whole_batch(plan, seed
         ]
         (whole,) = micro_batches(single, order, step, 0)
         assert sorted(spread) == sorted(whole.indices[whole.weights == 1]) == sorted(films_of_step(plan, order, step))
+
+
+@given(plans)
+def test_the_films_are_spread_evenly_over_the_steps(plan):
+    order = epoch_order(plan.films, 0, 0)
+    sizes = [len(films_of_step(plan, order, step)) for step in range(plan.steps_per_epoch)]
+    assert sum(sizes) == plan.films
+    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) == plan.effective_global_batch <= plan.global_batch
+    assert plan.steps_per_epoch == math.ceil(plan.films / plan.global_batch)
+
+
+def test_no_step_is_left_with_the_few_films_that_global_batches_leave_over():
+    plan = plan_batches(4096, 16, 2, films=8237)
+    order = epoch_order(plan.films, 0, 0)
+    assert [len(films_of_step(plan, order, step)) for step in range(3)] == [2745, 2746, 2746]
 
 
 @given(plans)

@@ -68,7 +68,7 @@ def test_the_first_step_of_adam_by_hand():
     """Adam's first step is the rate in the direction of the gradient's sign, whatever the gradient's size."""
     body, head = two_kernels()
     starts = [np.asarray(body).copy(), np.asarray(head).copy()]
-    optimizer = build_optimizer(OptimizerConfig(body_lr=0.25), [body, head], [head])
+    optimizer = build_optimizer(OptimizerConfig(optimizer="adam", body_lr=0.25), [body, head], [head])
     optimizer.build([body, head])
     optimizer.learning_rate.assign(0.1)
     optimizer.apply([keras.ops.convert_to_tensor(each) for each in GRADIENTS[0]], [body, head])
@@ -78,7 +78,7 @@ def test_the_first_step_of_adam_by_hand():
 
 def test_training_as_before_has_one_optimiser():
     body, head = two_kernels()
-    assert isinstance(build_optimizer(OptimizerConfig(), [body, head], [head]), keras.optimizers.Adam)
+    assert isinstance(build_optimizer(OptimizerConfig(optimizer="adam"), [body, head], [head]), keras.optimizers.Adam)
 
 
 def test_its_variables_carry_its_state():

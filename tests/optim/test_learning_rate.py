@@ -12,23 +12,28 @@ from hypothesis import strategies as st
 
 from radflow.errors import UserError
 from radflow.optim.config import OptimizerConfig, ScheduleName
-from radflow.optim.learning_rate import LearningRate, peak_learning_rate
+from radflow.optim.learning_rate import LearningRate, scale_learning_rate
 from radflow.training.config import TrainConfig
 
 
 @pytest.mark.parametrize(("batch", "rate"), [(8, 0.0005), (16, 0.001), (256, 0.016), (4096, 0.256)])
 def test_linear_scaling_doubles_with_the_batch(batch, rate):
     """Section III-A.1: base learning rate 0.0005 at batch 8, doubled each time the batch is."""
-    assert peak_learning_rate(OptimizerConfig(), batch) == pytest.approx(rate)
+    assert scale_learning_rate(0.0005, 8, "linear", batch) == pytest.approx(rate)
 
 
 def test_the_mammogram_protocol():
     """Section IV: 0.001 at batch 16 becomes 0.004 at GBZ 64."""
-    assert peak_learning_rate(OptimizerConfig(base_lr=0.001, base_batch=16), 64) == pytest.approx(0.004)
+    assert scale_learning_rate(0.001, 16, "linear", 64) == pytest.approx(0.004)
 
 
-def test_base_batch_zero_switches_scaling_off():
-    assert peak_learning_rate(OptimizerConfig(base_lr=0.01, base_batch=0), 4096) == 0.01
+@pytest.mark.parametrize(("batch", "rate"), [(8, 0.0005), (32, 0.001), (512, 0.004), (3200, 0.01)])
+def test_square_root_scaling_doubles_with_four_times_the_batch(batch, rate):
+    assert scale_learning_rate(0.0005, 8, "sqrt", batch) == pytest.approx(rate)
+
+
+def test_a_rate_that_is_not_scaled_stays():
+    assert scale_learning_rate(0.01, 8, "none", 4096) == 0.01
 
 
 SCHEDULES = get_args(ScheduleName)
@@ -134,11 +139,34 @@ def test_a_schedule_goes_on_from_what_a_checkpoint_holds():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"base_lr": 0}, {"base_lr": math.inf}, {"base_batch": -1}, {"warmup_epochs": -1}, {"cycles": 0}]
+    "wrong",
+    [
+        {"base_lr": 0},
+        {"base_lr": math.inf},
+        {"base_batch": 0},
+        {"base_batch": -1},
+        {"warmup_epochs": -1},
+        {"cycles": 0},
+        {"ema": 1.0},
+        {"ema": -0.1},
+    ],
 )
 def test_values_outside_their_range_are_named(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         OptimizerConfig(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"base_batch": 16}, "base_batch=16 has no effect with base_lr=auto"),
+        ({"base_lr": 0.1, "base_batch": 16, "lr_scaling": "none"}, "base_batch=16 has no effect with lr_scaling=none"),
+        ({"momentum": 0.5}, "momentum=0.5 has no effect with optimizer=auto"),
+    ],
+)
+def test_what_contradicts_auto_is_refused(told, words):
+    with pytest.raises(UserError, match=words):
+        OptimizerConfig(**told)
 
 
 def test_cycles_without_the_cyclic_schedule_are_refused():

@@ -24,12 +24,14 @@ def baseline_configs(config: SearchConfig) -> list[DistributedConfig]:
     return [trial_config(config, space, each, OUT) for each in chosen]
 
 
-def test_the_baseline_of_large_batch_is_the_papers() -> None:
-    adam, adadelta = baseline_configs(SearchConfig(gbz=4096))
+def test_the_baseline_of_large_batch_is_the_rule_and_the_papers() -> None:
+    auto, adam, adadelta = baseline_configs(SearchConfig(gbz=4096))
+    assert (auto.optim.optimizer, auto.optim.base_lr, auto.optim.lr_scaling) == ("auto", "auto", "auto")
+    assert auto.optim.warmup_epochs == "auto"
     # Section III-A.1: base learning rate 0.0005 at a batch of 8, linearly scaled. Section III-C: AdaDelta,
     # "5 epoch warmup to a learning rate of 0.5 and a learning rate decay factor of 0.1 per epoch starting at epoch 50".
-    assert (adam.optim.optimizer, adam.optim.base_lr, adam.optim.base_batch) == ("adam", 0.0005, 8)
-    assert (adadelta.optim.optimizer, adadelta.optim.base_lr, adadelta.optim.base_batch) == ("adadelta", 0.5, 0)
+    assert (adam.optim.optimizer, adam.optim.base_lr, adam.optim.lr_scaling) == ("adam", 0.0005, "linear")
+    assert (adadelta.optim.optimizer, adadelta.optim.base_lr, adadelta.optim.lr_scaling) == ("adadelta", 0.5, "none")
     assert (adadelta.optim.warmup_epochs, adadelta.optim.schedule) == (5, "step")
     assert (adam.model.norm, adam.gbz, adam.lbz) == ("batch", 4096, 16)
 
@@ -51,7 +53,8 @@ def test_whatever_a_preset_draws_is_a_valid_training(preset: str, arch: str) -> 
         assert ("momentum" in chosen) <= (training.optim.optimizer in WITH_MOMENTUM)
         assert ("weight_decay" in chosen) <= (training.optim.optimizer in WITH_WEIGHT_DECAY)
         assert "norm" not in chosen or arch != "vgg16"
-        assert (training.optim.base_batch == 0) == (training.optim.optimizer == "adadelta")
+        assert (training.optim.lr_scaling == "none") == (training.optim.optimizer == "adadelta")
+        assert (training.optim.base_lr == "auto") == (training.optim.optimizer == "auto")
 
 
 def test_alternatives_of_a_parameter_are_different_dimensions() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,10 +18,12 @@ from mlflow import MlflowClient
 from sklearn.metrics import roc_auc_score
 
 from radflow.data.findings import FINDINGS
+from radflow.planning import plan_of
+from radflow.training.plan import plan_rows
 
 pytestmark = pytest.mark.slow
 
-TRAINING = ("--epochs=2", "--gbz=32", "--lbz=8", "--np=2", "--base_lr=0.0002")
+TRAINING = ("--epochs=2", "--gbz=32", "--lbz=8", "--np=2", "--base_lr=0.0002", "--lr_scaling=linear")
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +38,10 @@ def trained(workplace: Path) -> Path:
 def test_a_distributed_job_is_one_run_with_all_that_a_user_compares(trained: Path) -> None:
     (run,) = [run for run in runs_of(trained) if run.data.tags.get("radflow.arch") == "densenet121"]
     assert run.info.status == "FINISHED"
-    expected = {"gbz": "32", "lbz": "8", "ranks": "2", "micro_steps": "2", "peak_lr": "0.0008", "arch": "densenet121"}
+    expected = {"gbz": "32", "lbz": "8", "ranks": "2", "micro_steps": "2", "arch": "densenet121"}
     assert {name: run.data.params[f"cfg/{name}"] for name in expected} == expected
+    films = int(run.data.params["cfg/effective_gbz"])
+    assert float(run.data.params["cfg/peak_lr"]) == pytest.approx(0.0002 * films / 8)
     for key in ("val/auc/mean", "throughput/images_per_second", "throughput/seconds_per_epoch", "train/loss"):
         history = client(trained).get_metric_history(run.info.run_id, key)
         assert [point.step for point in history] == [1, 2]
@@ -57,6 +62,24 @@ def test_a_distributed_job_is_one_run_with_all_that_a_user_compares(trained: Pat
         "predictions/predictions.parquet",
     }
     assert len(run.outputs.model_outputs) == 1
+
+
+def test_what_is_planned_is_what_is_trained(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same numbers in the table of `plan`, in the run and, where a job prints it, on the terminal."""
+    (run,) = [run for run in runs_of(trained) if run.data.tags.get("radflow.arch") == "densenet121"]
+    monkeypatch.chdir(trained)
+    plan = plan_of("distributed", ["--data=dataset", *TRAINING])
+    incidental = {"precision", "np", "resume"}  # resolved as the ranks start
+    planned = {f"cfg/{name}": str(value) for name, value in plan.settings.items() if name not in incidental}
+    assert {name: run.data.params[name] for name in planned} == planned
+    assert (planned["cfg/norm"], planned["cfg/optimizer"]) == ("sync_batch", "adam")
+    printed = (trained / "output.txt").read_text()
+    for what, value, _ in plan_rows(plan):
+        assert what == "expected time" or re.search(rf"{re.escape(what)} +{re.escape(value)}", printed)
+    told = [sys.executable, "-m", "radflow", "plan", "-P", "data=dataset"]
+    told += [word for flag in TRAINING for word in ("-P", flag.removeprefix("--"))]
+    alone = subprocess.run(told, cwd=trained, env=user_environment(trained), capture_output=True, text=True, check=True)
+    assert str(plan.batches) in alone.stdout
 
 
 def test_where_the_films_came_from_is_in_the_store_too(trained: Path) -> None:

@@ -77,9 +77,9 @@ def test_a_killed_worker_takes_its_training_with_it_and_loses_nothing(workplace:
     (best,) = workplace.glob("runs/vgg16-gbz64-space-*/best.yaml")
     assert parse(DistributedConfig, [f"--config={best}"]).model.arch == "vgg16"
 
-    mistaken = command("search", *SEARCH[:-1], "--gbz=100", "--np=2")
+    mistaken = command("search", *SEARCH[:-1], "--gbz=101", "--np=2")
     assert mistaken.returncode == 2
-    assert mistaken.stderr.splitlines()[-1].startswith("error: gbz=100 does not divide")
+    assert mistaken.stderr.splitlines()[-1].startswith("error: gbz=101 does not divide")
 
 
 def test_a_search_that_was_stopped_goes_on_where_it_was(workplace: Path, tmp_path: Path) -> None:

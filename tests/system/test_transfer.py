@@ -73,5 +73,6 @@ def test_one_training_on_ranks(command: Command, workplace: Path, crops: Path) -
     ended = command("transfer", "--source=none", "--np=2", "--gbz=32", *TINY)
     assert ended.returncode == 0, ended.stderr
     run = next(run for run in runs_of(workplace) if run.data.params.get("cfg/ranks") == "2")
-    assert float(run.data.params["cfg/peak_lr"]) == pytest.approx(0.001)
+    films = int(run.data.params["cfg/effective_gbz"])
+    assert float(run.data.params["cfg/peak_lr"]) == pytest.approx(0.0005 * (films / 8) ** 0.5)
     assert run.info.status == "FINISHED"

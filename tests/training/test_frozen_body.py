@@ -62,7 +62,7 @@ def test_only_the_head_moves_and_as_calculus_says():
 
 def test_afterwards_the_body_moves_and_every_step_counts():
     model = model_with_batch_norm()
-    config = OptimizerConfig(frozen_epochs=1)
+    config = OptimizerConfig(optimizer="adam", frozen_epochs=1)
     optimizer = build_optimizer(config, model.trainable_variables, model.layers[-1].weights)
     step = TrainingStep(model, build_loss(LossConfig(), LABELS.astype(bool)), optimizer, SerialCommunicator())
     before = model.get_weights()

@@ -1,0 +1,166 @@
+"""The rule behind `auto`: optimiser, learning rate, warm-up and epochs, from the global batch and the network.
+
+docs/large-batch.md has the measurements that it comes from. What the user gives wins, and the rest follows from it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import count
+from typing import Literal
+
+import numpy as np
+
+from radflow.optim.config import Auto, OptimizerConfig, OptimizerName, Scaling
+from radflow.optim.learning_rate import scale_learning_rate
+
+WANTED_STEPS = 100
+"""Optimiser steps of `epochs=auto`: with fewer, no learning rate makes up for those that are missing."""
+FEWEST_EPOCHS = 3
+WARMUP_SHARE = 0.1
+"""Share of a training that its warm-up takes."""
+
+NetworkKind = Literal["normalised", "pretrained", "plain"]
+"""With normalisation layers; without, from pre-trained weights; without, from random ones."""
+
+
+@dataclass(frozen=True)
+class _BaseRate:
+    """Learning rate of an optimiser at a batch of 8 films, how it scales, and the peak above which it fails."""
+
+    base_lr: float
+    scaling: Scaling
+    largest: float = math.inf
+
+
+_BASE_RATES: dict[OptimizerName, dict[NetworkKind, _BaseRate]] = {
+    "adam": {
+        "normalised": _BaseRate(0.0005, "sqrt", 0.004),  # the paper's own base rate
+        "pretrained": _BaseRate(0.00005, "sqrt", 0.0005),
+        "plain": _BaseRate(0.0001, "sqrt", 0.0003),
+    },
+    "lamb": {
+        "normalised": _BaseRate(0.004, "sqrt", 0.03),
+        "pretrained": _BaseRate(0.001, "sqrt", 0.01),
+        "plain": _BaseRate(0.001, "sqrt", 0.01),
+    },
+    "lars": {
+        "normalised": _BaseRate(1.3, "sqrt", 10.0),
+        "pretrained": _BaseRate(0.1, "sqrt", 1.0),
+        "plain": _BaseRate(0.1, "sqrt", 1.0),
+    },
+    "sgd": {
+        "normalised": _BaseRate(0.003, "linear", 0.3),
+        "pretrained": _BaseRate(0.001, "linear", 0.03),
+        "plain": _BaseRate(0.001, "linear", 0.03),
+    },
+    "adadelta": {
+        "normalised": _BaseRate(1.0, "none"),
+        "pretrained": _BaseRate(0.5, "none"),
+        "plain": _BaseRate(0.5, "none"),
+    },
+}
+FAR_ABOVE = 3.0
+"""Multiple of the largest rate of the rule above which a rate that is given gets a warning."""
+
+# Optimiser steps of a whole training and what they cost (docs/large-batch.md).
+_LOSS_OF_AUC: dict[NetworkKind, tuple[tuple[int, float], ...]] = {
+    "normalised": ((30, 0.24), (100, 0.02), (190, 0.005), (1290, 0.0)),
+    "pretrained": ((30, 0.3), (100, 0.1), (190, 0.05), (1290, 0.0)),
+    "plain": ((30, 0.4), (100, 0.35), (190, 0.25), (1290, 0.0)),
+}
+_SAME_RATES: dict[OptimizerName, OptimizerName] = {"adamw": "adam", "nesterov": "sgd"}
+
+
+@dataclass(frozen=True)
+class OptimizerChoice:
+    """An optimiser and its peak learning rate, resolved; and why, by setting."""
+
+    optimizer: OptimizerName
+    base_lr: float
+    lr_scaling: Scaling
+    peak_lr: float
+    reasons: dict[str, str]
+
+
+def choose_optimizer(config: OptimizerConfig, global_batch: int, kind: NetworkKind) -> OptimizerChoice:
+    """Resolve optimiser and learning rate for steps of `global_batch` films on a network of this kind.
+
+    The base rate is the rule's where `base_lr=auto`, and so is the limit on the peak; a rate or a scaling that is given
+    has no limit.
+    """
+    reasons = {}
+    optimizer = config.optimizer
+    if optimizer == "auto":
+        optimizer = "adamw" if config.weight_decay else "adam"
+        reasons["optimizer"] = (
+            f"weight_decay={config.weight_decay:g} is given" if config.weight_decay else "best at every batch measured"
+        )
+    usual = _usual(optimizer, kind)
+    base_lr = usual.base_lr if config.base_lr == "auto" else config.base_lr
+    scaling = usual.scaling if config.lr_scaling == "auto" else config.lr_scaling
+    peak = scale_learning_rate(base_lr, config.base_batch, scaling, global_batch)
+    reasons["peak_lr"] = _in_words(base_lr, config.base_batch, scaling, global_batch)
+    if config.base_lr == config.lr_scaling == "auto":
+        reasons["base_lr"] = f"of {optimizer} for {_IN_WORDS[kind]}"
+        if peak > usual.largest:
+            peak = usual.largest
+            reasons["peak_lr"] += f", at most {peak:g}"
+    return OptimizerChoice(optimizer, base_lr, scaling, peak, reasons)
+
+
+def choose_epochs(epochs: Auto | int, steps_per_epoch: int, config: OptimizerConfig) -> int:
+    """Epochs given, or as many as make `WANTED_STEPS` optimiser steps; of a cyclic schedule, whole ones a cycle."""
+    if epochs != "auto":
+        return epochs
+    wanted = max(FEWEST_EPOCHS, math.ceil(WANTED_STEPS / steps_per_epoch))
+    if config.schedule != "cyclic":
+        return wanted
+    left = ((epochs, math.floor(epochs - choose_warmup(config, epochs))) for epochs in count(wanted))
+    return next(epochs for epochs, after in left if after > 0 and after % config.cycles == 0)
+
+
+def choose_warmup(config: OptimizerConfig, epochs: int) -> float:
+    """Warm-up given, or a tenth of the training, in epochs; before a cyclic schedule, whole ones."""
+    if config.warmup_epochs != "auto":
+        return config.warmup_epochs
+    warmup = WARMUP_SHARE * epochs
+    return float(math.ceil(warmup)) if config.schedule == "cyclic" else warmup
+
+
+def rate_warning(optimizer: OptimizerName, peak_lr: float, kind: NetworkKind) -> str:
+    """What to expect of a peak at which the optimiser was seen to fail on such a network; '' below it."""
+    usual = _usual(optimizer, kind)
+    if peak_lr <= FAR_ABOVE * usual.largest:
+        return ""
+    return (
+        f"{optimizer} seldom trains {_IN_WORDS[kind]} at a learning rate of {peak_lr:.3g}; "
+        f"lower base_lr, or leave it and lr_scaling at auto, which go up to {usual.largest:g}"
+    )
+
+
+def expected_loss_of_auc(steps: int, kind: NetworkKind) -> float:
+    """Mean AUC that so many optimiser steps in all cost beside a small batch, as measured on phantom films.
+
+    Interpolated by the logarithm of the steps between those measured; the outermost hold beyond.
+    """
+    measured = _LOSS_OF_AUC[kind]
+    return float(np.interp(math.log(steps), [math.log(steps) for steps, _ in measured], [loss for _, loss in measured]))
+
+
+def _usual(optimizer: OptimizerName, kind: NetworkKind) -> _BaseRate:
+    return _BASE_RATES[_SAME_RATES.get(optimizer, optimizer)][kind]
+
+
+_IN_WORDS: dict[NetworkKind, str] = {
+    "normalised": "a network with normalisation layers",
+    "pretrained": "pre-trained weights without normalisation layers",
+    "plain": "random weights without normalisation layers",
+}
+
+
+def _in_words(base_lr: float, base_batch: int, scaling: Scaling, global_batch: int) -> str:
+    ratio = f"{global_batch} / {base_batch}"
+    factor = {"linear": f" x {ratio}", "sqrt": f" x sqrt({ratio})", "none": ", not scaled"}[scaling]
+    return f"{base_lr:g}{factor}"

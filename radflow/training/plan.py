@@ -1,0 +1,170 @@
+"""What would run, and what it would cost, before anything is started: the table that opens every training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from radflow.cluster.batch_plan import BatchPlan, nearest_global_batches, plan_batches
+from radflow.cluster.launcher import choose_ranks, parse_hosts, unused_slots_warning
+from radflow.cluster.threads import choose_precision
+from radflow.config import flatten
+from radflow.data.dataset import Dataset
+from radflow.optim.rule import expected_loss_of_auc, rate_warning
+from radflow.terminal import print_table, say
+from radflow.training.config import DistributedConfig, TrainingConfig
+from radflow.training.job_folder import measured_speed
+from radflow.training.recipe import Recipe, network_kind, resolve
+
+NEGLIGIBLE = 0.005
+"""Expected loss of AUC that is not worth a word."""
+
+
+@dataclass(frozen=True)
+class TrainingFilms:
+    """What a plan must know of a data set."""
+
+    name: str
+    image_size: int
+    count: int
+    """Films of the training split."""
+    digest: str = ""
+    """Of the manifest; empty where the films are not preprocessed yet."""
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> TrainingFilms:
+        """Those of a data set on disk."""
+        return cls(dataset.name, dataset.image_size, len(dataset.split("train")), dataset.digest)
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """A training with nothing left open."""
+
+    config: TrainingConfig
+    films: TrainingFilms
+    batches: BatchPlan
+    recipe: Recipe
+    warnings: tuple[str, ...]
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of all epochs."""
+        return self.recipe.epochs * self.batches.steps_per_epoch
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Every setting by its flag's name, resolved, and what was derived from them."""
+        recipe, batches = self.recipe, self.batches
+        return {
+            **flatten(self.config),
+            "optimizer": recipe.optimizer,
+            "base_lr": recipe.base_lr,
+            "lr_scaling": recipe.lr_scaling,
+            "warmup_epochs": recipe.warmup_epochs,
+            "epochs": recipe.epochs,
+            "norm": recipe.norm,
+            "peak_lr": recipe.peak_lr,
+            "ranks": batches.ranks,
+            "local_batch": batches.local_batch,
+            "micro_steps": batches.micro_steps,
+            "global_batch": batches.global_batch,
+            "effective_gbz": batches.effective_global_batch,
+            "steps_per_epoch": batches.steps_per_epoch,
+            "image_size": self.films.image_size,
+            "data_name": self.films.name,
+            "data_digest": self.films.digest,
+        }
+
+
+def make_plan(
+    config: TrainingConfig, films: TrainingFilms, global_batch: int, local_batch: int, ranks: int, idle_slots: str = ""
+) -> TrainingPlan:
+    """Plan the batches, of at most `local_batch` films on a rank, and resolve all that follows from them.
+
+    `idle_slots` is the warning of slots that stay unused, if there are any. Raises UserError where it is no training.
+    """
+    batches = plan_batches(global_batch, local_batch, ranks, films.count)
+    recipe = resolve(config, batches)
+    rate = rate_warning(recipe.optimizer, recipe.peak_lr, network_kind(config))
+    warnings = (idle_slots, *_batch_warnings(batches, local_batch), rate)
+    return TrainingPlan(config, films, batches, recipe, tuple(filter(None, warnings)))
+
+
+def plan_ranks(config: DistributedConfig, films: TrainingFilms) -> TrainingPlan:
+    """Plan a training on the ranks that `np` and `hosts` stand for."""
+    hosts = parse_hosts(config.hosts)
+    ranks = choose_ranks(config.np, hosts, config.gbz)
+    idle_slots = unused_slots_warning(ranks, hosts, config.gbz) if config.np == "auto" else ""
+    return make_plan(config, films, config.gbz, config.lbz, ranks, idle_slots)
+
+
+def show_plan(plan: TrainingPlan) -> None:
+    """Print the plan as a table, and its warnings."""
+    table = Table(title=Text("Plan", style="bold"), title_justify="left", box=box.SIMPLE, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    table.add_column(style="dim")
+    for row in plan_rows(plan):
+        table.add_row(*map(Text, row))
+    print_table(table)
+    for warning in plan.warnings:
+        say(f"warning: {warning}")
+
+
+def plan_rows(plan: TrainingPlan) -> Iterator[tuple[str, str, str]]:
+    """What, its value and why: the rows of the table."""
+    config, films, batches, recipe = plan.config, plan.films, plan.batches, plan.recipe
+    why = recipe.reasons
+    yield "data set", f"{films.name}: {films.count:,} training films of {films.image_size} px", ""
+    weights = "random weights" if config.initial_weights == "none" else f"weights {config.initial_weights}"
+    yield "network", f"{config.model.arch}, norm {recipe.norm}, {weights}", why.get("norm", "")
+    yield "number format", choose_precision(config.model.precision), ""
+    yield "global batch", str(batches), ""
+    step = "films are spread evenly over the steps" if batches.steps_per_epoch > 1 else "the whole training split"
+    yield "steps an epoch", f"{batches.steps_per_epoch:,} of {batches.effective_global_batch:,} films", step
+    yield "epochs", f"{recipe.epochs:,}, which are {plan.total_steps:,} steps", why.get("epochs", "")
+    yield "optimiser", recipe.optimizer, why.get("optimizer", "")
+    yield "learning rate", f"{recipe.peak_lr:.4g} at the peak", why.get("peak_lr", "")
+    yield "warm-up", f"{recipe.warmup_epochs:g} epochs", why.get("warmup_epochs", "")
+    yield "schedule", config.optim.schedule, ""
+    yield "expected time", *_expected_time(plan)
+    yield "expected accuracy", *_expected_accuracy(plan)
+
+
+def _expected_time(plan: TrainingPlan) -> tuple[str, str]:
+    films = plan.recipe.epochs * plan.films.count
+    measured = measured_speed(Path(plan.config.out), plan.settings)
+    if measured is None:
+        return (
+            "not known yet",
+            f"{films:,} films; no earlier job in {plan.config.out} with this data, network and ranks",
+        )
+    seconds = films / measured.images_per_second
+    length = f"{seconds / 60:.0f} minutes" if seconds > 100 else f"{seconds:.0f} s"
+    return f"about {length}", f"{films:,} films at the {measured.images_per_second:.0f} images/s of {measured.folder}"
+
+
+def _expected_accuracy(plan: TrainingPlan) -> tuple[str, str]:
+    loss = expected_loss_of_auc(plan.total_steps, network_kind(plan.config))
+    if loss < NEGLIGIBLE:
+        return "that of a small batch", "as measured on phantoms: docs/large-batch.md"
+    return f"mean AUC about {loss:.2f} below a small batch's", "so few steps cost that; more epochs buy more steps"
+
+
+def _batch_warnings(batches: BatchPlan, largest_local_batch: int) -> Iterator[str]:
+    if batches.films < batches.global_batch:
+        yield (
+            f"{batches.films:,} training films are fewer than the global batch of {batches.global_batch:,}; "
+            "each epoch is one step over all of them"
+        )
+    possible = min(largest_local_batch, batches.global_batch // batches.ranks)
+    if 2 * batches.local_batch < possible:
+        nearest = " or ".join(map(str, nearest_global_batches(batches.global_batch, batches.ranks * possible)))
+        yield f"gbz={batches.global_batch} divides into LBZ {batches.local_batch} only; gbz={nearest} computes faster"

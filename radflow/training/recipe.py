@@ -1,0 +1,55 @@
+"""What a training does, with nothing left to `auto`: resolved once, printed, logged and trained by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from radflow.cluster.batch_plan import BatchPlan
+from radflow.models.config import Norm
+from radflow.optim.config import OptimizerName, Scaling
+from radflow.optim.rule import WANTED_STEPS, NetworkKind, choose_epochs, choose_optimizer, choose_warmup
+from radflow.training.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Optimiser, rates, epochs and normalisation of a training; the values given, or those that the rule chose."""
+
+    optimizer: OptimizerName
+    base_lr: float
+    lr_scaling: Scaling
+    peak_lr: float
+    """Learning rate at the end of warm-up."""
+    warmup_epochs: float
+    epochs: int
+    norm: Norm
+    reasons: Mapping[str, str]
+    """Why, by setting, where the rule chose it."""
+
+
+def resolve(config: TrainingConfig, batches: BatchPlan) -> Recipe:
+    """Resolve every `auto` of a training on these batches: a function of the two alone, the same on every rank.
+
+    Raises UserError where epochs that are given do not hold what else was given in epochs.
+    """
+    choice = choose_optimizer(config.optim, batches.effective_global_batch, network_kind(config))
+    epochs = choose_epochs(config.epochs, batches.steps_per_epoch, config.optim)
+    config.check_epochs(epochs)
+    warmup = choose_warmup(config.optim, epochs)
+    norm = config.model.chosen_norm(batches.local_batch, batches.ranks)
+    reasons = dict(choice.reasons)
+    if config.epochs == "auto":
+        reasons["epochs"] = f"for {WANTED_STEPS} steps or more, which learning needs whatever the batch"
+    if config.optim.warmup_epochs == "auto":
+        reasons["warmup_epochs"] = f"a tenth of training, {warmup * batches.steps_per_epoch:.0f} steps"
+    if config.model.norm == "auto" and norm == "sync_batch":
+        reasons["norm"] = f"{batches.local_batch} films are too few for statistics of one rank"
+    return Recipe(choice.optimizer, choice.base_lr, choice.lr_scaling, choice.peak_lr, warmup, epochs, norm, reasons)
+
+
+def network_kind(config: TrainingConfig) -> NetworkKind:
+    """What the rule needs to know of the network and its initial weights."""
+    if config.model.is_normalised:
+        return "normalised"
+    return "plain" if config.initial_weights == "none" else "pretrained"

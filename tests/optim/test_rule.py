@@ -1,0 +1,87 @@
+"""The rule behind `auto`, against the rates at which networks were seen to train and to fail."""
+
+from __future__ import annotations
+
+import math
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from radflow.optim.config import OptimizerConfig, OptimizerName
+from radflow.optim.rule import (
+    FEWEST_EPOCHS,
+    WANTED_STEPS,
+    NetworkKind,
+    choose_epochs,
+    choose_optimizer,
+    choose_warmup,
+    expected_loss_of_auc,
+    rate_warning,
+)
+
+OPTIMIZERS, KINDS = get_args(OptimizerName), get_args(NetworkKind)
+batches = st.integers(1, 100_000)
+
+
+def test_adam_at_the_papers_batch_has_the_papers_rate():
+    """Section III-A.1: 0.0005 at a batch of 8."""
+    choice = choose_optimizer(OptimizerConfig(), 8, "normalised")
+    assert (choice.optimizer, choice.peak_lr) == ("adam", pytest.approx(0.0005))
+
+
+@pytest.mark.parametrize(("batch", "best"), [(64, 0.001), (448, 0.004), (832, 0.005), (4096, 0.004)])
+def test_adam_with_batch_norm_is_near_the_best_rate_measured(batch, best):
+    """Within a factor of 1.5, where twice the rate and half of it cost little (docs/large-batch.md)."""
+    peak = choose_optimizer(OptimizerConfig(), batch, "normalised").peak_lr
+    assert best / 1.5 <= peak <= 1.5 * best
+
+
+def test_the_papers_rule_by_name():
+    paper = OptimizerConfig(optimizer="adam", base_lr=0.0005, base_batch=8, lr_scaling="linear")
+    assert choose_optimizer(paper, 4096, "normalised").peak_lr == pytest.approx(0.256)
+    assert "0.256" in rate_warning("adam", 0.256, "normalised")
+
+
+@given(st.sampled_from(OPTIMIZERS), st.sampled_from(KINDS), batches, batches)
+def test_a_larger_batch_never_lowers_the_rate_and_no_rule_warns_of_itself(optimizer, kind, one, other):
+    config = OptimizerConfig(optimizer=optimizer)
+    low, high = (choose_optimizer(config, batch, kind).peak_lr for batch in sorted((one, other)))
+    assert 0 < low <= high < math.inf
+    assert rate_warning(optimizer, high, kind) == ""
+
+
+@given(st.sampled_from(OPTIMIZERS), st.floats(1e-6, 10), st.integers(1, 512), batches, st.sampled_from(KINDS))
+def test_a_rate_that_is_given_is_scaled_and_never_capped(optimizer, rate, base_batch, batch, kind):
+    none = OptimizerConfig(optimizer=optimizer, base_lr=rate, lr_scaling="none")
+    assert choose_optimizer(none, batch, kind).peak_lr == rate
+    linear = OptimizerConfig(optimizer=optimizer, base_lr=rate, base_batch=base_batch, lr_scaling="linear")
+    assert choose_optimizer(linear, batch, kind).peak_lr == pytest.approx(rate * batch / base_batch)
+
+
+def test_weight_decay_asks_for_the_adam_that_has_it():
+    assert choose_optimizer(OptimizerConfig(weight_decay=0.01), 64, "normalised").optimizer == "adamw"
+
+
+@given(st.integers(1, 5000), st.sampled_from(["cosine", "cyclic"]), st.integers(1, 9))
+def test_epochs_make_enough_steps_and_no_cycle_is_cut(steps_per_epoch, schedule, cycles):
+    config = OptimizerConfig(schedule=schedule, cycles=cycles if schedule == "cyclic" else OptimizerConfig.cycles)
+    epochs = choose_epochs("auto", steps_per_epoch, config)
+    assert epochs >= FEWEST_EPOCHS
+    assert epochs * steps_per_epoch >= WANTED_STEPS
+    if schedule == "cyclic":
+        assert (epochs - choose_warmup(config, epochs)) % config.cycles == 0
+    else:
+        assert (epochs - 1) * steps_per_epoch < WANTED_STEPS or epochs == FEWEST_EPOCHS
+
+
+def test_what_is_given_wins():
+    config = OptimizerConfig(warmup_epochs=2.5)
+    assert (choose_epochs(7, 1, config), choose_warmup(config, 7)) == (7, 2.5)
+
+
+@given(st.sampled_from(KINDS), st.integers(1, 10**6), st.integers(1, 10**6))
+def test_fewer_steps_are_never_expected_to_cost_less(kind, one, other):
+    few, many = sorted((one, other))
+    assert expected_loss_of_auc(few, kind) >= expected_loss_of_auc(many, kind) >= 0
