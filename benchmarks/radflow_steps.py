@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measurement import FINDINGS, WARM_UP_STEPS, parser, result, wait_for_others
-from radflow.cluster.batch_plan import BatchPlan, epoch_order, plan_batches
+from radflow.cluster.batch_plan import BatchPlan, BatchSchedule, epoch_order, plan_batches
 from radflow.cluster.launcher import is_rank, ranks_on_this_node
 from radflow.cluster.threads import choose_precision, set_threads
 from radflow.terminal import import_tensorflow
@@ -119,7 +119,7 @@ def new_state(arch: str, plan: BatchPlan, size: int, communicator: Communicator)
     communicator.broadcast(classifier.variables)
     optimizer = build_optimizer(OptimizerConfig(optimizer="adam"), classifier.trainable_variables)
     optimizer.build(classifier.trainable_variables)
-    return TrainingState(classifier, optimizer, LearningRate(1e-4, 0.0, 1, "constant"), plan.steps_per_epoch)
+    return TrainingState(classifier, optimizer, LearningRate(1e-4, 0.0, 1, "constant"), BatchSchedule(plan))
 
 
 def seconds_to_log(metrics: dict[str, float]) -> float:
@@ -154,7 +154,7 @@ def main() -> None:
     stopwatch.next_step()
     reporting = Reporting(SilentRun(), progress, NoCheckpoints(), None)
     order, augmentation = epoch_order(films, 0, 0), Augmentation(AugmentationConfig(), seed=0)
-    metrics = train_epoch(step, state, train, plan, order, augmentation, communicator, reporting)
+    metrics = train_epoch(step, state, train, order, augmentation, communicator, reporting)
     progress.close()
     steps, parts = stopwatch.of_steps(WARM_UP_STEPS)
     parts["logging"] += communicator.choose(lambda: seconds_to_log(metrics), lambda: 0.0) / len(steps)

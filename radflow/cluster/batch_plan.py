@@ -52,6 +52,24 @@ class BatchPlan:
         return f"GBZ {self.global_batch} = {ranks} x LBZ {self.local_batch} x {micro_steps}"
 
 
+@dataclass(frozen=True)
+class BatchSchedule:
+    """The batch plan of each epoch: the full one, after smaller global batches where a training begins with those."""
+
+    full: BatchPlan
+    first: tuple[BatchPlan, ...] = ()
+    """One an epoch."""
+
+    def of_epoch(self, epoch: int) -> BatchPlan:
+        """The plan of an epoch, counted from 0."""
+        return self.first[epoch] if epoch < len(self.first) else self.full
+
+    def steps_before(self, epoch: int) -> int:
+        """Optimiser steps of all epochs before this one."""
+        some = sum(plan.steps_per_epoch for plan in self.first[:epoch])
+        return some + max(0, epoch - len(self.first)) * self.full.steps_per_epoch
+
+
 def plan_batches(global_batch: int, largest_local_batch: int, ranks: int, films: int) -> BatchPlan:
     """Derive LBZ and micro-steps from the global batch, the largest micro-batch of one rank and the number of ranks.
 

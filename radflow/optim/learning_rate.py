@@ -38,6 +38,8 @@ class LearningRate:
     epochs: int
     schedule: ScheduleName
     cycles: int = OptimizerConfig.cycles
+    first_factors: tuple[float, ...] = ()
+    """Factors on the rate in the first epochs, one each, where these have smaller global batches."""
     best_loss: float = math.inf
     stalled_epochs: int = 0
     observed_epochs: int = 0
@@ -46,9 +48,10 @@ class LearningRate:
 
     def at(self, epoch: float) -> float:
         """The rate at a point of training in epochs, fractions included: 0.5 is halfway through the first epoch."""
+        peak = self.peak * (self.first_factors[int(epoch)] if epoch < len(self.first_factors) else 1.0)
         if epoch < self.warmup_epochs:
-            return self.peak * epoch / self.warmup_epochs
-        return self.peak * self._decay(epoch)
+            return peak * epoch / self.warmup_epochs
+        return peak * self._decay(epoch)
 
     def ends_cycle(self, epochs: int) -> bool:
         """Whether a cycle of the cyclic schedule ends after so many epochs, at a rate of zero."""

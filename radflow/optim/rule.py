@@ -6,6 +6,7 @@ docs/large-batch.md has the measurements that it comes from. What the user gives
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from typing import Literal
@@ -110,15 +111,14 @@ def choose_optimizer(config: OptimizerConfig, global_batch: int, kind: NetworkKi
     return OptimizerChoice(optimizer, base_lr, scaling, peak, reasons)
 
 
-def choose_epochs(epochs: Auto | int, steps_per_epoch: int, config: OptimizerConfig) -> int:
-    """Epochs given, or as many as make `WANTED_STEPS` optimiser steps; of a cyclic schedule, whole ones a cycle."""
+def choose_epochs(epochs: Auto | int, steps_of: Callable[[int], int], config: OptimizerConfig) -> int:
+    """Epochs given, or as many as make `WANTED_STEPS` optimiser steps; of a cyclic schedule, whole ones a cycle.
+
+    `steps_of` is the number of steps in so many epochs.
+    """
     if epochs != "auto":
         return epochs
-    wanted = max(FEWEST_EPOCHS, math.ceil(WANTED_STEPS / steps_per_epoch))
-    if config.schedule != "cyclic":
-        return wanted
-    left = ((epochs, math.floor(epochs - choose_warmup(config, epochs))) for epochs in count(wanted))
-    return next(epochs for epochs, after in left if after > 0 and after % config.cycles == 0)
+    return next(each for each in count(FEWEST_EPOCHS) if steps_of(each) >= WANTED_STEPS and _cycles_fit(config, each))
 
 
 def choose_warmup(config: OptimizerConfig, epochs: int) -> float:
@@ -127,6 +127,11 @@ def choose_warmup(config: OptimizerConfig, epochs: int) -> float:
         return config.warmup_epochs
     warmup = WARMUP_SHARE * epochs
     return float(math.ceil(warmup)) if config.schedule == "cyclic" else warmup
+
+
+def _cycles_fit(config: OptimizerConfig, epochs: int) -> bool:
+    after_warmup = math.floor(epochs - choose_warmup(config, epochs))
+    return config.schedule != "cyclic" or (after_warmup > 0 and after_warmup % config.cycles == 0)
 
 
 def rate_warning(optimizer: OptimizerName, peak_lr: float, kind: NetworkKind) -> str:

@@ -130,6 +130,8 @@ class DistributedConfig(TrainingConfig):
 
     gbz: int = 64
     """Global batch: films of one optimiser step over all ranks and micro-steps."""
+    gbz_schedule: str = ""
+    """Smaller global batches at the start, as 256:2,1024:3: two epochs of 256, then three of 1024, then gbz."""
     lbz: int = 16
     """Largest local batch: films that one rank computes at a time."""
     np: Ranks = "auto"
@@ -145,3 +147,26 @@ class DistributedConfig(TrainingConfig):
         for name in ("gbz", "lbz"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}={getattr(self, name)} must be at least 1")
+        self.first_global_batches  # noqa: B018 - read for its checks
+
+    def check_epochs(self, epochs: int) -> None:
+        """Raise UserError unless all that is counted in epochs fits into so many."""
+        super().check_epochs(epochs)
+        if len(self.first_global_batches) >= epochs:
+            raise UserError(f"gbz_schedule={self.gbz_schedule} leaves none of epochs={epochs} to gbz={self.gbz}")
+
+    @property
+    def first_global_batches(self) -> tuple[int, ...]:
+        """The global batch of each epoch of `gbz_schedule`; raises UserError where it is not as described."""
+        batches: list[int] = []
+        for stage in filter(None, self.gbz_schedule.split(",")):
+            batch, _, epochs = stage.strip().partition(":")
+            if not (batch.isdecimal() and epochs.isdecimal() and int(batch) and int(epochs)):
+                raise UserError(
+                    f"gbz_schedule={self.gbz_schedule}: {stage!r} is not GBZ:EPOCHS, both at least 1; "
+                    "give for example gbz_schedule=256:2,1024:3"
+                )
+            if int(batch) > self.gbz:
+                raise UserError(f"gbz_schedule={self.gbz_schedule} goes above gbz={self.gbz}; give smaller batches")
+            batches += [int(batch)] * int(epochs)
+        return tuple(batches)

@@ -62,7 +62,7 @@ def run_job(plan: TrainingPlan, dataset: Dataset, communicator: Communicator) ->
         checkpoints: Checkpoints = CheckpointFolder(kept, config.checkpoint_minutes) if kept else NoCheckpoints()
         state = communicator.together(lambda: _first_state(plan, dataset, checkpoints, communicator))
         state.share(communicator)
-        fit(state, dataset, plan.batches, config, communicator, Reporting(run, progress, checkpoints, folder))
+        fit(state, dataset, config, communicator, Reporting(run, progress, checkpoints, folder))
         if folder:
             _describe_training(config, dataset, state, run)
         if not config.assess:
@@ -109,11 +109,13 @@ def _first_state(
     optim = replace(config.optim, optimizer=recipe.optimizer)
     optimizer = build_optimizer(optim, classifier.trainable_variables, head)
     optimizer.build(classifier.trainable_variables)
-    schedule = LearningRate(recipe.peak_lr, recipe.warmup_epochs, recipe.epochs, optim.schedule, optim.cycles)
-    state = TrainingState(classifier, optimizer, schedule, plan.batches.steps_per_epoch, optim.frozen_epochs)
+    learning_rate = LearningRate(
+        recipe.peak_lr, recipe.warmup_epochs, recipe.epochs, optim.schedule, optim.cycles, recipe.first_factors
+    )
+    state = TrainingState(classifier, optimizer, learning_rate, plan.schedule, optim.frozen_epochs, optim.ema)
     if newest:
         state.restore(newest, checkpoints.best(), checkpoints.snapshots())
-        say(f"from epoch {state.epoch + 1}, step {state.step + 1} of {plan.batches.steps_per_epoch}")
+        say(f"from epoch {state.epoch + 1}, step {state.step + 1} of {state.plan.steps_per_epoch}")
     return state
 
 

@@ -24,7 +24,10 @@ INCIDENTAL = RUNNING | {"data", "bz", "gbz", "lbz", "ranks", "local_batch", "mic
 # What the speed of a job depends on.
 SPEED = ("data_digest", "arch", "norm", "precision", "threads", "hosts", "ranks", "local_batch")
 # What a checkpoint fits to: the shapes of weights, the optimiser's variables, and which film comes at which step.
-BINDING = ("data_digest", "arch", "norm", "optimizer", "body_lr", "frozen_epochs", "global_batch", "seed")
+BINDING = (
+    *("data_digest", "arch", "norm", "optimizer", "ema", "body_lr", "frozen_epochs"),
+    *("global_batch", "gbz_schedule", "seed"),
+)
 
 
 @dataclass(frozen=True)
@@ -90,9 +93,9 @@ def job_to_resume(settings: Mapping[str, Any]) -> Job | None:
     job = read_job(Path(resume))
     given, expected = _told(settings), _told(job.settings)
     for name in BINDING:
-        if given[name] != expected.get(name):
+        if given.get(name) != expected.get(name):
             raise UserError(
-                f"resume={resume} was started with {name}={expected.get(name)}, not {given[name]}; "
+                f"resume={resume} was started with {name}={expected.get(name)}, not {given.get(name)}; "
                 "give the same, or resume=none"
             )
     return job

@@ -104,7 +104,8 @@ def _train_as_rank(config: DistributedConfig) -> None:
     if config.np not in ("auto", communicator.size):
         raise UserError(f"np={config.np} given, but {communicator.size} ranks were started; leave np=auto")
     dataset = _open_dataset(config)
-    plan = make_plan(config, TrainingFilms.of(dataset), config.gbz, config.lbz, communicator.size)
+    films, ranks = TrainingFilms.of(dataset), communicator.size
+    plan = make_plan(config, films, config.gbz, config.lbz, ranks, config.first_global_batches)
     if not was_launched():
         communicator.choose(lambda: show_plan(plan), lambda: None)
     run_job(plan, dataset, communicator)

@@ -13,7 +13,7 @@ from typing import NoReturn, Protocol
 import keras
 import numpy as np
 
-from radflow.cluster.batch_plan import BatchPlan, epoch_order, films_of_step, micro_batches
+from radflow.cluster.batch_plan import epoch_order, films_of_step, micro_batches
 from radflow.cluster.communicator import Communicator
 from radflow.data.augmentation import Augmentation
 from radflow.data.batches import gather_ahead
@@ -103,7 +103,6 @@ class Reporting:
 def fit(
     state: TrainingState,
     dataset: Dataset,
-    plan: BatchPlan,
     config: TrainingConfig,
     communicator: Communicator,
     reporting: Reporting,
@@ -119,27 +118,30 @@ def fit(
     """
     train, validation = dataset.split("train"), dataset.split("val")
     logits = logits_of(state.classifier, communicator.sum_tensors)
-    step = TrainingStep(logits, build_loss(config.objective, train.labels), state.optimizer, communicator)
-    statistics = BatchStatistics(logits, plan, communicator)
-    predictor = SplitPredictor(state.classifier, plan.local_batch, communicator)
+    loss = build_loss(config.objective, train.labels)
+    step = TrainingStep(logits, loss, state.optimizer, communicator, state.average)
+    statistics = BatchStatistics(logits, state.batches.full, communicator)
+    predictor = SplitPredictor(state.classifier, state.batches.full.local_batch, communicator)
     peak = peak_images_per_second(state.classifier, communicator)
     augmentation = Augmentation(config.augmentation, config.seed)
     try:
         while state.epoch < state.learning_rate.epochs and not state.is_stalled(config.early_stopping):
             reporting.progress.start_epoch(state.epoch, state.learning_rate.epochs, len(train))
-            order = epoch_order(plan.films, config.seed, state.epoch)
-            metrics = train_epoch(step, state, train, plan, order, augmentation, communicator, reporting)
+            order = epoch_order(len(train), config.seed, state.epoch)
+            metrics = train_epoch(step, state, train, order, augmentation, communicator, reporting)
             metrics["throughput/mfu"] = metrics["throughput/images_per_second"] / peak
-            if not state.is_frozen(plan.steps_per_epoch - 1):
-                statistics.estimate(train, order)
-            check_equal_weights(state.classifier, communicator)
+            with state.average.in_place_of_weights():
+                if not state.is_frozen(state.plan.steps_per_epoch - 1):
+                    statistics.estimate(train, order)
+                check_equal_weights(state.classifier, communicator)
 
-            probabilities = predictor.predict(validation)
-            where = f"the validation after epoch {state.epoch + 1}"
-            check_finite(probabilities, where, metrics["optim/learning_rate"], communicator)
-            results = auc_per_finding(predictions_of(validation, dataset.findings, probabilities))
-            metrics |= validation_metrics(mean_loss(validation.labels, probabilities), results)
-            end_epoch(state, metrics, config, reporting)
+                probabilities = predictor.predict(validation)
+                where = f"the validation after epoch {state.epoch + 1}"
+                check_finite(probabilities, where, metrics["optim/learning_rate"], communicator)
+                results = auc_per_finding(predictions_of(validation, dataset.findings, probabilities))
+                metrics |= validation_metrics(mean_loss(validation.labels, probabilities), results)
+                keep_weights(state, metrics, config, reporting.checkpoints)
+            end_epoch(state, metrics, reporting)
     except KeyboardInterrupt:
         reporting.checkpoints.write(state.total_steps, state.checkpoint())
         raise
@@ -153,13 +155,13 @@ def train_epoch(
     step: TrainingStep,
     state: TrainingState,
     train: Split,
-    plan: BatchPlan,
     order: np.ndarray,
     augmentation: Augmentation,
     communicator: Communicator,
     reporting: Reporting,
 ) -> Metrics:
     """What is left of an epoch over the films in this order; returns loss, learning rate and throughput."""
+    plan = state.plan
     numbers = range(state.step, plan.steps_per_epoch)
     per_step = {number: list(micro_batches(plan, order, number, communicator.rank)) for number in numbers}
     selections = (micro_batch for micro_steps in per_step.values() for micro_batch in micro_steps)
@@ -194,18 +196,22 @@ def rate_of_step(state: TrainingState, number: int) -> float:
     return state.learning_rate.at(state.middle_of_step(number))
 
 
-def end_epoch(state: TrainingState, metrics: Metrics, config: TrainingConfig, reporting: Reporting) -> None:
-    """Take the epoch's metrics into the state, and report both.
+def keep_weights(state: TrainingState, metrics: Metrics, config: TrainingConfig, checkpoints: Checkpoints) -> None:
+    """Keep the weights that were validated, if they are the best so far or those of a snapshot.
 
-    The best weights are kept before the history says that they are the best: a job that dies between the two does the
-    epoch's validation again.
+    The best are kept before the history says that they are the best: a job that dies between the two does the epoch's
+    validation again.
     """
     if state.is_best(metrics):
         state.best_epoch, state.best_weights = state.epoch, state.classifier.get_weights()
-        reporting.checkpoints.write_best(state.best_checkpoint())
+        checkpoints.write_best(state.best_checkpoint())
     if config.snapshots and state.learning_rate.ends_cycle(state.epoch + 1):
         state.snapshots[state.epoch + 1] = state.classifier.get_weights()
-        reporting.checkpoints.write_snapshot(state.epoch + 1, state.classifier.get_weights())
+        checkpoints.write_snapshot(state.epoch + 1, state.classifier.get_weights())
+
+
+def end_epoch(state: TrainingState, metrics: Metrics, reporting: Reporting) -> None:
+    """Take the epoch's metrics into the state, and report both."""
     state.learning_rate.observe(metrics["val/loss"])
     state.history.append(metrics)
     state.step_losses = []

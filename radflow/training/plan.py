@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from radflow.cluster.batch_plan import BatchPlan, nearest_global_batches, plan_batches
+from radflow.cluster.batch_plan import BatchPlan, BatchSchedule, nearest_global_batches, plan_batches
 from radflow.cluster.launcher import choose_ranks, parse_hosts, unused_slots_warning
 from radflow.cluster.threads import choose_precision
 from radflow.config import flatten
@@ -49,14 +49,19 @@ class TrainingPlan:
 
     config: TrainingConfig
     films: TrainingFilms
-    batches: BatchPlan
+    schedule: BatchSchedule
     recipe: Recipe
     warnings: tuple[str, ...]
 
     @property
+    def batches(self) -> BatchPlan:
+        """The batches of all epochs but those of `gbz_schedule`."""
+        return self.schedule.full
+
+    @property
     def total_steps(self) -> int:
         """Optimiser steps of all epochs."""
-        return self.recipe.epochs * self.batches.steps_per_epoch
+        return self.schedule.steps_before(self.recipe.epochs)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -84,17 +89,27 @@ class TrainingPlan:
 
 
 def make_plan(
-    config: TrainingConfig, films: TrainingFilms, global_batch: int, local_batch: int, ranks: int, idle_slots: str = ""
+    config: TrainingConfig,
+    films: TrainingFilms,
+    global_batch: int,
+    local_batch: int,
+    ranks: int,
+    first_global_batches: Sequence[int] = (),
+    idle_slots: str = "",
 ) -> TrainingPlan:
     """Plan the batches, of at most `local_batch` films on a rank, and resolve all that follows from them.
 
-    `idle_slots` is the warning of slots that stay unused, if there are any. Raises UserError where it is no training.
+    `first_global_batches` are those of the first epochs, one each; `idle_slots` is the warning of slots that stay
+    unused, if there are any. Raises UserError where it is no training.
     """
-    batches = plan_batches(global_batch, local_batch, ranks, films.count)
-    recipe = resolve(config, batches)
+    batches, *first = (
+        plan_batches(batch, local_batch, ranks, films.count) for batch in (global_batch, *first_global_batches)
+    )
+    schedule = BatchSchedule(batches, tuple(first))
+    recipe = resolve(config, schedule)
     rate = rate_warning(recipe.optimizer, recipe.peak_lr, network_kind(config))
     warnings = (idle_slots, *_batch_warnings(batches, local_batch), rate)
-    return TrainingPlan(config, films, batches, recipe, tuple(filter(None, warnings)))
+    return TrainingPlan(config, films, schedule, recipe, tuple(filter(None, warnings)))
 
 
 def plan_ranks(config: DistributedConfig, films: TrainingFilms) -> TrainingPlan:
@@ -102,7 +117,7 @@ def plan_ranks(config: DistributedConfig, films: TrainingFilms) -> TrainingPlan:
     hosts = parse_hosts(config.hosts)
     ranks = choose_ranks(config.np, hosts, config.gbz)
     idle_slots = unused_slots_warning(ranks, hosts, config.gbz) if config.np == "auto" else ""
-    return make_plan(config, films, config.gbz, config.lbz, ranks, idle_slots)
+    return make_plan(config, films, config.gbz, config.lbz, ranks, config.first_global_batches, idle_slots)
 
 
 def show_plan(plan: TrainingPlan) -> None:
@@ -129,6 +144,9 @@ def plan_rows(plan: TrainingPlan) -> Iterator[tuple[str, str, str]]:
     yield "global batch", str(batches), ""
     step = "films are spread evenly over the steps" if batches.steps_per_epoch > 1 else "the whole training split"
     yield "steps an epoch", f"{batches.steps_per_epoch:,} of {batches.effective_global_batch:,} films", step
+    if plan.schedule.first:
+        sizes = ", ".join(f"{each.global_batch:,}" for each in plan.schedule.first)
+        yield "first epochs", f"global batches of {sizes}", "smaller batches take more steps"
     yield "epochs", f"{recipe.epochs:,}, which are {plan.total_steps:,} steps", why.get("epochs", "")
     yield "optimiser", recipe.optimizer, why.get("optimizer", "")
     yield "learning rate", f"{recipe.peak_lr:.4g} at the peak", why.get("peak_lr", "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from radflow.cluster.batch_plan import BatchPlan
+from radflow.cluster.batch_plan import BatchSchedule
 from radflow.models.config import Norm
 from radflow.optim.config import OptimizerName, Scaling
 from radflow.optim.rule import WANTED_STEPS, NetworkKind, choose_epochs, choose_optimizer, choose_warmup
@@ -21,6 +21,8 @@ class Recipe:
     lr_scaling: Scaling
     peak_lr: float
     """Learning rate at the end of warm-up."""
+    first_factors: tuple[float, ...]
+    """On the learning rate in the epochs of smaller global batches."""
     warmup_epochs: float
     epochs: int
     norm: Norm
@@ -28,13 +30,15 @@ class Recipe:
     """Why, by setting, where the rule chose it."""
 
 
-def resolve(config: TrainingConfig, batches: BatchPlan) -> Recipe:
+def resolve(config: TrainingConfig, schedule: BatchSchedule) -> Recipe:
     """Resolve every `auto` of a training on these batches: a function of the two alone, the same on every rank.
 
     Raises UserError where epochs that are given do not hold what else was given in epochs.
     """
-    choice = choose_optimizer(config.optim, batches.effective_global_batch, network_kind(config))
-    epochs = choose_epochs(config.epochs, batches.steps_per_epoch, config.optim)
+    batches, kind = schedule.full, network_kind(config)
+    choice = choose_optimizer(config.optim, batches.effective_global_batch, kind)
+    first = [choose_optimizer(config.optim, plan.effective_global_batch, kind).peak_lr for plan in schedule.first]
+    epochs = choose_epochs(config.epochs, schedule.steps_before, config.optim)
     config.check_epochs(epochs)
     warmup = choose_warmup(config.optim, epochs)
     norm = config.model.chosen_norm(batches.local_batch, batches.ranks)
@@ -45,7 +49,17 @@ def resolve(config: TrainingConfig, batches: BatchPlan) -> Recipe:
         reasons["warmup_epochs"] = f"a tenth of training, {warmup * batches.steps_per_epoch:.0f} steps"
     if config.model.norm == "auto" and norm == "sync_batch":
         reasons["norm"] = f"{batches.local_batch} films are too few for statistics of one rank"
-    return Recipe(choice.optimizer, choice.base_lr, choice.lr_scaling, choice.peak_lr, warmup, epochs, norm, reasons)
+    return Recipe(
+        optimizer=choice.optimizer,
+        base_lr=choice.base_lr,
+        lr_scaling=choice.lr_scaling,
+        peak_lr=choice.peak_lr,
+        first_factors=tuple(peak / choice.peak_lr for peak in first),
+        warmup_epochs=warmup,
+        epochs=epochs,
+        norm=norm,
+        reasons=reasons,
+    )
 
 
 def network_kind(config: TrainingConfig) -> NetworkKind:

@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 
 import keras
 import numpy as np
+import tensorflow as tf
 
+from radflow.cluster.batch_plan import BatchPlan, BatchSchedule
 from radflow.cluster.communicator import Communicator
 from radflow.optim.body_and_head import BodyAndHead
 from radflow.optim.learning_rate import LearningRate
 from radflow.training.checkpoint import Checkpoint
+from radflow.training.weight_average import WeightAverage
 
 Metrics = dict[str, float]
 """Of an epoch, by their keys."""
@@ -26,9 +29,11 @@ class TrainingState:
     optimizer: keras.optimizers.Optimizer | BodyAndHead
     """Built for the classifier's weights."""
     learning_rate: LearningRate
-    steps_per_epoch: int
+    batches: BatchSchedule
     frozen_epochs: float = 0.0
     """Epochs at the start in which only the head learns."""
+    ema: float = 0.0
+    """Decay of the average of the weights, which is what is evaluated and saved; 0 is none."""
     history: list[Metrics] = field(default_factory=list)
     """Of the finished epochs."""
     step_losses: list[float] = field(default_factory=list)
@@ -39,10 +44,24 @@ class TrainingState:
     snapshots: dict[int, list[np.ndarray]] = field(default_factory=dict)
     """Weights at the ends of the cycles of a cyclic schedule, by number of epochs."""
 
+    def __post_init__(self) -> None:
+        """Begin the average at the weights."""
+        self.average = WeightAverage(self.classifier.trainable_variables, self.ema)
+
+    @property
+    def variables(self) -> list[tf.Variable | keras.Variable]:
+        """What training changes beside the weights: the optimiser's variables and the average."""
+        return [*self.optimizer.variables, *self.average.variables]
+
     @property
     def epoch(self) -> int:
         """The epoch in progress, counted from 0."""
         return len(self.history)
+
+    @property
+    def plan(self) -> BatchPlan:
+        """The batches of the epoch in progress."""
+        return self.batches.of_epoch(self.epoch)
 
     @property
     def total_steps(self) -> int:
@@ -55,11 +74,11 @@ class TrainingState:
     @property
     def step(self) -> int:
         """Steps done of the epoch in progress; all of them while it is validated."""
-        return self.total_steps - self.epoch * self.steps_per_epoch
+        return self.total_steps - self.batches.steps_before(self.epoch)
 
     def middle_of_step(self, number: int) -> float:
         """Where training stands in step `number` of the epoch in progress, in epochs."""
-        return self.epoch + (number + 0.5) / self.steps_per_epoch
+        return self.epoch + (number + 0.5) / self.plan.steps_per_epoch
 
     def is_frozen(self, number: int) -> bool:
         """Whether only the head learns in step `number` of the epoch in progress."""
@@ -81,8 +100,7 @@ class TrainingState:
     def checkpoint(self) -> Checkpoint:
         """All of it but the best weights."""
         progress = {"history": self.history, "step_losses": self.step_losses[: self.step]}
-        optimizer = [np.asarray(variable) for variable in self.optimizer.variables]
-        return Checkpoint(self.classifier.get_weights(), optimizer, progress)
+        return Checkpoint(self.classifier.get_weights(), [np.asarray(each) for each in self.variables], progress)
 
     def best_checkpoint(self) -> Checkpoint:
         """The best weights and their epoch."""
@@ -96,7 +114,7 @@ class TrainingState:
         if best is not None:
             self.best_epoch, self.best_weights = best.progress["best_epoch"], best.weights
         self.classifier.set_weights(checkpoint.weights)
-        for variable, value in zip(self.optimizer.variables, checkpoint.optimizer, strict=True):
+        for variable, value in zip(self.variables, checkpoint.optimizer, strict=True):
             variable.assign(value)
 
     def share(self, communicator: Communicator) -> None:
@@ -112,7 +130,7 @@ class TrainingState:
         if self.best_epoch is not None:
             self.best_weights = self._share_weights(self.best_weights, communicator)
         self.snapshots = {epoch: self._share_weights(self.snapshots.get(epoch), communicator) for epoch in kept}
-        communicator.broadcast([*self.classifier.variables, *self.optimizer.variables])
+        communicator.broadcast([*self.classifier.variables, *self.variables])
 
     def _share_weights(self, weights: list[np.ndarray] | None, communicator: Communicator) -> list[np.ndarray]:
         """The first rank's `weights` of the classifier, on every rank."""

@@ -9,6 +9,7 @@ from radflow.cluster.communicator import Communicator
 from radflow.data.batches import Batch
 from radflow.optim.body_and_head import BodyAndHead
 from radflow.training.loss import Loss
+from radflow.training.weight_average import WeightAverage
 
 
 class TrainingStep:
@@ -16,6 +17,8 @@ class TrainingStep:
 
     Gradients are sums over films and are divided by the number of films of the whole global batch, so a short last
     batch weighs each film alike and N ranks x LBZ equals 1 rank x GBZ.
+
+    Where there is an `average` of the weights, an update moves it too.
 
     In a `frozen` step only the last layer, the head, learns; the body is computed as in prediction, by its moving
     statistics, which stay too.
@@ -27,11 +30,13 @@ class TrainingStep:
         loss: Loss,
         optimizer: keras.optimizers.Optimizer | BodyAndHead,
         communicator: Communicator,
+        average: WeightAverage | None = None,
     ) -> None:
         self._model = model
         self._loss = loss
         self._optimizer = optimizer
         self._communicator = communicator
+        self._average = average
         self._weights = model.trainable_variables
         self._head = model.layers[-1].trainable_variables
         self._sums = [tf.Variable(tf.zeros(weight.shape, weight.dtype), trainable=False) for weight in self._weights]
@@ -72,6 +77,8 @@ class TrainingStep:
     def _update(self, frozen: bool) -> None:
         learning = self._learning(frozen)
         self._optimizer.apply([total for _, total in learning], [weight for weight, _ in learning])
+        if self._average:
+            self._average.update(self._optimizer.iterations.value)
         for total in [*self._sums, self._loss_sum]:
             total.assign(tf.zeros_like(total))
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radflow.cluster.batch_plan import BatchPlan, epoch_order, films_of_step, micro_batches, plan_batches
+from radflow.cluster.batch_plan import BatchPlan, BatchSchedule, epoch_order, films_of_step, micro_batches, plan_batches
 from radflow.errors import UserError
 
 plans = st.builds(
@@ -118,3 +118,11 @@ def test_the_order_is_a_function_of_seed_and_epoch():
     np.testing.assert_array_equal(epoch_order(50, 1, 2), epoch_order(50, 1, 2))
     assert (epoch_order(50, 1, 2) != epoch_order(50, 1, 3)).any()
     assert (epoch_order(50, 1, 2) != epoch_order(50, 2, 2)).any()
+
+
+@given(plans, st.lists(st.integers(1, 30), max_size=4), st.integers(0, 8))
+def test_the_steps_before_an_epoch_are_those_of_the_epochs_before_it(full, smaller, epoch):
+    first = tuple(BatchPlan(batch, 1, batch, 1, full.films) for batch in smaller)
+    schedule = BatchSchedule(full, first)
+    assert schedule.steps_before(epoch) == sum(schedule.of_epoch(each).steps_per_epoch for each in range(epoch))
+    assert [schedule.of_epoch(each) for each in range(6)] == [*first, *([full] * 6)][:6]

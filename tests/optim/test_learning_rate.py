@@ -62,6 +62,11 @@ def test_after_warm_up_only_the_cyclic_schedule_rises(schedule, one, other):
     assert rate.at(min(one, other)) >= rate.at(max(one, other))
 
 
+def test_epochs_of_smaller_batches_have_their_share_of_the_rate():
+    rate = LearningRate(peak=0.4, warmup_epochs=0, epochs=5, schedule="constant", first_factors=(0.25, 0.5))
+    assert [rate.at(epoch) for epoch in (0, 0.9, 1, 1.9, 2, 4)] == pytest.approx([0.1, 0.1, 0.2, 0.2, 0.4, 0.4])
+
+
 def test_the_papers_vgg_schedule():
     """Section III-C: five epochs of warm-up to 0.5, then x0.1 an epoch from epoch 50."""
     rate = LearningRate(peak=0.5, warmup_epochs=5, epochs=60, schedule="step")

@@ -67,7 +67,7 @@ def test_weight_decay_asks_for_the_adam_that_has_it():
 @given(st.integers(1, 5000), st.sampled_from(["cosine", "cyclic"]), st.integers(1, 9))
 def test_epochs_make_enough_steps_and_no_cycle_is_cut(steps_per_epoch, schedule, cycles):
     config = OptimizerConfig(schedule=schedule, cycles=cycles if schedule == "cyclic" else OptimizerConfig.cycles)
-    epochs = choose_epochs("auto", steps_per_epoch, config)
+    epochs = choose_epochs("auto", lambda epochs: epochs * steps_per_epoch, config)
     assert epochs >= FEWEST_EPOCHS
     assert epochs * steps_per_epoch >= WANTED_STEPS
     if schedule == "cyclic":
@@ -78,7 +78,7 @@ def test_epochs_make_enough_steps_and_no_cycle_is_cut(steps_per_epoch, schedule,
 
 def test_what_is_given_wins():
     config = OptimizerConfig(warmup_epochs=2.5)
-    assert (choose_epochs(7, 1, config), choose_warmup(config, 7)) == (7, 2.5)
+    assert (choose_epochs(7, lambda epochs: epochs, config), choose_warmup(config, 7)) == (7, 2.5)
 
 
 @given(st.sampled_from(KINDS), st.integers(1, 10**6), st.integers(1, 10**6))

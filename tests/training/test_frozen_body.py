@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from radflow.cluster.batch_plan import BatchPlan, BatchSchedule
 from radflow.cluster.communicator import SerialCommunicator
 from radflow.data.batches import Batch
 from radflow.errors import UserError
@@ -24,6 +25,9 @@ LABELS = np.array([[1], [0], [1], [1], [0], [0]], np.float32)
 BATCH = Batch(
     np.random.default_rng(0).integers(0, 256, (FILMS, SIZE, SIZE), np.uint8), LABELS, np.ones(FILMS, np.float32)
 )
+
+
+TWO_STEPS = BatchSchedule(BatchPlan(global_batch=1, ranks=1, local_batch=1, micro_steps=1, films=2))
 
 
 def model_with_batch_norm() -> keras.Model:
@@ -75,7 +79,7 @@ def test_afterwards_the_body_moves_and_every_step_counts():
 @pytest.mark.parametrize(("frozen_epochs", "expected"), [(0, [0, 0, 0, 0]), (1, [1, 1, 0, 0]), (0.5, [1, 0, 0, 0])])
 def test_which_steps_are_frozen(frozen_epochs, expected):
     rate = LearningRate(0.1, 0, 2, "constant")
-    state = TrainingState(model_with_batch_norm(), keras.optimizers.SGD(), rate, 2, frozen_epochs)
+    state = TrainingState(model_with_batch_norm(), keras.optimizers.SGD(), rate, TWO_STEPS, frozen_epochs)
     frozen = [state.is_frozen(0), state.is_frozen(1)]
     state.history.append({"val/loss": 0.0})
     assert [*frozen, state.is_frozen(0), state.is_frozen(1)] == [bool(each) for each in expected]

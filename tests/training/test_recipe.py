@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from radflow.cluster.batch_plan import plan_batches
+from radflow.cluster.batch_plan import BatchSchedule, plan_batches
 from radflow.errors import UserError
 from radflow.models.config import ModelConfig
 from radflow.optim.config import OptimizerConfig
@@ -31,17 +31,18 @@ def test_the_sentence_on_the_sample():
 )
 def test_few_films_on_a_rank_are_normalised_with_those_of_the_others(lbz, ranks, norm):
     """The paper's DenseNet-121 at GBZ=512 with LBZ=4 predicted no better than a coin."""
-    assert resolve(DistributedConfig(), plan_batches(512, lbz, ranks, 78_000)).norm == norm
+    assert resolve(DistributedConfig(), BatchSchedule(plan_batches(512, lbz, ranks, 78_000))).norm == norm
 
 
 def test_the_papers_failure_stays_reproducible_by_flags():
     config = DistributedConfig(gbz=512, lbz=4, model=ModelConfig(norm="batch"))
-    assert resolve(config, plan_batches(512, 4, 128, 78_000)).norm == "batch"
+    assert resolve(config, BatchSchedule(plan_batches(512, 4, 128, 78_000))).norm == "batch"
 
 
 def test_a_network_without_normalisation_gets_lower_rates():
+    batches = BatchSchedule(plan_batches(448, 16, 1, 8237))
     peaks = [
-        resolve(TrainConfig(model=ModelConfig(arch=arch, weights=weights)), plan_batches(448, 16, 1, 8237)).peak_lr
+        resolve(TrainConfig(model=ModelConfig(arch=arch, weights=weights)), batches).peak_lr
         for arch, weights in (("densenet121", "none"), ("vgg16", "imagenet"), ("vgg16", "none"))
     ]
     assert peaks[0] > peaks[1] > peaks[2]
@@ -68,6 +69,17 @@ def test_the_table_warns_of_idle_slots_small_local_batches_and_wild_rates():
     assert plan_ranks(DistributedConfig(gbz=64, hosts="a:1,b:1"), FILMS).warnings == ()
 
 
+def test_smaller_first_batches_have_lower_rates_and_buy_steps():
+    config = DistributedConfig(gbz=4096, gbz_schedule="128:1,512:2", hosts="localhost:2", epochs=10)
+    plan = plan_ranks(config, FILMS)
+    assert [each.global_batch for each in plan.schedule.first] == [128, 512, 512]
+    assert plan.total_steps == 33 + 9 + 9 + 7 * 2
+    # 4,118 films make 33 steps of 125 at most and 9 of 458: the rates are those of Adam at these batches.
+    expected = [0.0005 * (films / 8) ** 0.5 / 0.004 for films in (125, 458, 458)]
+    assert plan.recipe.first_factors == pytest.approx(expected)
+    assert ("first epochs", "global batches of 128, 512, 512") in [row[:2] for row in plan_rows(plan)]
+
+
 @pytest.mark.parametrize(
     ("told", "words"),
     [
@@ -76,9 +88,14 @@ def test_the_table_warns_of_idle_slots_small_local_batches_and_wild_rates():
         ({"lbz": 0}, "lbz=0"),
         ({"epochs": 0}, "epochs=0"),
         ({"epochs": -3}, "epochs=-3"),
+        ({"gbz": 512, "gbz_schedule": "1024:2"}, "gbz_schedule=1024:2 goes above gbz=512"),
+        ({"gbz_schedule": "0:2"}, "GBZ:EPOCHS"),
+        ({"gbz_schedule": "16:-2"}, "GBZ:EPOCHS"),
+        ({"gbz_schedule": "16"}, "GBZ:EPOCHS"),
+        ({"gbz_schedule": "16:5", "epochs": 5}, "leaves none of epochs=5"),
     ],
 )
-def test_nothing_below_one(told, words):
+def test_mistakes(told, words):
     with pytest.raises(UserError, match=words) as error:
         DistributedConfig(**told)
     assert "\n" not in str(error.value)

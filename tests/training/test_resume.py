@@ -13,7 +13,7 @@ import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from radflow.cluster.batch_plan import BatchPlan
+from radflow.cluster.batch_plan import BatchPlan, BatchSchedule
 from radflow.cluster.communicator import SerialCommunicator
 from radflow.errors import JobError, UserError
 from radflow.optim.config import OptimizerConfig
@@ -29,6 +29,8 @@ from radflow.training.state import TrainingState
 
 SIZE, FILMS, EPOCHS = 8, 22, 3
 PLAN = BatchPlan(global_batch=8, ranks=1, local_batch=4, micro_steps=2, films=FILMS)
+BATCHES = BatchSchedule(PLAN)
+SMALL = BatchPlan(global_batch=4, ranks=1, local_batch=4, micro_steps=1, films=FILMS)
 
 
 class Films:
@@ -68,7 +70,7 @@ class InterruptingProgress(SilentProgress):
         self.advance(0, 0.0)
 
 
-def new_state(optim: OptimizerConfig) -> TrainingState:
+def new_state(optim: OptimizerConfig, batches: BatchSchedule = BATCHES) -> TrainingState:
     keras.utils.set_random_seed(0)
     films = keras.Input((SIZE, SIZE), dtype="uint8")
     hidden = keras.layers.Rescaling(1 / 255)(keras.layers.Reshape((SIZE, SIZE, 1))(films))
@@ -78,23 +80,27 @@ def new_state(optim: OptimizerConfig) -> TrainingState:
     optimizer = keras.optimizers.Adam(0.0)
     optimizer.build(classifier.trainable_variables)
     schedule = LearningRate(0.05, 1.0, EPOCHS, optim.schedule, optim.cycles)
-    return TrainingState(classifier, optimizer, schedule, PLAN.steps_per_epoch)
+    return TrainingState(classifier, optimizer, schedule, batches, ema=optim.ema)
 
 
 PLATEAU = OptimizerConfig(schedule="plateau")
 
 
 def train(
-    checkpoints: Checkpoints, progress: SilentProgress, optim: OptimizerConfig = PLATEAU, **told: int
+    checkpoints: Checkpoints,
+    progress: SilentProgress,
+    optim: OptimizerConfig = PLATEAU,
+    batches: BatchSchedule = BATCHES,
+    **told: int,
 ) -> TrainingState:
     """Train from the newest checkpoint."""
-    state, communicator = new_state(optim), SerialCommunicator()
+    state, communicator = new_state(optim, batches), SerialCommunicator()
     newest = checkpoints.newest()
     if newest:
         state.restore(newest, checkpoints.best(), checkpoints.snapshots())
     state.share(communicator)
     config = TrainConfig(epochs=EPOCHS, optim=optim, **told)
-    fit(state, DATASET, PLAN, config, communicator, Reporting(SilentRun(), progress, checkpoints, None))
+    fit(state, DATASET, config, communicator, Reporting(SilentRun(), progress, checkpoints, None))
     return state
 
 
@@ -120,6 +126,30 @@ def test_a_training_interrupted_anywhere_goes_on_where_it_stopped(tmp_path_facto
         with suppress(KeyboardInterrupt):  # the last may find the training finished
             train(CheckpointFolder(folder, minutes), InterruptingProgress(steps))
     assert equal(train(CheckpointFolder(folder, minutes), SilentProgress()), unbroken)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 5, 6, 9])
+def test_smaller_first_batches_and_the_average_of_weights_survive_an_interruption(tmp_path: Path, steps: int) -> None:
+    """Epochs of 6, 3 and 3 steps."""
+    growing, averaging = BatchSchedule(PLAN, first=(SMALL,)), OptimizerConfig(ema=0.9)
+    unbroken = train(NoCheckpoints(), SilentProgress(), averaging, growing)
+    assert (unbroken.total_steps, unbroken.step) == (12, 0)
+    with pytest.raises(KeyboardInterrupt):
+        train(CheckpointFolder(tmp_path, 0.0), InterruptingProgress(steps), averaging, growing)
+    assert equal(train(CheckpointFolder(tmp_path, 0.0), SilentProgress(), averaging, growing), unbroken)
+
+
+def test_it_is_the_average_that_is_validated_and_kept(tmp_path: Path) -> None:
+    plain = train(NoCheckpoints(), SilentProgress())
+    averaged = train(CheckpointFolder(tmp_path, 10.0), SilentProgress(), OptimizerConfig(schedule="plateau", ema=0.9))
+    kept = CheckpointFolder(tmp_path, 10.0)
+    trained, best = kept.newest(), kept.best()
+    assert trained is not None
+    assert best is not None
+    # Training itself does not know of the average; what it learned is what it would have learned without.
+    np.testing.assert_array_equal(averaged.history[0]["train/loss"], plain.history[0]["train/loss"])
+    assert not np.allclose(trained.weights[0], best.weights[0])
+    np.testing.assert_array_equal(averaged.classifier.get_weights()[0], best.weights[0])
 
 
 @pytest.mark.parametrize("steps", [1, 4, 6])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from radflow.cluster.batch_plan import plan_batches
+from radflow.cluster.batch_plan import BatchSchedule, plan_batches
 from radflow.config import parse
 from radflow.errors import UserError
 from radflow.training.config import DistributedConfig
@@ -25,7 +25,7 @@ def test_four_ranks_get_the_papers_scaled_rate_by_name():
     training = parse(TransferConfig, flags).training("crops")
     batches = plan_batches(training.gbz, training.lbz, 4, films=1920)
     assert batches.local_batch * 4 == training.gbz
-    recipe = resolve(training, batches)
+    recipe = resolve(training, BatchSchedule(batches))
     assert (recipe.optimizer, recipe.peak_lr, recipe.warmup_epochs) == ("adam", pytest.approx(0.004), 0)
 
 

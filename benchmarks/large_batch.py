@@ -1,0 +1,221 @@
+"""What a large global batch costs in accuracy: the rule behind `auto` beside other optimisers, each at its best rate.
+
+    python -m benchmarks.large_batch --data=DATASET --out=FOLDER --steps 129 19 10
+
+trains a network at the global batches that make so many steps an epoch, as `distributed` trains it: once a seed by the
+rule, by Adam with the paper's linear scaling, and by each other optimiser at the best of its rates, which validation
+AUC with the first seed decides. The first number of steps is the small batch that all others are held against, where
+Adam has the best of several rates too. A training that is finished in FOLDER is not trained again, so the same command
+goes on where it was stopped; trainings run `--workers` at a time, one core each.
+
+The table has the mean test AUC over seeds and its difference from the small batch with a 95 % interval, paired, with
+the variances between patients and between seeds. FOLDER/results.csv has a row a training; `--figure` draws them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import get_ident
+
+import numpy as np
+import pandas as pd
+
+from radflow.data.dataset import open_dataset
+from radflow.evaluation.auc import auc_per_finding, mean_auc
+from radflow.evaluation.predictions import Predictions, read_predictions
+from radflow.evaluation.repeated import compare_repeated
+from radflow.training.history import HISTORY_FILE, read_epochs
+from radflow.training.job_folder import JOB_FILE, PREDICTIONS_FILE, read_job
+
+RATES = {
+    "densenet121": {
+        "adam": (0.0005, 0.001, 0.002),
+        "lamb": (0.015, 0.03, 0.06),
+        "lars": (3.0, 10.0, 30.0),
+        "adadelta": (0.5, 1.0, 3.0),
+    },
+    "vgg16": {
+        "adam": (0.00005, 0.0001, 0.0002),
+        "lamb": (0.003, 0.01, 0.03),
+        "lars": (0.3, 1.0, 3.0),
+        "adadelta": (0.1, 0.5, 1.0),
+    },
+}
+"""Peak learning rates tried; that of `adam` are for the small batch."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training."""
+
+    way: str
+    steps: int
+    """Of an epoch."""
+    seed: int
+    rate: float | None = None
+    """Peak learning rate; None leaves it to the rule or to linear scaling."""
+
+    @property
+    def name(self) -> str:
+        rate = "" if self.rate is None else f"-{self.rate:g}"
+        return f"{self.way}{rate}-steps{self.steps}-seed{self.seed}"
+
+    @property
+    def flags(self) -> list[str]:
+        if self.way == "auto":
+            return []
+        if self.way == "linear":
+            return ["--optimizer=adam", "--base_lr=0.0005", "--lr_scaling=linear"]
+        schedule = ["--schedule=step", "--warmup_epochs=5"] if self.way == "paper" else []
+        optimizer = "adadelta" if self.way == "paper" else self.way
+        return [f"--optimizer={optimizer}", f"--base_lr={self.rate}", "--lr_scaling=none", *schedule]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a training came to."""
+
+    cell: Cell
+    validation_auc: float
+    """Of the best epoch."""
+    predictions: Predictions
+    peak_lr: float
+    total_steps: int
+
+    @property
+    def test_auc(self) -> float:
+        return mean_auc(auc_per_finding(self.predictions))
+
+
+class Trainer:
+    """Trains cells by the entry point `distributed`, each in a folder of its own."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.out = Path(options.out).resolve()
+        self.films = len(open_dataset(options.data).split("train"))
+        self.cores: dict[int, int] = {}
+
+    def train(self, cells: Sequence[Cell]) -> list[Result | None]:
+        """Train what is not finished yet; None for a training that diverged."""
+        with ThreadPoolExecutor(self.options.workers) as pool:
+            return list(pool.map(self._train, cells))
+
+    def _train(self, cell: Cell) -> Result | None:
+        folder = self.out / cell.name
+        failed = folder / "failed"
+        if failed.exists():
+            return None
+        if (result := self._result(cell)) is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            core = self.cores.setdefault(get_ident(), len(self.cores))
+            with (folder / "output.log").open("ab") as output:
+                line = ["taskset", "--cpu-list", str(core), *self._command(cell, folder)]
+                environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{self.out / 'mlflow.db'}"}
+                code = subprocess.run(line, env=environment, stdout=output, stderr=output, check=False).returncode
+            result = self._result(cell)
+            if code == 1 and result is None:  # diverged: the reason is in its output
+                failed.touch()
+        print(f"{cell.name}: {'failed' if result is None else f'test AUC {result.test_auc:.4f}'}", flush=True)
+        return result
+
+    def _command(self, cell: Cell, folder: Path) -> list[str]:
+        global_batch = -(-self.films // cell.steps)
+        local_batch = min(self.options.lbz, global_batch)
+        global_batch = -(-global_batch // local_batch) * local_batch  # whole micro-batches
+        options = self.options
+        flags = [f"--data={options.data}", f"--arch={options.arch}", f"--weights={options.weights}"]
+        flags += [f"--gbz={global_batch}", f"--lbz={local_batch}", f"--epochs={options.epochs}", f"--seed={cell.seed}"]
+        flags += ["--np=1", "--hosts=localhost:1", "--threads=1", f"--out={folder}", "--resume=auto", *cell.flags]
+        return [sys.executable, "-m", "entrypoints.distributed", *flags]
+
+    def _result(self, cell: Cell) -> Result | None:
+        for path in (self.out / cell.name).glob(f"*/{JOB_FILE}"):
+            job = read_job(path.parent)
+            if job.is_finished:
+                areas = [epoch["val/auc/mean"] for epoch in read_epochs(job.folder / HISTORY_FILE)]
+                predictions = read_predictions(job.folder / PREDICTIONS_FILE)
+                steps = job.settings["epochs"] * job.settings["steps_per_epoch"]
+                return Result(cell, max(area or 0.0 for area in areas), predictions, job.settings["peak_lr"], steps)
+        return None
+
+
+def ways(options: argparse.Namespace, trainer: Trainer, steps: int) -> Iterator[tuple[str, list[Result]]]:
+    """Each way of training at so many steps an epoch, with its result for every seed."""
+    seeds = range(options.seeds)
+    chosen = ["adam"] if steps == options.steps[0] else [way for way in options.ways if way != "adam"]
+    for way in chosen:
+        rate = None
+        if way not in ("auto", "linear"):
+            rates = RATES[options.arch]["adadelta" if way == "paper" else way]
+            tried = [result for result in trainer.train([Cell(way, steps, 0, rate) for rate in rates]) if result]
+            if not tried:
+                continue
+            rate = max(tried, key=lambda result: result.validation_auc).cell.rate
+        results = trainer.train([Cell(way, steps, seed, rate) for seed in seeds])
+        yield way, [result for result in results if result]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="data set made by `preprocess`")
+    parser.add_argument("--out", required=True, help="folder of the trainings")
+    parser.add_argument("--arch", default="densenet121", choices=RATES)
+    parser.add_argument("--weights", default="none")
+    parser.add_argument("--steps", nargs="+", type=int, default=[129, 19, 10], help="an epoch; the first: small batch")
+    parser.add_argument(
+        "--ways", nargs="+", default=["auto", "linear", "lamb", "lars", "adadelta", "paper"], help="of training"
+    )
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--lbz", type=int, default=64)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    trainer = Trainer(options)
+    small: list[Result] = []
+    rows, everything = [], []
+    for steps in options.steps:
+        for way, results in ways(options, trainer, steps):
+            everything += results
+            small = small or results
+            rows.append(row(way, steps, results, small))
+            print(rows[-1], flush=True)
+    print("\n| way | steps an epoch | peak rate | seeds | mean test AUC | against the small batch |")
+    print("|---|--:|--:|--:|--:|---|")
+    print("\n".join(rows))
+    table = pd.DataFrame(
+        {
+            "way": result.cell.way,
+            "steps": result.total_steps,
+            "seed": result.cell.seed,
+            "peak_lr": result.peak_lr,
+            "validation_auc": result.validation_auc,
+            "test_auc": result.test_auc,
+        }
+        for result in everything
+    )
+    table.to_csv(trainer.out / "results.csv", index=False)
+
+
+def row(way: str, steps: int, results: list[Result], small: list[Result]) -> str:
+    """A line of the table."""
+    if not results:
+        return f"| {way} | {steps} | | 0 | diverged | |"
+    area = np.mean([result.test_auc for result in results])
+    paired = [[result.predictions for result in each[: len(results)]] for each in (results, small)]
+    against = ""
+    if results is not small:
+        tested = compare_repeated(*paired)
+        against = f"{tested.difference:+.3f} ({tested.low:+.3f} to {tested.high:+.3f}), p = {tested.p_value:.2g}"
+    return f"| {way} | {steps} | {results[0].peak_lr:.3g} | {len(results)} | {area:.3f} | {against} |"
+
+
+if __name__ == "__main__":
+    main()
