@@ -147,7 +147,7 @@ class DistributedConfig(TrainingConfig):
         for name in ("gbz", "lbz"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}={getattr(self, name)} must be at least 1")
-        self.first_global_batches  # noqa: B018 - read for its checks
+        parse_gbz_schedule(self.gbz_schedule, self.gbz)
 
     def check_epochs(self, epochs: int) -> None:
         """Raise UserError unless all that is counted in epochs fits into so many."""
@@ -157,16 +157,24 @@ class DistributedConfig(TrainingConfig):
 
     @property
     def first_global_batches(self) -> tuple[int, ...]:
-        """The global batch of each epoch of `gbz_schedule`; raises UserError where it is not as described."""
-        batches: list[int] = []
-        for stage in filter(None, self.gbz_schedule.split(",")):
-            batch, _, epochs = stage.strip().partition(":")
-            if not (batch.isdecimal() and epochs.isdecimal() and int(batch) and int(epochs)):
-                raise UserError(
-                    f"gbz_schedule={self.gbz_schedule}: {stage!r} is not GBZ:EPOCHS, both at least 1; "
-                    "give for example gbz_schedule=256:2,1024:3"
-                )
-            if int(batch) > self.gbz:
-                raise UserError(f"gbz_schedule={self.gbz_schedule} goes above gbz={self.gbz}; give smaller batches")
-            batches += [int(batch)] * int(epochs)
-        return tuple(batches)
+        """Global batch of each epoch of `gbz_schedule`."""
+        return parse_gbz_schedule(self.gbz_schedule, self.gbz)
+
+
+def parse_gbz_schedule(text: str, gbz: int) -> tuple[int, ...]:
+    """Global batch of each epoch of a schedule such as 256:2,1024:3, none of which is above `gbz`.
+
+    Raises UserError for anything else.
+    """
+    batches: list[int] = []
+    for stage in filter(None, text.split(",")):
+        batch, _, epochs = stage.strip().partition(":")
+        if not (batch.isdecimal() and epochs.isdecimal() and int(batch) and int(epochs)):
+            raise UserError(
+                f"gbz_schedule={text}: {stage!r} is not GBZ:EPOCHS, both at least 1; "
+                "give for example gbz_schedule=256:2,1024:3"
+            )
+        if int(batch) > gbz:
+            raise UserError(f"gbz_schedule={text} goes above gbz={gbz}; give smaller batches")
+        batches += [int(batch)] * int(epochs)
+    return tuple(batches)
