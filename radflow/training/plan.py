@@ -16,6 +16,7 @@ from radflow.cluster.launcher import choose_ranks, parse_hosts, unused_slots_war
 from radflow.cluster.threads import choose_precision
 from radflow.config import flatten
 from radflow.data.dataset import Dataset
+from radflow.models.config import SMALLEST_BATCH_OF_STATISTICS, Norm
 from radflow.optim.rule import expected_loss_of_auc, rate_warning
 from radflow.terminal import print_table, say
 from radflow.training.config import DistributedConfig, TrainingConfig
@@ -108,7 +109,7 @@ def make_plan(
     schedule = BatchSchedule(batches, tuple(first))
     recipe = resolve(config, schedule)
     rate = rate_warning(recipe.optimizer, recipe.peak_lr, network_kind(config))
-    warnings = (idle_slots, *_batch_warnings(batches, local_batch), rate)
+    warnings = (idle_slots, *_batch_warnings(batches, local_batch), _norm_warning(batches, recipe.norm), rate)
     return TrainingPlan(config, films, schedule, recipe, tuple(filter(None, warnings)))
 
 
@@ -186,3 +187,12 @@ def _batch_warnings(batches: BatchPlan, largest_local_batch: int) -> Iterator[st
     if 2 * batches.local_batch < possible:
         nearest = " or ".join(map(str, nearest_global_batches(batches.global_batch, batches.ranks * possible)))
         yield f"gbz={batches.global_batch} divides into LBZ {batches.local_batch} only; gbz={nearest} computes faster"
+
+
+def _norm_warning(batches: BatchPlan, norm: Norm) -> str:
+    """What to expect where batch normalisation sees too few films, as the paper's did at GBZ=512 with LBZ=4."""
+    seen = batches.local_batch * (batches.ranks if norm == "sync_batch" else 1)
+    if norm not in ("batch", "sync_batch") or seen >= SMALLEST_BATCH_OF_STATISTICS // 2:
+        return ""
+    others = "" if norm == "sync_batch" or batches.ranks == 1 else ", or give norm=sync_batch"
+    return f"batch normalisation by the statistics of {seen} films hardly learns; raise lbz{others}"

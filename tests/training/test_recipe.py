@@ -64,6 +64,8 @@ def test_the_table_warns_of_idle_slots_small_local_batches_and_wild_rates():
     assert any("LBZ 1 only; gbz=992 or 1024" in warning for warning in prime.warnings)
     linear = plan_ranks(DistributedConfig(gbz=4096, optim=OptimizerConfig(lr_scaling="linear")), FILMS)
     assert any("seldom trains" in warning for warning in linear.warnings)
+    noisy = plan_ranks(DistributedConfig(gbz=512, lbz=4, hosts="a:8", model=ModelConfig(norm="batch")), FILMS)
+    assert any("4 films hardly learns" in warning and "sync_batch" in warning for warning in noisy.warnings)
     small = plan_ranks(DistributedConfig(gbz=8192), FILMS)
     assert any("fewer than the global batch" in warning for warning in small.warnings)
     assert plan_ranks(DistributedConfig(gbz=64, hosts="a:1,b:1"), FILMS).warnings == ()
