@@ -9,7 +9,11 @@ Adam has the best of several rates too. A training that is finished in FOLDER is
 goes on where it was stopped; trainings run `--workers` at a time, one core each.
 
 The table has the mean test AUC over seeds and its difference from the small batch with a 95 % interval, paired, with
-the variances between patients and between seeds. FOLDER/results.csv has a row a training; `--figure` draws them.
+the variances between patients and between seeds. FOLDER/results.csv has a row a training.
+
+    python -m benchmarks.large_batch --figure=PICTURE.png "DenseNet-121=FOLDER/results.csv" "VGG-16=OTHER/results.csv"
+
+draws such files, a panel each.
 """
 
 from __future__ import annotations
@@ -26,9 +30,11 @@ from threading import get_ident
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from radflow.data.dataset import open_dataset
 from radflow.evaluation.auc import auc_per_finding, mean_auc
+from radflow.evaluation.figures import BLUE, GREEN, GREY, ORANGE, PALE, PURPLE
 from radflow.evaluation.predictions import Predictions, read_predictions
 from radflow.evaluation.repeated import compare_repeated
 from radflow.training.history import HISTORY_FILE, read_epochs
@@ -48,7 +54,17 @@ RATES = {
         "adadelta": (0.1, 0.5, 1.0),
     },
 }
-"""Peak learning rates tried; that of `adam` are for the small batch."""
+"""Peak learning rates tried; those of `adam` are for the small batch."""
+LABELS = {
+    "auto": "the rule",
+    "adam": "Adam, small batch",
+    "linear": "Adam, linear scaling",
+    "lamb": "LAMB",
+    "lars": "LARS",
+    "adadelta": "AdaDelta",
+    "paper": "AdaDelta, the paper's schedule",
+}
+COLOURS = dict(zip(LABELS, (BLUE, GREY, ORANGE, GREEN, PURPLE, "#E69F00", "#56B4E9"), strict=True))
 
 
 @dataclass(frozen=True)
@@ -102,6 +118,7 @@ class Trainer:
         self.out = Path(options.out).resolve()
         self.films = len(open_dataset(options.data).split("train"))
         self.cores: dict[int, int] = {}
+        self.results: dict[str, Result] = {}
 
     def train(self, cells: Sequence[Cell]) -> list[Result | None]:
         """Train what is not finished yet; None for a training that diverged."""
@@ -124,6 +141,8 @@ class Trainer:
             if code == 1 and result is None:  # diverged: the reason is in its output
                 failed.touch()
         print(f"{cell.name}: {'failed' if result is None else f'test AUC {result.test_auc:.4f}'}", flush=True)
+        if result:
+            self.results[cell.name] = result
         return result
 
     def _command(self, cell: Cell, folder: Path) -> list[str]:
@@ -164,9 +183,30 @@ def ways(options: argparse.Namespace, trainer: Trainer, steps: int) -> Iterator[
 
 
 def main() -> None:
+    options = read_options()
+    if options.figure:
+        draw(options.figure, dict(panel.split("=", 1) for panel in options.panels))
+        return
+    trainer = Trainer(options)
+    small: list[Result] = []
+    rows = []
+    for steps in options.steps:
+        for way, results in ways(options, trainer, steps):
+            small = small or results
+            rows.append(row(way, steps, results, small))
+            print(rows[-1], flush=True)
+            write_results(trainer)
+    print("\n| way | steps an epoch | peak rate | seeds | mean test AUC | against the small batch |")
+    print("|---|--:|--:|--:|--:|---|")
+    print("\n".join(rows))
+
+
+def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="data set made by `preprocess`")
-    parser.add_argument("--out", required=True, help="folder of the trainings")
+    parser.add_argument("panels", nargs="*", help="with --figure: TITLE=results.csv")
+    parser.add_argument("--figure", help="picture to draw of earlier results; trains nothing")
+    parser.add_argument("--data", help="data set made by `preprocess`")
+    parser.add_argument("--out", help="folder of the trainings")
     parser.add_argument("--arch", default="densenet121", choices=RATES)
     parser.add_argument("--weights", default="none")
     parser.add_argument("--steps", nargs="+", type=int, default=[129, 19, 10], help="an epoch; the first: small batch")
@@ -178,30 +218,49 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
-    trainer = Trainer(options)
-    small: list[Result] = []
-    rows, everything = [], []
-    for steps in options.steps:
-        for way, results in ways(options, trainer, steps):
-            everything += results
-            small = small or results
-            rows.append(row(way, steps, results, small))
-            print(rows[-1], flush=True)
-    print("\n| way | steps an epoch | peak rate | seeds | mean test AUC | against the small batch |")
-    print("|---|--:|--:|--:|--:|---|")
-    print("\n".join(rows))
+    if not options.figure and not (options.data and options.out):
+        parser.error("give --data and --out, or --figure")
+    return options
+
+
+def write_results(trainer: Trainer) -> None:
     table = pd.DataFrame(
         {
             "way": result.cell.way,
+            "rate": result.cell.rate,
             "steps": result.total_steps,
             "seed": result.cell.seed,
             "peak_lr": result.peak_lr,
             "validation_auc": result.validation_auc,
             "test_auc": result.test_auc,
         }
-        for result in everything
+        for result in trainer.results.values()
     )
     table.to_csv(trainer.out / "results.csv", index=False)
+
+
+def draw(path: str, panels: dict[str, str]) -> None:
+    """Mean test AUC against the steps of a training, a line for each way and rate; the best rate of a way is bold."""
+    figure = Figure(figsize=(10, 4.6), dpi=100, layout="constrained")
+    for axes, (title, file) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        table = pd.read_csv(file)
+        table["rate"] = table["rate"].fillna(-1)  # that of the rule, which follows the batch
+        for way, colour in COLOURS.items():
+            lines = table[table["way"] == way].groupby(["rate", "steps"])["test_auc"].mean().reset_index()
+            if lines.empty:
+                continue
+            best = lines.loc[lines["test_auc"].idxmax(), "rate"]
+            for rate, line in lines.groupby("rate"):
+                style = {"linewidth": 2.2, "label": LABELS[way]} if rate == best else {"linewidth": 0.8, "alpha": 0.6}
+                axes.plot(line["steps"], line["test_auc"], color=colour, marker="o", markersize=4, **style)
+        axes.set_xscale("log")
+        axes.set_xlabel("Optimiser steps in all")
+        axes.set_ylabel("Mean test AUC")
+        axes.set_title(title, loc="left", fontsize=11)
+        axes.grid(color=PALE, linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=9)
+    figure.savefig(path)
 
 
 def row(way: str, steps: int, results: list[Result], small: list[Result]) -> str:
