@@ -103,11 +103,9 @@ def choose_optimizer(config: OptimizerConfig, global_batch: int, kind: NetworkKi
     scaling = usual.scaling if config.lr_scaling == "auto" else config.lr_scaling
     peak = scale_learning_rate(base_lr, config.base_batch, scaling, global_batch)
     reasons["peak_lr"] = _in_words(base_lr, config.base_batch, scaling, global_batch)
-    if config.base_lr == config.lr_scaling == "auto":
-        reasons["base_lr"] = f"of {optimizer} for {_IN_WORDS[kind]}"
-        if peak > usual.largest:
-            peak = usual.largest
-            reasons["peak_lr"] += f", at most {peak:g}"
+    if config.base_lr == config.lr_scaling == "auto" and usual.largest < math.inf:
+        peak = min(peak, usual.largest)
+        reasons["peak_lr"] += f", at most {usual.largest:g} for {_IN_WORDS[kind]}"
     return OptimizerChoice(optimizer, base_lr, scaling, peak, reasons)
 
 
@@ -159,9 +157,9 @@ def _usual(optimizer: OptimizerName, kind: NetworkKind) -> _BaseRate:
 
 
 _IN_WORDS: dict[NetworkKind, str] = {
-    "normalised": "a network with normalisation layers",
-    "pretrained": "pre-trained weights without normalisation layers",
-    "plain": "random weights without normalisation layers",
+    "normalised": "a network with normalisation",
+    "pretrained": "pre-trained weights without normalisation",
+    "plain": "random weights without normalisation",
 }
 
 
