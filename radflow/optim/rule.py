@@ -38,7 +38,7 @@ class _BaseRate:
 _BASE_RATES: dict[OptimizerName, dict[NetworkKind, _BaseRate]] = {
     "adam": {
         "normalised": _BaseRate(0.0005, "sqrt", 0.004),  # the paper's own base rate
-        "pretrained": _BaseRate(0.00005, "sqrt", 0.0005),
+        "pretrained": _BaseRate(0.00005, "sqrt", 0.0001),
         "plain": _BaseRate(0.0001, "sqrt", 0.0003),
     },
     "lamb": {

@@ -45,7 +45,7 @@ def test_a_network_without_normalisation_gets_lower_rates():
         resolve(TrainConfig(model=ModelConfig(arch=arch, weights=weights)), batches).peak_lr
         for arch, weights in (("densenet121", "none"), ("vgg16", "imagenet"), ("vgg16", "none"))
     ]
-    assert peaks[0] > peaks[1] > peaks[2]
+    assert peaks[0] > 10 * max(peaks[1:])
 
 
 def test_the_price_of_few_steps_and_what_buys_more_is_in_the_table():
