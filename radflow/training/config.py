@@ -132,8 +132,8 @@ class DistributedConfig(TrainingConfig):
     """Global batch: films of one optimiser step over all ranks and micro-steps."""
     gbz_schedule: str = ""
     """Smaller global batches at the start, as 256:2,1024:3: two epochs of 256, then three of 1024, then gbz."""
-    lbz: int = 16
-    """Largest local batch: films that one rank computes at a time."""
+    lbz: Auto | int = "auto"
+    """Largest local batch: films that one rank computes at a time; auto is 16, or up to 64 of fewer than 224 px."""
     np: Ranks = "auto"
     """Number of ranks; auto fits them to the cores, or fills the slots of hosts."""
     hosts: str = ""
@@ -144,9 +144,10 @@ class DistributedConfig(TrainingConfig):
     def __post_init__(self) -> None:
         """Check ranges."""
         super().__post_init__()
-        for name in ("gbz", "lbz"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.gbz < 1:
+            raise UserError(f"gbz={self.gbz} must be at least 1")
+        if self.lbz != "auto" and self.lbz < 1:
+            raise UserError(f"lbz={self.lbz} must be auto or at least 1")
         parse_gbz_schedule(self.gbz_schedule, self.gbz)
 
     def check_epochs(self, epochs: int) -> None:
@@ -154,6 +155,15 @@ class DistributedConfig(TrainingConfig):
         super().check_epochs(epochs)
         if len(self.first_global_batches) >= epochs:
             raise UserError(f"gbz_schedule={self.gbz_schedule} leaves none of epochs={epochs} to gbz={self.gbz}")
+
+    def largest_local_batch(self, image_size: int) -> int:
+        """`lbz`, or as many films of `image_size` pixels as take the memory of 16 of 224 px, from 16 to 64.
+
+        Batch normalisation needs 16, and more than 64 are not computed faster.
+        """
+        if self.lbz != "auto":
+            return self.lbz
+        return min(64, max(16, 16 * 224**2 // image_size**2))
 
     @property
     def first_global_batches(self) -> tuple[int, ...]:

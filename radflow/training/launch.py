@@ -105,7 +105,8 @@ def _train_as_rank(config: DistributedConfig) -> None:
         raise UserError(f"np={config.np} given, but {communicator.size} ranks were started; leave np=auto")
     dataset = _open_dataset(config)
     films, ranks = TrainingFilms.of(dataset), communicator.size
-    plan = make_plan(config, films, config.gbz, config.lbz, ranks, config.first_global_batches)
+    local_batch = config.largest_local_batch(films.image_size)
+    plan = make_plan(config, films, config.gbz, local_batch, ranks, config.first_global_batches)
     if not was_launched():
         communicator.choose(lambda: show_plan(plan), lambda: None)
     run_job(plan, dataset, communicator)

@@ -118,7 +118,8 @@ def plan_ranks(config: DistributedConfig, films: TrainingFilms) -> TrainingPlan:
     hosts = parse_hosts(config.hosts)
     ranks = choose_ranks(config.np, hosts, config.gbz)
     idle_slots = unused_slots_warning(ranks, hosts, config.gbz) if config.np == "auto" else ""
-    return make_plan(config, films, config.gbz, config.lbz, ranks, config.first_global_batches, idle_slots)
+    local_batch = config.largest_local_batch(films.image_size)
+    return make_plan(config, films, config.gbz, local_batch, ranks, config.first_global_batches, idle_slots)
 
 
 def show_plan(plan: TrainingPlan) -> None:

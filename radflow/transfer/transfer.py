@@ -31,7 +31,7 @@ def transfer(config: TransferConfig) -> None:
         return
     training = config.training(str(folder))
     if config.np == 1 and not config.hosts and not is_rank():
-        train_in_this_process(training, config.gbz, config.lbz)
+        train_in_this_process(training, config.gbz, training.largest_local_batch(dataset.image_size))
     else:
         train_distributed(training)
 

@@ -34,6 +34,12 @@ def test_few_films_on_a_rank_are_normalised_with_those_of_the_others(lbz, ranks,
     assert resolve(DistributedConfig(), BatchSchedule(plan_batches(512, lbz, ranks, 78_000))).norm == norm
 
 
+@pytest.mark.parametrize(("size", "local_batch"), [(32, 64), (64, 64), (128, 49), (224, 16), (299, 16)])
+def test_the_local_batch_fits_the_memory_that_16_films_of_224_px_take(size, local_batch):
+    assert DistributedConfig().largest_local_batch(size) == local_batch
+    assert DistributedConfig(lbz=5).largest_local_batch(size) == 5
+
+
 def test_the_papers_failure_stays_reproducible_by_flags():
     config = DistributedConfig(gbz=512, lbz=4, model=ModelConfig(norm="batch"))
     assert resolve(config, BatchSchedule(plan_batches(512, 4, 128, 78_000))).norm == "batch"
@@ -61,7 +67,7 @@ def test_the_table_warns_of_idle_slots_small_local_batches_and_wild_rates():
     idle = plan_ranks(DistributedConfig(gbz=33, hosts="a:1,b:1"), FILMS)
     assert any("only 1 are used; gbz=32 or 34" in warning for warning in idle.warnings)
     prime = plan_ranks(DistributedConfig(gbz=1018, hosts="a:1,b:1"), FILMS)
-    assert any("LBZ 1 only; gbz=992 or 1024" in warning for warning in prime.warnings)
+    assert any("LBZ 1 only; gbz=896 or 1024" in warning for warning in prime.warnings)
     linear = plan_ranks(DistributedConfig(gbz=4096, optim=OptimizerConfig(lr_scaling="linear")), FILMS)
     assert any("seldom trains" in warning for warning in linear.warnings)
     noisy = plan_ranks(DistributedConfig(gbz=512, lbz=4, hosts="a:8", model=ModelConfig(norm="batch")), FILMS)

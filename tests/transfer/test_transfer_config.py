@@ -23,7 +23,7 @@ def test_the_defaults_are_the_papers_protocol_and_the_rules_rate():
 def test_four_ranks_get_the_papers_scaled_rate_by_name():
     flags = ["--np=4", "--gbz=64", "--base_lr=0.001", "--base_batch=16", "--lr_scaling=linear", "--warmup_epochs=0"]
     training = parse(TransferConfig, flags).training("crops")
-    batches = plan_batches(training.gbz, training.lbz, 4, films=1920)
+    batches = plan_batches(training.gbz, training.largest_local_batch(299), 4, films=1920)
     assert batches.local_batch * 4 == training.gbz
     recipe = resolve(training, BatchSchedule(batches))
     assert (recipe.optimizer, recipe.peak_lr, recipe.warmup_epochs) == ("adam", pytest.approx(0.004), 0)
