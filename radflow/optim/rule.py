@@ -16,7 +16,7 @@ import numpy as np
 from radflow.optim.config import Auto, OptimizerConfig, OptimizerName, Scaling
 from radflow.optim.learning_rate import scale_learning_rate
 
-WANTED_STEPS = 100
+WANTED_STEPS = 60
 """Optimiser steps of `epochs=auto`: with fewer, no learning rate makes up for those that are missing."""
 FEWEST_EPOCHS = 3
 WARMUP_SHARE = 0.1
