@@ -16,9 +16,10 @@ import numpy as np
 from radflow.optim.config import Auto, OptimizerConfig, OptimizerName, Scaling
 from radflow.optim.learning_rate import scale_learning_rate
 
-WANTED_STEPS = 60
-"""Optimiser steps of `epochs=auto`: with fewer, no learning rate makes up for those that are missing."""
-FEWEST_EPOCHS = 3
+WANTED_STEPS = 150
+"""Optimiser steps of `epochs=auto`: with far fewer, no learning rate makes up for those that are missing."""
+FEWEST_EPOCHS, MOST_EPOCHS = 3, 50
+"""Bounds of `epochs=auto`; the upper one is for data sets of a step or two, whose epochs are steps."""
 WARMUP_SHARE = 0.1
 """Share of a training that its warm-up takes."""
 
@@ -110,13 +111,14 @@ def choose_optimizer(config: OptimizerConfig, global_batch: int, kind: NetworkKi
 
 
 def choose_epochs(epochs: Auto | int, steps_of: Callable[[int], int], config: OptimizerConfig) -> int:
-    """Epochs given, or as many as make `WANTED_STEPS` optimiser steps; of a cyclic schedule, whole ones a cycle.
+    """Epochs given, or as many as make `WANTED_STEPS` optimiser steps, within bounds; of a cyclic schedule, whole cycles.
 
     `steps_of` is the number of steps in so many epochs.
     """
     if epochs != "auto":
         return epochs
-    return next(each for each in count(FEWEST_EPOCHS) if steps_of(each) >= WANTED_STEPS and _cycles_fit(config, each))
+    enough = (each for each in count(FEWEST_EPOCHS) if each >= MOST_EPOCHS or steps_of(each) >= WANTED_STEPS)
+    return next(each for each in enough if _cycles_fit(config, each))
 
 
 def choose_warmup(config: OptimizerConfig, epochs: int) -> float:

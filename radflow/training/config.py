@@ -26,7 +26,7 @@ class TrainingConfig:
     out: str = "runs"
     """Folder for checkpoints and predictions; each job makes its own folder in it."""
     epochs: Auto | int = "auto"
-    """Passes over the training films; auto is 3, or as many as make 60 optimiser steps."""
+    """Passes over the training films; auto is as many as make 150 optimiser steps, from 3 to 50."""
     model: Annotated[ModelConfig, Parameter(name="*")] = field(default_factory=ModelConfig)
     optim: Annotated[OptimizerConfig, Parameter(name="*")] = field(default_factory=OptimizerConfig)
     objective: Annotated[LossConfig, Parameter(name="*")] = field(default_factory=LossConfig)

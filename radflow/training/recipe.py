@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from radflow.cluster.batch_plan import BatchSchedule
 from radflow.models.config import Norm
 from radflow.optim.config import OptimizerName, Scaling
-from radflow.optim.rule import WANTED_STEPS, NetworkKind, choose_epochs, choose_optimizer, choose_warmup
+from radflow.optim.rule import (
+    FEWEST_EPOCHS,
+    MOST_EPOCHS,
+    WANTED_STEPS,
+    NetworkKind,
+    choose_epochs,
+    choose_optimizer,
+    choose_warmup,
+)
 from radflow.training.config import TrainingConfig
 
 
@@ -44,7 +52,9 @@ def resolve(config: TrainingConfig, schedule: BatchSchedule) -> Recipe:
     norm = config.model.chosen_norm(batches.local_batch, batches.ranks)
     reasons = dict(choice.reasons)
     if config.epochs == "auto":
-        reasons["epochs"] = f"for {WANTED_STEPS} steps or more, which learning needs whatever the batch"
+        reasons["epochs"] = (
+            f"for {WANTED_STEPS} steps, which learning needs whatever the batch, within {_BOUNDS} epochs"
+        )
     if config.optim.warmup_epochs == "auto":
         reasons["warmup_epochs"] = f"a tenth of training, {warmup * batches.steps_per_epoch:.0f} steps"
     if config.model.norm == "auto" and norm == "sync_batch":
@@ -60,6 +70,9 @@ def resolve(config: TrainingConfig, schedule: BatchSchedule) -> Recipe:
         norm=norm,
         reasons=reasons,
     )
+
+
+_BOUNDS = f"{FEWEST_EPOCHS} to {MOST_EPOCHS}"
 
 
 def network_kind(config: TrainingConfig) -> NetworkKind:

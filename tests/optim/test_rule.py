@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from radflow.optim.config import OptimizerConfig, OptimizerName
 from radflow.optim.rule import (
     FEWEST_EPOCHS,
+    MOST_EPOCHS,
     WANTED_STEPS,
     NetworkKind,
     choose_epochs,
@@ -69,11 +70,12 @@ def test_epochs_make_enough_steps_and_no_cycle_is_cut(steps_per_epoch, schedule,
     config = OptimizerConfig(schedule=schedule, cycles=cycles if schedule == "cyclic" else OptimizerConfig.cycles)
     epochs = choose_epochs("auto", lambda epochs: epochs * steps_per_epoch, config)
     assert epochs >= FEWEST_EPOCHS
-    assert epochs * steps_per_epoch >= WANTED_STEPS
+    assert epochs * steps_per_epoch >= WANTED_STEPS or epochs >= MOST_EPOCHS
     if schedule == "cyclic":
         assert (epochs - choose_warmup(config, epochs)) % config.cycles == 0
     else:
         assert (epochs - 1) * steps_per_epoch < WANTED_STEPS or epochs == FEWEST_EPOCHS
+        assert epochs <= MOST_EPOCHS
 
 
 def test_what_is_given_wins():

@@ -21,7 +21,7 @@ def test_the_sentence_on_the_sample():
     settings = plan.settings
     assert (settings["steps_per_epoch"], settings["effective_gbz"], settings["optimizer"]) == (2, 2059, "adam")
     assert settings["peak_lr"] == 0.004
-    assert plan.total_steps == 60
+    assert plan.total_steps == 100  # 50 epochs
     assert "auto" not in {settings[name] for name in ("optimizer", "base_lr", "lr_scaling", "warmup_epochs", "epochs")}
     assert {"epochs", "peak_lr", "warmup_epochs", "optimizer"} <= plan.recipe.reasons.keys()
 
