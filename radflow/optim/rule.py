@@ -113,8 +113,8 @@ def choose_optimizer(config: OptimizerConfig, global_batch: int, kind: NetworkKi
 def choose_epochs(epochs: Auto | int, steps_of: Callable[[int], int], config: OptimizerConfig) -> int:
     """Epochs given, or as many as make `WANTED_STEPS` optimiser steps, from `FEWEST_EPOCHS` to `MOST_EPOCHS`.
 
-    Before a cyclic schedule it is a few more, so that every cycle has whole epochs. `steps_of` is the number of steps in
-    so many epochs.
+    Before a cyclic schedule it is a few more, so that every cycle has whole epochs. `steps_of` gives the steps of so
+    many epochs.
     """
     if epochs != "auto":
         return epochs
