@@ -53,7 +53,7 @@ def resolve(config: TrainingConfig, schedule: BatchSchedule) -> Recipe:
     reasons = dict(choice.reasons)
     if config.epochs == "auto":
         reasons["epochs"] = (
-            f"{WANTED_STEPS} steps, which learning needs at any batch, in {FEWEST_EPOCHS} to {MOST_EPOCHS}"
+            f"for {WANTED_STEPS} steps, which learning needs, in {FEWEST_EPOCHS} to {MOST_EPOCHS} epochs"
         )
     if config.optim.warmup_epochs == "auto":
         reasons["warmup_epochs"] = f"a tenth of training, {warmup * batches.steps_per_epoch:.0f} steps"
