@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from number_formats import needs_bfloat16
 
 from radflow.models.batch_norm import FusedBatchNormalization, SynchronizedBatchNormalization
 
@@ -111,7 +112,10 @@ def test_ranks_that_share_statistics_compute_what_one_does_with_all_films(offset
         np.testing.assert_allclose(layer.moving_variance, moved, rtol=1e-3)
 
 
-@pytest.mark.parametrize(("policy", "dtype", "bits"), [("mixed_bfloat16", "bfloat16", 8), ("float32", "float32", 18)])
+@pytest.mark.parametrize(
+    ("policy", "dtype", "bits"),
+    [pytest.param("mixed_bfloat16", "bfloat16", 8, marks=needs_bfloat16), ("float32", "float32", 18)],
+)
 def test_fused_it_has_the_values_and_gradients_of_the_formula(policy, dtype, bits):
     x = np.asarray(tf.cast(GENERATOR.normal(1, 2, (8, 4, 4, 6)), dtype), np.float64)
     upstream = np.asarray(tf.cast(GENERATOR.normal(0, 1, x.shape), dtype), np.float64)
@@ -128,13 +132,14 @@ def test_fused_it_has_the_values_and_gradients_of_the_formula(policy, dtype, bit
     np.testing.assert_allclose(original.moving_variance, 0.9 * variance + 0.1 * expected["variance"], rtol=1e-5)
 
 
-@pytest.mark.parametrize(("policy", "bits"), [("mixed_bfloat16", 7), ("float32", 18)])
+@pytest.mark.parametrize(("policy", "bits"), [pytest.param("mixed_bfloat16", 7, marks=needs_bfloat16), ("float32", 18)])
 def test_fused_it_predicts_as_keras_does(policy, bits):
     original, x = built(6, policy), GENERATOR.normal(0, 2, (2, 4, 4, 6)).astype(np.float32)
     fused, plain = (np.asarray(layer(x), np.float32) for layer in (FusedBatchNormalization(original), original))
     np.testing.assert_allclose(fused, plain, rtol=2.0**-bits, atol=2.0**-bits if policy == "float32" else 0)
 
 
+@needs_bfloat16
 def test_a_frozen_layer_keeps_its_statistics_in_training():
     original, x = built(6, "mixed_bfloat16"), GENERATOR.normal(0, 2, (2, 4, 4, 6)).astype(np.float32)
     original.trainable = False

@@ -3,6 +3,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+from number_formats import needs_bfloat16
 
 from radflow.errors import UserError
 from radflow.models.backbones import build_backbone
@@ -94,7 +95,7 @@ def test_other_norms_take_the_convolutions_of_a_weights_file(tmp_path):
         np.testing.assert_array_equal(body.get_layer(name).get_weights()[0], reference.get_layer(name).get_weights()[0])
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("mixed_bfloat16", marks=needs_bfloat16)])
 def test_a_saved_model_is_whole_and_needs_no_pickle(precision, tmp_path):
     classifier = build(precision=precision, norm="group")
     classifier.get_layer("logits").kernel.assign(np.random.default_rng(0).normal(size=(1024, 14)))

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from number_formats import needs_bfloat16
 
 from radflow.models import convolution
 from radflow.models.backbones import build_backbone
@@ -36,7 +37,7 @@ def nested(dtype: str = "float32", **settings: bool) -> keras.Model:
 @pytest.mark.parametrize(
     ("dtype", "synchronized", "kind"),
     [
-        ("mixed_bfloat16", False, FusedBatchNormalization),
+        pytest.param("mixed_bfloat16", False, FusedBatchNormalization, marks=needs_bfloat16),
         ("float32", False, FusedBatchNormalization),
         ("float32", True, SynchronizedBatchNormalization),
     ],

@@ -135,17 +135,23 @@ def test_promote_then_predict_and_evaluate_from_the_alias(trained: Path, command
     (run,) = [run for run in runs_of(trained) if run.data.tags.get("radflow.arch") == "densenet121"]
     path = client(trained).download_artifacts(run.info.run_id, "predictions/predictions.parquet")
     tested = pd.read_parquet(path).set_index("image_id")
-    # Film files through the registered model give what the trained model in memory gave from the data set.
+    # Film files through the registered model give what the trained model in memory gave from the data set. Batches of
+    # other sizes may round otherwise: in bfloat16, which training takes where the CPU has it, to eight bits.
+    in_bfloat16 = run.data.params["cfg/precision"] == "mixed_bfloat16"
+    tolerance = {"rtol": 2.0**-8} if in_bfloat16 else {"atol": 2e-5}
     for finding in FINDINGS:
         np.testing.assert_allclose(
-            table.loc[tested.index, finding], tested[f"probability/{finding}"], atol=2e-5, err_msg=finding
+            table.loc[tested.index, finding], tested[f"probability/{finding}"], **tolerance, err_msg=finding
         )
 
     evaluated = command("evaluate", "--data=dataset", "--split=test")
     assert evaluated.returncode == 0, evaluated.stderr
     evaluation = runs_of(trained)[0]
     assert evaluation.info.run_name == "evaluate-phantoms"
-    assert evaluation.data.metrics["test/auc/mean"] == pytest.approx(run.data.metrics["test/auc/mean"], abs=1e-6)
+    assert evaluation.data.metrics["test/loss"] == pytest.approx(run.data.metrics["test/loss"], rel=1e-4)
+    # Rounding to eight bits can make films with nearly the same probability change places.
+    area = pytest.approx(run.data.metrics["test/auc/mean"], abs=5e-3 if in_bfloat16 else 1e-6)
+    assert evaluation.data.metrics["test/auc/mean"] == area
     assert [item.dataset.name for item in evaluation.inputs.dataset_inputs] == ["phantoms/test"]
 
 
