@@ -34,7 +34,7 @@ from radflow.training.checkpoint import CheckpointFolder
 from radflow.training.config import TrainingConfig
 from radflow.training.inference import SplitPredictor
 from radflow.training.initial_weights import weights_file
-from radflow.training.job_folder import Job, job_to_resume, make_job_folder
+from radflow.training.job_folder import Job, job_to_resume, make_job_folder, mark_finished
 from radflow.training.loop import Checkpoints, NoCheckpoints, Reporting, fit
 from radflow.training.plan import TrainingPlan
 from radflow.training.progress import EpochProgress, SilentProgress, TerminalProgress
@@ -65,12 +65,13 @@ def run_job(plan: TrainingPlan, dataset: Dataset, communicator: Communicator) ->
         fit(state, dataset, config, communicator, Reporting(run, progress, checkpoints, folder))
         if folder:
             _describe_training(config, dataset, state, run)
-        if not config.assess:
-            return
-        predictor = SplitPredictor(state.classifier, plan.batches.local_batch, communicator)
-        probabilities = {split: predictor.predict(dataset.split(split)) for split in ("val", "test")}
-        if folder:
-            _conclude(plan, dataset, state, probabilities, folder, run)
+        if config.assess:
+            predictor = SplitPredictor(state.classifier, plan.batches.local_batch, communicator)
+            probabilities = {split: predictor.predict(dataset.split(split)) for split in ("val", "test")}
+            if folder:
+                _conclude(plan, dataset, state, probabilities, folder, run)
+    if folder:
+        mark_finished(folder)
 
 
 def _open_run(plan: TrainingPlan, dataset: Dataset, earlier: Job | None) -> AbstractContextManager[TrackedRun]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from radflow.errors import UserError
 from radflow.files import atomic_file
+from radflow.terminal import say
 from radflow.training.history import HISTORY_FILE, read_epochs
 
 JOB_FILE = "job.json"
 PREDICTIONS_FILE = "predictions.parquet"
+FINISHED_FILE = "finished"
 ANEW, AUTO = "none", "auto"
 
 # Where and how fast a job runs, not what it computes; batches are compared by the global batch that comes of them.
@@ -42,8 +43,8 @@ class Job:
 
     @property
     def is_finished(self) -> bool:
-        """Whether it has predicted the test films, its last act."""
-        return (self.folder / PREDICTIONS_FILE).exists()
+        """Whether it has done all that it had to do."""
+        return (self.folder / FINISHED_FILE).exists()
 
     def write(self) -> None:
         """Write it into its folder."""
@@ -87,7 +88,7 @@ def job_to_resume(settings: Mapping[str, Any]) -> Job | None:
     if resume == ANEW:
         return None
     if resume == AUTO:
-        jobs = (read_job(folder) for folder in _job_folders(Path(settings["out"])))
+        jobs = _readable_jobs(Path(settings["out"]))
         same = (job for job in jobs if not job.is_finished and _told(job.settings) == _told(settings))
         return next(same, None)
     job = read_job(Path(resume))
@@ -112,19 +113,26 @@ class MeasuredSpeed:
 
 def measured_speed(out: Path, settings: Mapping[str, Any]) -> MeasuredSpeed | None:
     """The speed of the newest job in `out` on the same data, with the same network and ranks, if there is one."""
-    for folder in _job_folders(out):
-        with suppress(UserError):  # a damaged folder is no reason not to train
-            job = read_job(folder)
-            speeds = [epoch.get("throughput/images_per_second") for epoch in read_epochs(folder / HISTORY_FILE)]
-            known = [speed for speed in speeds if speed]
-            if known and all(job.settings.get(name) == settings[name] for name in SPEED):
-                return MeasuredSpeed(known[-1], folder)
+    for job in _readable_jobs(out):
+        speeds = [epoch.get("throughput/images_per_second") for epoch in read_epochs(job.folder / HISTORY_FILE)]
+        known = [speed for speed in speeds if speed]
+        if known and all(job.settings.get(name) == settings.get(name) for name in SPEED):
+            return MeasuredSpeed(known[-1], job.folder)
     return None
 
 
-def _job_folders(out: Path) -> list[Path]:
-    """The folders of jobs, newest first."""
-    return sorted((path.parent for path in out.glob(f"*/{JOB_FILE}")), reverse=True)
+def mark_finished(folder: Path) -> None:
+    """Say in the folder of a job that it has nothing left to do; to be called last."""
+    (folder / FINISHED_FILE).touch()
+
+
+def _readable_jobs(out: Path) -> Iterator[Job]:
+    """The jobs in `out`, newest first; one whose file is damaged costs a warning, not the others."""
+    for path in sorted(out.glob(f"*/{JOB_FILE}"), reverse=True):
+        try:
+            yield read_job(path.parent)
+        except UserError as error:
+            say(f"warning: {error}")
 
 
 def _told(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from radflow.errors import JobError, UserError
 from radflow.evaluation.predictions import write_predictions
 from radflow.optim.config import OptimizerConfig
 from radflow.training.child import Ended, Epoch
+from radflow.training.job_folder import mark_finished
 from radflow.transfer import comparison
 from radflow.transfer.comparison import arm_config, compare, study_name
 from radflow.transfer.config import TransferConfig, TransferOptimizerConfig
@@ -46,6 +47,7 @@ def train_in_no_time(
     (job / "history.jsonl").write_text("".join(json.dumps(epoch) + "\n" for epoch in done.history))
     (job / "best.npz").write_bytes(b"weights")
     write_predictions(job / "predictions.parquet", done.predictions)
+    mark_finished(job)
     client = MlflowClient()
     client.set_terminated(variables["MLFLOW_RUN_ID"])
     assert all(goes_on(epoch) for epoch in done.history)
