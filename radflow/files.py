@@ -17,7 +17,11 @@ from radflow.errors import UserError
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, which becomes `path` when the block ends well and else is removed."""
+    """Yield a temporary path beside `path`, which becomes `path` when the block ends well and else is removed.
+
+    Where `path` is a link, what it points to is replaced, and the link stays.
+    """
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_name(path)
     try:
@@ -31,7 +35,11 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`, which replaces `path` when the block ends well and else is removed."""
+    """Yield a temporary folder beside `path`, which replaces `path` when the block ends well and else is removed.
+
+    Where `path` is a link, what it points to is replaced, and the link stays.
+    """
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_name(path)
     temporary.mkdir()

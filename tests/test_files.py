@@ -47,6 +47,22 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path):
+    (tmp_path / "disk" / "set").mkdir(parents=True)
+    (tmp_path / "disk" / "table.csv").write_text("old")
+    (tmp_path / "set").symlink_to(tmp_path / "disk" / "set")
+    (tmp_path / "table.csv").symlink_to(tmp_path / "disk" / "table.csv")
+    with atomic_folder(tmp_path / "set") as temporary:
+        (temporary / "new").write_text("new")
+    with atomic_file(tmp_path / "table.csv") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "set").is_symlink()
+    assert (tmp_path / "table.csv").is_symlink()
+    assert [path.name for path in (tmp_path / "disk" / "set").iterdir()] == ["new"]
+    assert (tmp_path / "disk" / "table.csv").read_text() == "new"
+    assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == ["set", "table.csv"]
+
+
 def test_sha256_is_that_of_the_bytes(tmp_path):
     (tmp_path / "film").write_bytes(b"radiograph" * 1000)
     assert sha256_file(tmp_path / "film") == hashlib.sha256(b"radiograph" * 1000).hexdigest()

@@ -99,3 +99,15 @@ def test_the_conda_environment_has_the_same_packages() -> None:
 def package(requirement: str) -> str:
     """The name in a requirement such as psycopg[binary]>=3.2."""
     return re.split(r"[^\w-]", requirement)[0]
+
+
+def test_the_image_gets_what_it_copies_and_nothing_by_default() -> None:
+    folder = Path(__file__).parent.parent
+    rules = [line for line in (folder / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    allowed = {rule.removeprefix("!") for rule in rules if rule.startswith("!")}
+    assert rules[0] == "*"
+    copied = re.findall(r"^COPY (?!--from)(.*) \S+$", (folder / "docker" / "Dockerfile").read_text(), re.MULTILINE)
+    sources = {source.partition("/")[0] for line in copied for source in line.split()} - {"."}
+    assert sources <= allowed
+    assert {"MLproject", "entrypoints", "radflow", "registry"} <= allowed
+    assert all((folder / name).exists() for name in allowed)

@@ -145,7 +145,7 @@ def _recognise_layout(folder: Path) -> Literal["chestxray14", "cbis_ddsm", "mini
 def _preprocess_chest_films(config: PreprocessConfig, progress: Progress | None) -> None:
     release = ChestXray14.at(config.source)
     labels = release.read_labels()
-    lists = {"official": official_lists(release), "lists": config.lists.paths()}.get(config.split, {})
+    lists = official_lists(release) if config.split == "official" else config.lists.paths()
     films = _assign_splits(config, labels, lists)
     prove_no_patient_crosses(films.table.patient_ids, films.table.splits)
     box_list = release.box_list_path()

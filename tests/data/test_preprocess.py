@@ -339,3 +339,27 @@ def test_real_films(real_data: Path, tmp_path: Path) -> None:
     dataset = run(tmp_path / "nih", tmp_path / "out", image_size=64)
     assert (dataset.manifest.rows, dataset.manifest.rejected, dataset.manifest.unlisted) == (60, 0, 1445)
     assert 60 < dataset.split("train").gather(np.arange(10)).mean() < 180
+
+
+def test_out_may_be_a_link_to_an_older_data_set(tmp_path):
+    write_release(tmp_path / "films")
+    (tmp_path / "disk").mkdir()
+    run(tmp_path / "films", tmp_path / "disk" / "set")
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "set")
+    made = run(tmp_path / "films", tmp_path / "link", split="random", seed=3)
+    assert (tmp_path / "link").is_symlink()
+    assert verify_dataset(tmp_path / "disk" / "set").digest == made.digest
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["set"]
+
+
+@pytest.mark.parametrize("split", ["random", "lists"])
+def test_a_folder_without_the_official_lists_is_divided_by_other_rules(tmp_path, split):
+    write_release(tmp_path / "films")
+    lists = {"lists": ListConfig(train_list=str(tmp_path / "own_train.txt"), test_list=str(tmp_path / "own_test.txt"))}
+    for name in ("train_val_list", "test_list"):
+        (tmp_path / "films" / f"{name}.txt").rename(tmp_path / f"own_{name.split('_')[0]}.txt")
+    made = run(tmp_path / "films", tmp_path / "out", split=split, **(lists if split == "lists" else {}))
+    assert made.manifest.split_rule.rule == split
+    assert made.manifest.rows == 20
+    with pytest.raises(UserError, match="split=random or split=lists"):
+        run(tmp_path / "films", tmp_path / "other")
