@@ -175,7 +175,10 @@ def _expected_accuracy(plan: TrainingPlan) -> tuple[str, str]:
     loss = expected_loss_of_auc(plan.total_steps, network_kind(plan.config))
     if loss < NEGLIGIBLE:
         return "that of a small batch", "as measured on phantoms: docs/large-batch.md"
-    return f"mean AUC about {loss:.2f} below a small batch's", "so few steps cost that; more epochs buy more steps"
+    return (
+        f"mean AUC about {loss:.2f} below a small batch's",
+        "so few steps cost that at the rule's rates; more epochs buy more steps",
+    )
 
 
 def _batch_warnings(batches: BatchPlan, largest_local_batch: int) -> Iterator[str]:

@@ -58,7 +58,7 @@ def resolve(config: TrainingConfig, schedule: BatchSchedule) -> Recipe:
     if config.optim.warmup_epochs == "auto":
         reasons["warmup_epochs"] = f"a tenth of training, {warmup * batches.steps_per_epoch:.0f} steps"
     if config.model.norm == "auto" and norm == "sync_batch":
-        reasons["norm"] = f"{batches.local_batch} films are too few for statistics of one rank"
+        reasons["norm"] = f"LBZ {batches.local_batch} is too few for a rank's own statistics"
     return Recipe(
         optimizer=choice.optimizer,
         base_lr=choice.base_lr,
