@@ -14,12 +14,14 @@ import cyclopts
 import yaml
 
 from radflow.errors import FAILURE, MISTAKE, Interrupted, JobError, UserError
+from radflow.processes import end_with_mlflow_run
 
 Config = TypeVar("Config")
 
 
 def run_command(config_type: type[Config], command: Callable[[Config], object], arguments: Sequence[str]) -> int:
     """Parse `arguments` into a `config_type`, run `command` with it and return the process's exit code."""
+    end_with_mlflow_run()
     return exit_code_of(lambda: command(parse(config_type, arguments)))
 
 

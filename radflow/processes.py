@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
@@ -27,6 +29,20 @@ def ends_with_parent() -> Callable[[], None]:
             os._exit(128 + signal.SIGTERM)
 
     return in_child
+
+
+def end_with_mlflow_run() -> None:
+    """Let the kernel send this process SIGTERM when the `mlflow run` that has started it dies, however that dies.
+
+    SIGTERM to `mlflow run` alone would leave its training behind. A process that a shell has started is left alone: it
+    may be meant to outlive its terminal.
+    """
+    with suppress(psutil.Error):
+        parent = psutil.Process(os.getppid())
+        if "MLFLOW_RUN_ID" in os.environ and any(Path(word).name == "mlflow" for word in parent.cmdline()[:3]):
+            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != parent.pid:  # it died before it could be watched
+                os.kill(os.getpid(), signal.SIGTERM)
 
 
 def stop(process: subprocess.Popen[bytes], patience: float) -> int:

@@ -205,7 +205,8 @@ def _run_until_stopped(line: Sequence[str], environment: Mapping[str, str], stop
     """Run a command in a process group of its own, and when this process is told to stop, tell it by `stop_signal`.
 
     Ranks must hear of it from one side only: a Ctrl-C of the terminal would reach them, mpirun and us at once. They
-    have some seconds to write a checkpoint; after these, or when told a second time, the command is ended by SIGTERM.
+    have some seconds to write a checkpoint, however often this process is told; after these the command is ended by
+    SIGTERM.
     """
     if os.geteuid() == 0:
         # Containers run as root; Open MPI refuses that unless told twice, here and on remote nodes.
@@ -217,9 +218,7 @@ def _run_until_stopped(line: Sequence[str], environment: Mapping[str, str], stop
     deadline.daemon = True
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        if received:
-            process.terminate()
-        else:
+        if not received:
             process.send_signal(stop_signal)
             deadline.start()
         received.append(number)

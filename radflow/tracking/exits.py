@@ -17,7 +17,11 @@ _REASON_LENGTH = 500
 
 
 class SignalGate:
-    """What a signal does: wait until `open()`, then raise Interrupted, and after `close()` nothing any more."""
+    """What a signal does: wait until `open()`, then raise Interrupted once, and after `close()` nothing any more.
+
+    A second signal must not tear what the first has begun: on Ctrl-C MLflow sends SIGTERM to a job that has received
+    SIGINT already and is writing its checkpoint.
+    """
 
     def __init__(self) -> None:
         self._waits = True
@@ -28,6 +32,7 @@ class SignalGate:
         """From here on a signal raises; one that came before raises now."""
         self._waits = False
         if self._arrived is not None:
+            self.close()
             raise Interrupted(self._arrived)
 
     def close(self) -> None:
@@ -39,8 +44,9 @@ class SignalGate:
         if self._closed:
             return
         if self._waits:
-            self._arrived = signal_number
+            self._arrived = self._arrived or signal_number
             return
+        self.close()
         raise Interrupted(signal_number)
 
 

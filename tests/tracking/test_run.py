@@ -150,6 +150,23 @@ def test_a_signal_ends_the_run_as_killed_and_the_old_handlers_return(
     assert signal.getsignal(number) == before
 
 
+def test_a_second_signal_does_not_tear_what_the_first_has_begun(store: MlflowClient, tmp_path: Path) -> None:
+    """MLflow answers Ctrl-C with SIGTERM to a job that is writing its checkpoint on SIGINT."""
+    checkpoint = tmp_path / "checkpoint"
+    with pytest.raises(Interrupted) as killed, tracking_run("impatient", {}):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGTERM)
+            checkpoint.touch()
+            raise
+    assert checkpoint.exists()
+    assert killed.value.exit_code == 130
+    assert only_run(store).info.status == "KILLED"
+    assert only_run(store).data.tags["radflow.failure"] == "received SIGINT"
+
+
 def test_a_second_signal_does_not_tear_the_end(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     close = Run.close
 
