@@ -15,6 +15,7 @@ import yaml
 
 from radflow.errors import FAILURE, MISTAKE, Interrupted, JobError, UserError
 from radflow.processes import end_with_mlflow_run
+from radflow.secrets import hide_secrets
 
 Config = TypeVar("Config")
 
@@ -42,13 +43,13 @@ def exit_code_of(command: Callable[[], object]) -> int:
     except JobError as error:
         return _end(f"failed: {error}", FAILURE)
     except Exception:  # noqa: BLE001 - the outermost frame of the process: report, and end with a failure's exit code
-        traceback.print_exc()
+        print(hide_secrets(traceback.format_exc()), file=sys.stderr)  # noqa: T201
         return FAILURE
     return 0
 
 
 def _end(message: str, code: int) -> int:
-    print(message, file=sys.stderr)  # noqa: T201
+    print(hide_secrets(message), file=sys.stderr)  # noqa: T201
     return code
 
 

@@ -143,10 +143,11 @@ def _mlflow_environment() -> Finding:
 
 
 def _tracking() -> Finding:
-    from radflow.tracking.connection import prepare_tracking, without_password
+    from radflow.secrets import hide_secrets
+    from radflow.tracking.connection import prepare_tracking
 
     try:
-        return Finding("MLflow", f"logs to {without_password(prepare_tracking())}")
+        return Finding("MLflow", f"logs to {hide_secrets(prepare_tracking())}")
     except UserError as error:
         return Finding("MLflow", "cannot log", str(error))
 

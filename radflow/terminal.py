@@ -14,6 +14,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Table
 from rich.text import Text
 
+from radflow.secrets import hide_secrets
+
 _TENSORFLOW_NOTICES = ("All log messages before absl::InitializeLog()", "oneDNN custom operations are on")
 
 
@@ -32,8 +34,8 @@ def console() -> Console:
 
 
 def say(message: str) -> None:
-    """Print one line on stderr."""
-    console().print(message, markup=False, soft_wrap=True)
+    """Print one line on stderr, without the secrets that it may hold."""
+    console().print(hide_secrets(message), markup=False, soft_wrap=True)
 
 
 def import_tensorflow() -> None:

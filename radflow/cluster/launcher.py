@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -19,11 +22,14 @@ from radflow.cluster.threads import choose_threads, thread_environment
 from radflow.cpu import available_cores, is_pinned
 from radflow.errors import Interrupted, UserError, signals_to_stop
 from radflow.processes import ends_with_parent
+from radflow.secrets import holds_secret
 from radflow.terminal import is_watched
 
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "HOROVOD_RANK")
 """Any of these in the environment says that this process was started as one of several ranks."""
 
+SECRETS_VARIABLE = "RADFLOW_SECRETS_FILE"
+"""In the environment of ranks: the file that holds the rest of it."""
 LAUNCHED_VARIABLE = "RADFLOW_LAUNCHED"
 """In the environment of ranks that `launch` has started."""
 
@@ -159,7 +165,30 @@ def launch(
         "gloo": (_gloo_line, signal.SIGTERM),
     }[launcher]
     line = build(ranks, hosts, rank_threads, environment)
-    return _run_until_stopped([*line, *command], {**os.environ, **environment}, stop_signal)
+    everything = {**os.environ, **environment}
+    if launcher != "gloo":
+        return _run_until_stopped([*line, *command], everything, stop_signal)
+    # Horovod's launcher writes the whole environment on the command line of each rank, where all users can read it.
+    with _secrets_in_file(everything) as harmless:
+        return _run_until_stopped([*line, *command], harmless, stop_signal)
+
+
+@contextmanager
+def _secrets_in_file(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """The environment without its secrets, which are in a file that only this user can read while the block lasts."""
+    secrets = {name: value for name, value in environment.items() if holds_secret(name, value)}
+    with tempfile.NamedTemporaryFile("w", prefix="radflow-", suffix=".json", encoding="utf-8") as file:
+        json.dump(secrets, file)
+        file.flush()
+        harmless = {name: value for name, value in environment.items() if name not in secrets}
+        yield {**harmless, SECRETS_VARIABLE: file.name}
+
+
+def take_secrets() -> None:
+    """Put the secrets that `launch` has left in a file for this rank into its environment."""
+    path = os.environ.pop(SECRETS_VARIABLE, None)
+    if path:
+        os.environ.update(json.loads(Path(path).read_text(encoding="utf-8")))
 
 
 def _is_local(hosts: Sequence[Host]) -> bool:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from radflow.errors import UserError
 from radflow.models.config import Architecture
+from radflow.secrets import hide_secrets
 from radflow.training.config import LauncherName, Ranks
 
 JOURNAL = "journal"
@@ -75,4 +76,5 @@ class SearchConfig:
         if not re.fullmatch(r"[\w.-]+", self.study) or set(self.study) == {"."}:
             raise UserError(f"study={self.study} names a folder too; use letters, digits, '-', '_' and '.'")
         if self.storage != JOURNAL and not self.storage.startswith("postgresql://"):
-            raise UserError(f"storage={self.storage} must be journal or postgresql://USER@HOST/DATABASE")
+            shown = hide_secrets(self.storage)
+            raise UserError(f"storage={shown} must be journal or postgresql://USER@HOST/DATABASE")

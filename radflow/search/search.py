@@ -21,7 +21,7 @@ from radflow.data.sample import dataset_folder
 from radflow.errors import MISTAKE, JobError, UserError
 from radflow.models.config import ModelConfig
 from radflow.processes import ends_with_parent, stop
-from radflow.search.config import SearchConfig
+from radflow.search.config import JOURNAL, SearchConfig
 from radflow.search.report import SearchReport, best_trial
 from radflow.search.runs import parent_run
 from radflow.search.settings import check_ranks, check_settings, definition, shared_settings, study_name
@@ -29,14 +29,17 @@ from radflow.search.space import Space, read_space
 from radflow.search.storage import study_storage
 from radflow.search.study import ended_trials, found_study
 from radflow.search.worker import Worker, cores_of, share_cores
+from radflow.secrets import hide_secrets
 from radflow.terminal import print_table, say
-from radflow.tracking.connection import prepare_tracking, without_password
+from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.run import STUDY_TAG, go_on_with, tracking_run
 from radflow.training.child import PATIENCE
 from radflow.training.initial_weights import check_weights
 
 WORKER = "RADFLOW_SEARCH_WORKER"
 """In the environment of a worker: its number, from 0."""
+STORAGE = "RADFLOW_SEARCH_STORAGE"
+"""In the environment of a worker: where the study is. A command line, which all can read, must hold no password."""
 _DEATHS = 10
 """Workers that may be killed before the search asks what is wrong with the machine."""
 _LOOK_EVERY = 1.0
@@ -54,6 +57,7 @@ def search(config: SearchConfig) -> None:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if WORKER in os.environ:
+        config = replace(config, storage=os.environ[STORAGE])
         number = int(os.environ[WORKER])
         share_cores(number, config.workers)
         folder = Path(config.out) / config.study
@@ -74,7 +78,7 @@ def _search(config: SearchConfig) -> None:
         study = found_study(config.study, storage, defined, baseline)
         parent = parent_run(study, config.study)
     go_on_with(parent)
-    settings = {**flatten(config), "storage": without_password(config.storage)}
+    settings = {**flatten(config), "storage": hide_secrets(config.storage)}
     with tracking_run(config.study, settings, {STUDY_TAG: config.study}) as run:
         before = len(ended_trials(study))
         say(f"study {config.study}: {f'{before} trials so far, ' if before else ''}{config.n_trials} wanted")
@@ -140,8 +144,8 @@ def keep_workers_running(config: SearchConfig, look: Callable[[], None]) -> None
 def _start_worker(config: SearchConfig, number: int) -> subprocess.Popen[bytes]:
     """Start a worker in a session of its own: a Ctrl-C of the terminal reaches it through this process, once."""
     return subprocess.Popen(
-        [sys.executable, "-m", "entrypoints.search", *command_line(config)],
-        env={**os.environ, WORKER: str(number)},
+        [sys.executable, "-m", "entrypoints.search", *command_line(replace(config, storage=JOURNAL))],
+        env={**os.environ, WORKER: str(number), STORAGE: config.storage},
         stdin=subprocess.DEVNULL,
         start_new_session=True,
         preexec_fn=ends_with_parent(),

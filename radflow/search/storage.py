@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from radflow.errors import UserError
 from radflow.search.config import JOURNAL
-from radflow.tracking.connection import without_password
+from radflow.secrets import hide_secrets
 from radflow.tracking.spool import root_cause
 
 
@@ -83,7 +83,7 @@ class PostgreSQL:
             yield
         except (SQLAlchemyError, ValueError) as error:
             raise UserError(
-                f"storage={without_password(self.url)} cannot be used: {root_cause(error)}; "
+                f"storage={hide_secrets(self.url)} cannot be used: {root_cause(error)}; "
                 "give postgresql://USER@HOST/DATABASE of a server that answers (password: PGPASSWORD or ~/.pgpass)"
             ) from error
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from radflow.errors import UserError
+from radflow.secrets import hide_secrets
 from radflow.tracking.spool import root_cause
 
 if TYPE_CHECKING:
@@ -81,15 +82,15 @@ def find_or_create_experiment(client: MlflowClient, uri: str) -> str:
 def where_to_look(uri: str, experiment_id: str, run_id: str) -> str:
     """Say how to see a run in the MLflow UI: the address for a server, the command to type for a local store."""
     if urlsplit(uri).scheme in ("http", "https"):
-        page = f"{without_password(uri).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+        page = f"{hide_secrets(uri).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
         return f"{page}?workflowType=machine_learning"
-    return f"mlflow ui --backend-store-uri {without_password(uri)}"
+    return f"mlflow ui --backend-store-uri {hide_secrets(uri)}"
 
 
 def _check_server_answers(uri: str) -> None:
     import requests
 
-    shown = without_password(uri)
+    shown = hide_secrets(uri)
     try:
         requests.get(f"{uri.rstrip('/')}/health", timeout=_ANSWER_SECONDS)
     except requests.exceptions.SSLError as error:
@@ -110,7 +111,7 @@ def _check_accepts_us(uri: str) -> None:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    shown = without_password(uri)
+    shown = hide_secrets(uri)
     try:
         MlflowClient(uri).search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError) as error:
@@ -135,7 +136,7 @@ def _check_port_open(uri: str, scheme: str) -> None:
         socket.create_connection((host, port), timeout=_ANSWER_SECONDS).close()
     except OSError as error:
         raise UserError(
-            f"the database of MLFLOW_TRACKING_URI {without_password(uri)} does not answer on {host}:{port} ({error}); "
+            f"the database of MLFLOW_TRACKING_URI {hide_secrets(uri)} does not answer on {host}:{port} ({error}); "
             "start it or correct MLFLOW_TRACKING_URI"
         ) from error
 
@@ -189,12 +190,3 @@ def _create_experiment(client: MlflowClient, uri: str, name: str) -> str:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
         return client.get_experiment_by_name(name).experiment_id
-
-
-def without_password(uri: str) -> str:
-    """Hide the password that a tracking URI may carry, for messages."""
-    parts = urlsplit(uri)
-    if parts.password is None:
-        return uri
-    host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=f"{parts.username}:***@{host}").geturl()

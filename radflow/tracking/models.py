@@ -19,8 +19,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from radflow.errors import UserError
+from radflow.secrets import hide_secrets
 from radflow.terminal import import_tensorflow
-from radflow.tracking.connection import without_password
 from radflow.tracking.description import Description, NotReproducedError
 from radflow.tracking.saved_model import KERAS_FILE
 from radflow.tracking.spool import RunAddress, root_cause
@@ -225,4 +225,4 @@ def _no_such_model(uri: str, error: Exception) -> str:
     if alias and getattr(error, "error_code", "") in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
         model, name = alias.groups()
         return f"no {name} of {model} yet; run `mlflow run . -e promote`, or name another model URI"
-    return f"model {uri} cannot be fetched from {without_password(MlflowClient().tracking_uri)}: {root_cause(error)}"
+    return f"model {uri} cannot be fetched from {hide_secrets(MlflowClient().tracking_uri)}: {root_cause(error)}"

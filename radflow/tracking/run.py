@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from radflow.errors import UserError
-from radflow.tracking.connection import find_or_create_experiment, prepare_tracking, where_to_look, without_password
+from radflow.secrets import hide_secrets
+from radflow.tracking.connection import find_or_create_experiment, prepare_tracking, where_to_look
 from radflow.tracking.exits import FAILED, FINISHED, KILLED, signals_raise, status_and_reason
 from radflow.tracking.metrics import check_metric_key
 from radflow.tracking.sender import Sender
@@ -324,7 +325,7 @@ def _told_as_mistakes(uri: str, what: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        raise UserError(f"MLflow at {without_password(uri)} cannot {what}: {root_cause(error)}") from error
+        raise UserError(f"MLflow at {hide_secrets(uri)} cannot {what}: {root_cause(error)}") from error
 
 
 def _create(client: MlflowClient, uri: str, name: str, tags: Mapping[str, str] | None = None) -> MlflowRun:

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from radflow.errors import UserError
-from radflow.tracking.connection import without_password
+from radflow.secrets import hide_secrets
 from radflow.tracking.delivery import Delivery
 from radflow.tracking.spool import (
     SPOOL_FOLDER,
@@ -53,7 +53,7 @@ def _sync_run(folder: Path, address: RunAddress) -> int:
         spool.replace(waiting)
     spool.close(keep=bool(waiting))
     if failure is not None:
-        server = without_password(address.tracking_uri)
+        server = hide_secrets(address.tracking_uri)
         raise UserError(
             f"MLflow at {server} does not take the {len(waiting)} records in {spool.folder}: {root_cause(failure)}; "
             "they wait on: sync again when the server is back"

@@ -12,6 +12,7 @@ from radflow.cluster.launcher import (
     launch,
     parse_hosts,
     ranks_on_this_node,
+    take_secrets,
     was_launched,
 )
 from radflow.cluster.threads import set_threads
@@ -95,6 +96,7 @@ def _settle(run_id: str, status: str, reason: str, replaces: Sequence[str] = ("R
 
 
 def _train_as_rank(config: DistributedConfig) -> None:
+    take_secrets()
     set_threads(config.threads, ranks_on_this_node())
     import_tensorflow()
     from radflow.cluster.communicator import HorovodCommunicator

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -139,3 +140,30 @@ def test_a_signal_reaches_every_rank_once_and_ends_the_launcher(number, tmp_path
         time.sleep(0.25)
     assert process.wait(timeout=60) == 128 + number
     assert {path.name for path in tmp_path.glob("ended-*")} == {"ended-0", "ended-1"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["mpirun", "gloo"])
+def test_no_command_line_shows_a_secret_and_every_rank_has_it(launcher, tmp_path, monkeypatch):
+    secrets = {
+        "MLFLOW_TRACKING_PASSWORD": "hidden-1",
+        "AWS_SECRET_ACCESS_KEY": "hidden-2",
+        "MLFLOW_TRACKING_URI": "http://ann:hidden-3@127.0.0.1:9",
+    }
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    rank = (
+        "import os, pathlib, psutil, sys\n"
+        "from radflow.cluster.launcher import take_secrets\n"
+        "take_secrets()\n"
+        "lines = [word for process in psutil.process_iter() for word in process.cmdline()]\n"
+        f"seen = [os.environ.get(name) for name in {list(secrets)!r}]\n"
+        "rank = os.environ.get('OMPI_COMM_WORLD_RANK') or os.environ['HOROVOD_RANK']\n"
+        f"pathlib.Path({str(tmp_path)!r}, rank).write_text(repr((seen, 'hidden' + '-' in ' '.join(lines))))\n"
+    )
+    program = tmp_path / "rank.py"
+    program.write_text(rank)
+    command = [sys.executable, str(program)]
+    assert launch(command, 2, [Host("localhost", 2)], 1, launcher, {"PYTHONPATH": str(Path.cwd())}) == 0
+    for number in "01":
+        assert (tmp_path / number).read_text() == repr((list(secrets.values()), False))
