@@ -173,7 +173,7 @@ def run_tags(arch: str, dataset: Dataset) -> dict[str, str]:
 
 
 def _best_epoch(state: TrainingState) -> dict[str, float]:
-    best = state.best_epoch or 0
+    best = len(state.history) - 1 if state.best_epoch is None else state.best_epoch
     return {"best/epoch": best + 1, "best/val_auc": state.history[best]["val/auc/mean"]}
 
 

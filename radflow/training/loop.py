@@ -21,6 +21,7 @@ from radflow.data.dataset import Dataset, Split
 from radflow.errors import JobError
 from radflow.evaluation.auc import FindingAuc, auc_per_finding, mean_auc
 from radflow.models.classifier import average_of_snapshots, logits_of
+from radflow.terminal import say
 from radflow.tracking.run import TrackedRun
 from radflow.training.assessment import predictions_of
 from radflow.training.batch_statistics import BatchStatistics
@@ -35,6 +36,8 @@ from radflow.training.state import Metrics, TrainingState
 from radflow.training.step import TrainingStep
 
 DIVERGED = "the loss is not finite in {}, at learning rate {:.3g}; lower base_lr or lengthen warmup_epochs"
+
+BEST_IS_LOST = "warning: the weights of the best epoch are lost; the model has those of the last epoch"
 
 
 class Checkpoints(Protocol):
@@ -147,8 +150,13 @@ def fit(
         raise
     if config.snapshots:
         state.classifier = average_of_snapshots(state.classifier, list(state.snapshots.values())[-config.snapshots :])
-    else:
+    elif state.best_epoch is not None:
         state.classifier.set_weights(state.best_weights)
+    else:
+        communicator.choose(lambda: say(BEST_IS_LOST), lambda: None)
+        with state.average.in_place_of_weights():
+            last = state.classifier.get_weights()
+        state.classifier.set_weights(last)
 
 
 def train_epoch(

@@ -98,8 +98,12 @@ class TrainingState:
         return bool(patience) and self.best_epoch is not None and self.epoch - 1 - self.best_epoch >= patience
 
     def checkpoint(self) -> Checkpoint:
-        """All of it but the best weights."""
-        progress = {"history": self.history, "step_losses": self.step_losses[: self.step]}
+        """All of it but the best weights, of which it knows the epoch."""
+        progress = {
+            "history": self.history,
+            "step_losses": self.step_losses[: self.step],
+            "best_epoch": self.best_epoch,
+        }
         return Checkpoint(self.classifier.get_weights(), [np.asarray(each) for each in self.variables], progress)
 
     def best_checkpoint(self) -> Checkpoint:
@@ -111,7 +115,9 @@ class TrainingState:
         self.snapshots = snapshots
         self.history = checkpoint.progress["history"]
         self.step_losses = checkpoint.progress["step_losses"]
-        if best is not None:
+        known = checkpoint.progress["best_epoch"]
+        # An older best is what a full disk has left: the weights of the epoch that was better are lost.
+        if best is not None and (known is None or best.progress["best_epoch"] >= known):
             self.best_epoch, self.best_weights = best.progress["best_epoch"], best.weights
         self.classifier.set_weights(checkpoint.weights)
         for variable, value in zip(self.variables, checkpoint.optimizer, strict=True):

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from radflow.errors import UserError
 from radflow.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
@@ -40,3 +44,27 @@ def test_a_cut_off_or_missing_checkpoint_is_one_line(content, tmp_path):
         read_checkpoint(tmp_path / "last.npz")
     with pytest.raises(UserError):
         read_checkpoint(tmp_path / "absent.npz")
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_no_flipped_bit_passes(tmp_path_factory, data) -> None:
+    """In zip's directory a flip can name another array, or point to other bytes, without any CRC that notices."""
+    path = tmp_path_factory.mktemp("flipped") / "step.npz"
+    arrays = [np.arange(6, dtype=np.float32).reshape(2, 3), np.ones(4, np.float32)]
+    write_checkpoint(path, Checkpoint(arrays, arrays, {"history": []}))
+    content = bytearray(path.read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="cannot be read"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("length", [0, 1, 31, 32, 100])
+def test_a_file_that_was_cut_is_damaged(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "step.npz"
+    write_checkpoint(path, Checkpoint([np.ones(4)], [], {}))
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(UserError, match="cannot be read"):
+        read_checkpoint(path)

@@ -217,6 +217,34 @@ def loss_that_is_nan_from_the_eighth_step(config: LossConfig, labels: np.ndarray
     return poisoned
 
 
+def test_a_lost_best_after_the_last_epoch_leaves_the_last(tmp_path: Path, capsys) -> None:
+    train(CheckpointFolder(tmp_path, 10.0), SilentProgress())
+    best = tmp_path / "best.npz"
+    best.write_bytes(best.read_bytes()[:-1])
+    state = train(CheckpointFolder(tmp_path, 10.0), SilentProgress())
+    newest = CheckpointFolder(tmp_path, 10.0).newest()
+    assert newest is not None
+    for weights, kept in zip(state.classifier.get_weights(), newest.weights, strict=True):
+        np.testing.assert_array_equal(weights, kept)
+    assert "the best epoch are lost" in capsys.readouterr().err
+
+
+def test_a_best_that_a_full_disk_has_left_behind_is_known_to_be_stale(tmp_path: Path, monkeypatch) -> None:
+    """The epoch after the first is better, and its weights cannot be written."""
+    folder = CheckpointFolder(tmp_path, 10.0)
+    state = new_state(PLATEAU)
+    state.history, state.best_epoch, state.best_weights = [], 0, state.classifier.get_weights()
+    folder.write_best(state.best_checkpoint())
+    state.history = [{"val/loss": 0.7, "val/auc/mean": 0.6}, {"val/loss": 0.6, "val/auc/mean": 0.8}]
+    state.best_epoch = 1
+    folder.write(1, state.checkpoint())
+    newest = folder.newest()
+    assert newest is not None
+    resumed = new_state(PLATEAU)
+    resumed.restore(newest, folder.best(), {})
+    assert resumed.best_epoch is None
+
+
 def test_training_stops_early_when_no_epoch_is_better(tmp_path: Path, unbroken) -> None:
     areas = [metrics["val/auc/mean"] for metrics in unbroken.history]
     stalled = next((epoch for epoch in range(1, EPOCHS) if areas[epoch] <= max(areas[:epoch])), None)
