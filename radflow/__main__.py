@@ -57,13 +57,15 @@ def plan(
 
 
 @app.command
-def sync(folder: Path | None = None) -> None:
+def sync(folder: Path | None = None, *, to: str | None = None) -> None:
     """Send what runs could not log while the MLflow server was away.
 
     Parameters
     ----------
     folder
         Spool folder; the one that runs use unless given.
+    to
+        Tracking URI to send to; each run's own unless given.
     """
     from radflow.terminal import say
     from radflow.tracking.connection import prepare_tracking
@@ -71,7 +73,7 @@ def sync(folder: Path | None = None) -> None:
     from radflow.tracking.sync import sync_spool
 
     prepare_tracking()
-    say(f"{sync_spool(folder or SPOOL_FOLDER)} records sent")
+    say(f"{sync_spool(folder or SPOOL_FOLDER, to)} records sent")
 
 
 data = cyclopts.App(name="data", help="Data sets on disk.")

@@ -58,7 +58,8 @@ class Spool:
         self._lock = _hold(self.folder / "lock")
         self._records = self.folder / "records.jsonl"
         # It may name a password, as the tracking URI can.
-        _write_private(self.folder / "run.json", json.dumps(asdict(address)))
+        with atomic_file(self.folder / "run.json") as temporary:
+            _write_private(temporary, json.dumps(asdict(address)))
         self._files = max((int(file.name) for file in (self.folder / "files").iterdir()), default=0)
 
     def read(self) -> list[Record]:
@@ -110,7 +111,14 @@ class Spool:
         self._lock.close()
 
 
-def send_in_order(records: list[Record], deliver: Deliver) -> tuple[list[Record], Exception | None]:
+def drop_refused(record: Record, refusal: RefusedError) -> None:
+    """Warn that a record is lost, since the server will never take it."""
+    _logger.warning("MLflow refused a record of kind %s, which is dropped: %s", record["kind"], refusal)
+
+
+def send_in_order(
+    records: list[Record], deliver: Deliver, on_refusal: Callable[[Record, RefusedError], None] = drop_refused
+) -> tuple[list[Record], Exception | None]:
     """Hand records to `deliver`, oldest first; return those that must wait on, and the first failure.
 
     A store that does not answer stops everything. Artefacts that cannot be uploaded only hold up other artefacts:
@@ -127,7 +135,7 @@ def send_in_order(records: list[Record], deliver: Deliver) -> tuple[list[Record]
         try:
             deliver(record)
         except RefusedError as refusal:
-            _logger.warning("MLflow refused a record of kind %s, which is dropped: %s", record["kind"], refusal)
+            on_refusal(record, refusal)
         except Exception as error:  # noqa: BLE001 - any client's failure (HTTP, database, S3) means: keep it, try later
             waiting.append(record)
             failure = failure or error

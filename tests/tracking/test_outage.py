@@ -18,6 +18,7 @@ from number_formats import FLOAT32_ROUNDING
 from radflow.errors import UserError
 from radflow.tracking.models import load_classifier
 from radflow.tracking.run import close_abandoned_run, tracking_run
+from radflow.tracking.spool import RunAddress, Spool
 from radflow.tracking.sync import sync_spool
 
 if TYPE_CHECKING:
@@ -123,3 +124,30 @@ def test_a_run_deleted_meanwhile_does_not_stop_the_job(
         run.log_metrics({"train/loss": 1.0}, step=0)
     assert "MLflow refused" in caplog.text
     assert not list((tmp_path / "runs/spool").iterdir())
+
+
+def test_what_a_server_refuses_is_kept_and_blocks_no_other_run(
+    server: MlflowServer, client: MlflowClient, tmp_path: Path
+) -> None:
+    """A server restored from a backup no longer has the run; beside it lie damaged folders and a run that it has."""
+    good = client.create_run("0").info.run_id
+    lost = "0" * 32
+    for run_id in (lost, good):
+        spool = Spool(tmp_path / "spool", RunAddress(server.uri, run_id))
+        spool.append([{"kind": "metrics", "points": [["train/loss", 0.5, 1, 1]]}])
+        path, relative = spool.new_file("table.csv")
+        path.write_text("kept")
+        spool.append([{"kind": "artifact", "file": relative, "folder": None}])
+        spool.close(keep=True)
+    for name, content in (("empty", ""), ("torn", '{"tracking_uri": "http')):
+        (tmp_path / "spool" / name).mkdir()
+        (tmp_path / "spool" / name / "run.json").write_text(content)
+    with pytest.raises(UserError, match=r"2 records sent, but .*refuses 2 records") as error:
+        sync_spool(tmp_path / "spool")
+    assert str(error.value).count("is damaged") == 2
+    assert steps(client, good, "train/loss") == [1]
+    assert not (tmp_path / "spool" / good).exists()
+    kept = Spool(tmp_path / "spool", RunAddress(server.uri, lost))
+    assert [record["kind"] for record in kept.read()] == ["metrics", "artifact"]
+    assert (kept.folder / kept.read()[1]["file"]).read_text() == "kept"
+    kept.close(keep=False)
