@@ -18,13 +18,29 @@ def is_pinned() -> bool:
     return len(os.sched_getaffinity(0)) < _installed_cores()
 
 
+_DENIED = {
+    "AVX2": ("avx512", "amx", "avx_vnni"),
+    "AVX2_VNNI": ("avx512", "amx"),
+    "AVX512_CORE": ("avx512_vnni", "avx512_bf16", "avx512_fp16", "amx"),
+    "AVX512_CORE_VNNI": ("avx512_bf16", "avx512_fp16", "amx"),
+    "AVX512_CORE_BF16": ("avx512_fp16", "amx"),
+    "AVX512_CORE_FP16": ("amx",),
+}
+"""Beginnings of the names of instruction sets that a value of ONEDNN_MAX_CPU_ISA denies."""
+
+
 def instruction_sets() -> frozenset[str]:
-    """Instruction sets of an x86 CPU by the names that Linux gives them, as `avx2`; empty where it gives none."""
+    """Instruction sets of an x86 CPU by the names that Linux gives them, as `avx2`; empty where it gives none.
+
+    Those that ONEDNN_MAX_CPU_ISA denies to oneDNN, which computes for us, are left out.
+    """
     try:
         described = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return frozenset()
-    return frozenset(described.partition("flags")[2].partition("\n")[0].split())
+    denied = _DENIED.get(os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper(), ())
+    sets = described.partition("flags")[2].partition("\n")[0].split()
+    return frozenset(name for name in sets if not name.startswith(denied))
 
 
 def _installed_cores() -> int:

@@ -48,8 +48,14 @@ class Host:
 
 
 def is_rank() -> bool:
-    """Whether this process is a rank already, started by mpirun, srun, an MPIJob or Horovod's launcher."""
-    return any(variable in os.environ for variable in RANK_VARIABLES)
+    """Whether this process is a rank already, started by mpirun, srun, an MPIJob or Horovod's launcher.
+
+    The shell of `srun --pty bash` is the only task of its step, and what is typed there is no rank, although it
+    inherits PMIX_RANK.
+    """
+    found = {variable for variable in RANK_VARIABLES if variable in os.environ}
+    is_only_task = os.environ.get("SLURM_STEP_NUM_TASKS") == "1"
+    return bool(found) and not (is_only_task and found == {"PMIX_RANK"})
 
 
 def was_launched() -> bool:
@@ -74,6 +80,17 @@ def check_scheduler() -> None:
         raise UserError(
             f"srun started {tasks} tasks that do not know each other; start them with `srun --mpi=pmix`, "
             "or start one task and let it launch the ranks"
+        )
+
+
+def check_allocation(hosts: str) -> None:
+    """Raise UserError in a Slurm allocation of several nodes where no hosts are named: one node would do all."""
+    nodes = os.environ.get("SLURM_JOB_NUM_NODES", "1")
+    if not hosts and nodes.isdecimal() and int(nodes) > 1:
+        raise UserError(
+            f"this allocation of Slurm has {nodes} nodes, and hosts names none, so that all ranks would start on this "
+            "one; give hosts=NODE:2,NODE:2 (`scontrol show hostnames` lists them), or start the ranks with "
+            "`srun --mpi=pmix python -m entrypoints.distributed`"
         )
 
 
@@ -165,7 +182,9 @@ def launch(
         "gloo": (_gloo_line, signal.SIGTERM),
     }[launcher]
     line = build(ranks, hosts, rank_threads, environment)
-    everything = {**os.environ, **environment}
+    # What a scheduler has told this process as the only task of a step is not true of its ranks.
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("PMIX_", "PMI_"))}
+    everything = {**own, **environment}
     if launcher != "gloo":
         return _run_until_stopped([*line, *command], everything, stop_signal)
     # Horovod's launcher writes the whole environment on the command line of each rank, where all users can read it.

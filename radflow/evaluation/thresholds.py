@@ -12,7 +12,8 @@ def youden_thresholds(labels: NDArray[np.bool_], probabilities: np.ndarray) -> N
 
     Youden's J (Youden 1950, Cancer 3(1), 32-35), of labels and probabilities, both [films, findings]. A film is above
     a threshold if its probability is at least that. The threshold lies midway between the probabilities of two films,
-    so that rounding on another machine moves no film across it. NaN for a finding that all films or none have.
+    or 0 and the lowest, so that rounding on another machine moves no film across it. NaN for a finding that all films
+    or none have.
     """
     columns = zip(np.asarray(labels, bool).T, np.asarray(probabilities, np.float64).T, strict=True)
     return np.array([_youden_threshold(truth, scores) for truth, scores in columns])
@@ -24,5 +25,4 @@ def _youden_threshold(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> 
     false_positives, sensitivity, thresholds = roc_curve(truth, scores, drop_intermediate=False)
     # The first threshold of the curve is infinite: no film is above it.
     best = 1 + int(np.argmax((sensitivity - false_positives)[1:]))
-    below = scores[scores < thresholds[best]]
-    return float((thresholds[best] + below.max()) / 2) if len(below) else float(thresholds[best])
+    return float((thresholds[best] + scores[scores < thresholds[best]].max(initial=0.0)) / 2)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from radflow.cluster.launcher import (
+    check_allocation,
     check_scheduler,
     is_rank,
     launch,
@@ -59,6 +60,7 @@ def train_distributed(config: DistributedConfig) -> None:
 
 
 def _launch_ranks(config: DistributedConfig) -> None:
+    check_allocation(config.hosts)
     check_weights(config.model)
     dataset = _open_dataset(config)
     plan = plan_ranks(config, TrainingFilms.of(dataset))

@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 
 from radflow.cluster.batch_plan import plan_batches
 from radflow.cluster.launcher import (
+    RANK_VARIABLES,
     Host,
+    check_allocation,
     check_scheduler,
     choose_ranks,
+    is_rank,
     launch,
     parse_hosts,
     ranks_on_this_node,
@@ -109,6 +112,26 @@ def test_tasks_of_srun_that_are_no_ranks_are_told_so(monkeypatch):
         check_scheduler()
     monkeypatch.setenv("PMIX_RANK", "3")
     check_scheduler()
+
+
+def test_several_nodes_of_slurm_are_not_left_idle_in_silence(monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "4")
+    with pytest.raises(UserError, match="has 4 nodes"):
+        check_allocation("")
+    check_allocation("n1:2,n2:2")
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "1")
+    check_allocation("")
+
+
+def test_what_is_typed_in_an_interactive_shell_of_srun_is_no_rank(monkeypatch):
+    for variable in RANK_VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("PMIX_RANK", "0")
+    assert is_rank()
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+    assert not is_rank()
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
+    assert is_rank()
 
 
 @pytest.mark.slow

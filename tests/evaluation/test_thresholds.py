@@ -33,6 +33,11 @@ def test_a_threshold_lies_between_the_films() -> None:
     assert threshold == pytest.approx(0.25)
 
 
+def test_where_no_film_is_below_the_threshold_lies_below_the_lowest() -> None:
+    scores = np.array([[0.2], [0.8]])
+    assert youden_thresholds(np.array([[True], [False]]), scores) == pytest.approx([0.1])
+
+
 def test_a_finding_of_one_class_has_none() -> None:
     thresholds = youden_thresholds(np.array([[True, False], [True, False]]), np.array([[0.1, 0.2], [0.3, 0.4]]))
     assert np.isnan(thresholds).all()
