@@ -90,8 +90,8 @@ def bomb(side: int) -> bytes:
 
 
 def test_a_global_batch_that_does_not_divide(command: Command) -> None:
-    ended = command("distributed", "--data=dataset", "--gbz=100", "--lbz=16", "--np=2")
-    assert_mistake(ended, "gbz=100", "96 or 128")
+    ended = command("distributed", "--data=dataset", "--gbz=101", "--lbz=16", "--np=2")
+    assert_mistake(ended, "gbz=101", "100 or 102")
 
 
 def test_more_ranks_than_slots(command: Command) -> None:
@@ -133,6 +133,9 @@ def old_policy(workplace: Path) -> None:
         (["train", "--epochs=three"], ["--epochs", "three"]),
         (["train", "--ebochs=3"], ["--ebochs"]),
         (["train", "--arch=vgg16", "--norm=group"], ["norm=group", "vgg16"]),
+        (["train", "--base_batch=16"], ["base_batch=16", "base_lr=auto"]),
+        (["distributed", "--gbz=0"], ["gbz=0", "at least 1"]),
+        (["distributed", "--gbz=512", "--gbz_schedule=1024:2"], ["gbz_schedule=1024:2", "gbz=512"]),
         (["predict", "--output=table.xlsx"], ["table.xlsx", ".csv or .parquet"]),
         (["predict", "--model=models:/nobody@champion", "--input=films"], ["nobody", "promote"]),
         (["evaluate", "--model=models:/nobody@champion", "--data=dataset"], ["nobody", "promote"]),
