@@ -73,7 +73,7 @@ class Cell:
 
     way: str
     steps: int
-    """Of an epoch."""
+    """Optimiser steps of an epoch."""
     seed: int
     rate: float | None = None
     """Peak learning rate; None leaves it to the rule or to linear scaling."""
@@ -100,7 +100,7 @@ class Result:
 
     cell: Cell
     validation_auc: float
-    """Of the best epoch."""
+    """Mean AUC of the best epoch."""
     predictions: Predictions
     peak_lr: float
     total_steps: int

@@ -29,9 +29,9 @@ RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "HOROVOD_RANK")
 """Any of these in the environment says that this process was started as one of several ranks."""
 
 SECRETS_VARIABLE = "RADFLOW_SECRETS_FILE"
-"""In the environment of ranks: the file that holds the rest of it."""
+"""Variable of a rank's environment: the file that holds the rest of it."""
 LAUNCHED_VARIABLE = "RADFLOW_LAUNCHED"
-"""In the environment of ranks that `launch` has started."""
+"""Variable of the environment of ranks that `launch` has started."""
 
 PASSED_ON = ("MLFLOW_", "RADFLOW_", "AWS_", "HOROVOD_")
 """Beginnings of the names of settings that ranks on other machines need too."""

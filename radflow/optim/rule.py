@@ -24,7 +24,7 @@ WARMUP_SHARE = 0.1
 """Share of a training that its warm-up takes."""
 
 NetworkKind = Literal["normalised", "pretrained", "plain"]
-"""With normalisation layers; without, from pre-trained weights; without, from random ones."""
+"""Networks with normalisation layers; without, from pre-trained weights; without, from random ones."""
 
 
 @dataclass(frozen=True)

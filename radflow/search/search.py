@@ -39,7 +39,7 @@ from radflow.training.initial_weights import check_weights
 WORKER = "RADFLOW_SEARCH_WORKER"
 """In the environment of a worker: its number, from 0."""
 STORAGE = "RADFLOW_SEARCH_STORAGE"
-"""In the environment of a worker: where the study is. A command line, which all can read, must hold no password."""
+"""Variable of a worker's environment: where the study is. A command line, which all can read, holds no password."""
 _DEATHS = 10
 """Workers that may be killed before the search asks what is wrong with the machine."""
 _LOOK_EVERY = 1.0

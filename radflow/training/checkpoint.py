@@ -30,7 +30,7 @@ class Checkpoint:
     weights: list[np.ndarray]
     """Of the model, trainable or not, in Keras' order."""
     optimizer: list[np.ndarray]
-    """Of the optimiser's variables and of the average of weights; none where only weights are kept."""
+    """Values of the optimiser's variables and of the average of weights; none where only weights are kept."""
     progress: dict[str, Any]
     """JSON values: what else training remembers."""
 

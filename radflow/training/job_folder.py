@@ -39,7 +39,7 @@ class Job:
     run_id: str
     """Of its MLflow run."""
     settings: dict[str, Any]
-    """By flag, resolved, with what was derived from them (`TrainingPlan.settings`)."""
+    """Settings by flag, resolved, with what was derived from them (`TrainingPlan.settings`)."""
 
     @property
     def is_finished(self) -> bool:

@@ -148,6 +148,11 @@ def fit(
     except KeyboardInterrupt:
         reporting.checkpoints.write(state.total_steps, state.checkpoint())
         raise
+    take_final_weights(state, config, communicator)
+
+
+def take_final_weights(state: TrainingState, config: TrainingConfig, communicator: Communicator) -> None:
+    """Let the classifier be the average of its snapshots, or have the weights of its best epoch."""
     if config.snapshots:
         state.classifier = average_of_snapshots(state.classifier, list(state.snapshots.values())[-config.snapshots :])
     elif state.best_epoch is not None:
