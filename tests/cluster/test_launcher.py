@@ -179,7 +179,7 @@ def test_no_command_line_shows_a_secret_and_every_rank_has_it(launcher, tmp_path
         "import os, pathlib, psutil, sys\n"
         "from radflow.cluster.launcher import take_secrets\n"
         "take_secrets()\n"
-        "lines = [word for process in psutil.process_iter() for word in process.cmdline()]\n"
+        "lines = [word for each in psutil.process_iter(['cmdline']) for word in each.info['cmdline'] or []]\n"
         f"seen = [os.environ.get(name) for name in {list(secrets)!r}]\n"
         "rank = os.environ.get('OMPI_COMM_WORLD_RANK') or os.environ['HOROVOD_RANK']\n"
         f"pathlib.Path({str(tmp_path)!r}, rank).write_text(repr((seen, 'hidden' + '-' in ' '.join(lines))))\n"
