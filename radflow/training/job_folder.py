@@ -107,7 +107,7 @@ class MeasuredSpeed:
     """How fast an earlier job trained."""
 
     images_per_second: float
-    """Of all ranks, in the last epoch."""
+    """Speed of all ranks together in the last epoch."""
     folder: Path
 
 

@@ -36,7 +36,7 @@ class TrainingFilms:
     count: int
     """Films of the training split."""
     digest: str = ""
-    """Of the manifest; empty where the films are not preprocessed yet."""
+    """SHA-256 of the manifest; empty where the films are not preprocessed yet."""
 
     @classmethod
     def of(cls, dataset: Dataset) -> TrainingFilms:

@@ -30,7 +30,7 @@ class Recipe:
     peak_lr: float
     """Learning rate at the end of warm-up."""
     first_factors: tuple[float, ...]
-    """On the learning rate in the epochs of smaller global batches."""
+    """Factors on the learning rate in the epochs of smaller global batches."""
     warmup_epochs: float
     epochs: int
     norm: Norm
@@ -56,7 +56,7 @@ def resolve(config: TrainingConfig, schedule: BatchSchedule) -> Recipe:
             f"for {WANTED_STEPS} steps, which learning needs, in {FEWEST_EPOCHS} to {MOST_EPOCHS} epochs"
         )
     if config.optim.warmup_epochs == "auto":
-        reasons["warmup_epochs"] = f"a tenth of training, {warmup * batches.steps_per_epoch:.0f} steps"
+        reasons["warmup_epochs"] = f"a tenth of training, {_steps_in(warmup, schedule):.0f} steps"
     if config.model.norm == "auto" and norm == "sync_batch":
         reasons["norm"] = f"LBZ {batches.local_batch} is too few for a rank's own statistics"
     return Recipe(
@@ -70,6 +70,12 @@ def resolve(config: TrainingConfig, schedule: BatchSchedule) -> Recipe:
         norm=norm,
         reasons=reasons,
     )
+
+
+def _steps_in(epochs: float, schedule: BatchSchedule) -> float:
+    """Optimiser steps of the first epochs, fractions included."""
+    whole = int(epochs)
+    return schedule.steps_before(whole) + (epochs - whole) * schedule.of_epoch(whole).steps_per_epoch
 
 
 def network_kind(config: TrainingConfig) -> NetworkKind:

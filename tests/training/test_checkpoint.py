@@ -49,7 +49,7 @@ def test_a_cut_off_or_missing_checkpoint_is_one_line(content, tmp_path):
 @settings(max_examples=60)
 @given(st.data())
 def test_no_flipped_bit_passes(tmp_path_factory, data) -> None:
-    """In zip's directory a flip can name another array, or point to other bytes, without any CRC that notices."""
+    """A flip in zip's directory can name another array, or point to other bytes, without any CRC that notices."""
     path = tmp_path_factory.mktemp("flipped") / "step.npz"
     arrays = [np.arange(6, dtype=np.float32).reshape(2, 3), np.ones(4, np.float32)]
     write_checkpoint(path, Checkpoint(arrays, arrays, {"history": []}))

@@ -1,4 +1,4 @@
-"""Which job `resume` goes on with: finished ones, damaged ones, and ones that died at the very end."""
+"""Jobs that `resume` takes up: not finished or damaged ones, but those that died at the very end."""
 
 from __future__ import annotations
 

@@ -86,6 +86,8 @@ def test_smaller_first_batches_have_lower_rates_and_buy_steps():
     expected = [0.0005 * (films / 8) ** 0.5 / 0.004 for films in (125, 458, 458)]
     assert plan.recipe.first_factors == pytest.approx(expected)
     assert ("first epochs", "global batches of 128, 512, 512") in [row[:2] for row in plan_rows(plan)]
+    # One epoch of ten is warm-up: the one of 33 steps.
+    assert plan.recipe.reasons["warmup_epochs"] == "a tenth of training, 33 steps"
 
 
 @pytest.mark.parametrize(
