@@ -3,10 +3,10 @@
     python -m benchmarks.large_batch --data=DATASET --out=FOLDER --steps 129 19 10
 
 trains a network at the global batches that make so many steps an epoch, as `distributed` trains it: once a seed by the
-rule, by Adam with the paper's linear scaling, and by each other optimiser at the best of its rates, which validation
-AUC with the first seed decides. The first number of steps is the small batch that all others are held against, where
-Adam has the best of several rates too. A training that is finished in FOLDER is not trained again, so the same command
-goes on where it was stopped; trainings run `--workers` at a time, one core each.
+rule, and by Adam with linear scaling, LAMB, LARS and AdaDelta with the paper's schedule, each at the best of several
+rates, which validation AUC with the first seed decides. The first number of steps is the small batch that all others
+are held against: Adam at the best of several rates. A training that is finished in FOLDER is not trained again, so the
+same command goes on where it was stopped; trainings run beside each other on `--cores`, one on each.
 
 The table has the mean test AUC over seeds and its difference from the small batch with a 95 % interval, paired, with
 the variances between patients and between seeds. FOLDER/results.csv has a row a training.
@@ -26,7 +26,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from threading import get_ident
+from queue import Queue
 
 import numpy as np
 import pandas as pd
@@ -43,28 +43,29 @@ from radflow.training.job_folder import JOB_FILE, PREDICTIONS_FILE, read_job
 RATES = {
     "densenet121": {
         "adam": (0.0005, 0.001, 0.002),
+        "linear": (0.00002, 0.0001, 0.0005),
         "lamb": (0.015, 0.03, 0.06),
         "lars": (3.0, 10.0, 30.0),
         "adadelta": (0.5, 1.0, 3.0),
     },
     "vgg16": {
         "adam": (0.00005, 0.0001, 0.0002),
+        "linear": (0.000005, 0.00005, 0.0005),
         "lamb": (0.003, 0.01, 0.03),
         "lars": (0.3, 1.0, 3.0),
         "adadelta": (0.1, 0.5, 1.0),
     },
 }
-"""Peak learning rates tried; those of `adam` are for the small batch."""
+"""Peak learning rates tried; those of `adam` are for the small batch, those of `linear` for 8 films."""
 LABELS = {
     "auto": "the rule",
     "adam": "Adam, small batch",
     "linear": "Adam, linear scaling",
     "lamb": "LAMB",
     "lars": "LARS",
-    "adadelta": "AdaDelta",
-    "paper": "AdaDelta, the paper's schedule",
+    "adadelta": "AdaDelta, the paper's schedule",
 }
-COLOURS = dict(zip(LABELS, (BLUE, GREY, ORANGE, GREEN, PURPLE, "#E69F00", "#56B4E9"), strict=True))
+COLOURS = dict(zip(LABELS, (BLUE, GREY, ORANGE, GREEN, PURPLE, "#E69F00"), strict=True))
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Cell:
     """Optimiser steps of an epoch."""
     seed: int
     rate: float | None = None
-    """Peak learning rate; None leaves it to the rule or to linear scaling."""
+    """Peak learning rate, or with linear scaling that for 8 films; None leaves it to the rule."""
 
     @property
     def name(self) -> str:
@@ -87,11 +88,10 @@ class Cell:
     def flags(self) -> list[str]:
         if self.way == "auto":
             return []
-        if self.way == "linear":
-            return ["--optimizer=adam", "--base_lr=0.0005", "--lr_scaling=linear"]
-        schedule = ["--schedule=step", "--warmup_epochs=5"] if self.way == "paper" else []
-        optimizer = "adadelta" if self.way == "paper" else self.way
-        return [f"--optimizer={optimizer}", f"--base_lr={self.rate}", "--lr_scaling=none", *schedule]
+        optimizer = "adam" if self.way == "linear" else self.way
+        scaling = "linear" if self.way == "linear" else "none"
+        schedule = ["--schedule=step", "--warmup_epochs=5"] if self.way == "adadelta" else []
+        return [f"--optimizer={optimizer}", f"--base_lr={self.rate}", f"--lr_scaling={scaling}", *schedule]
 
 
 @dataclass(frozen=True)
@@ -117,12 +117,14 @@ class Trainer:
         self.options = options
         self.out = Path(options.out).resolve()
         self.films = len(open_dataset(options.data).split("train"))
-        self.cores: dict[int, int] = {}
+        self.cores: Queue[int] = Queue()
+        for core in options.cores:
+            self.cores.put(core)
         self.results: dict[str, Result] = {}
 
     def train(self, cells: Sequence[Cell]) -> list[Result | None]:
         """Train what is not finished yet; None for a training that diverged."""
-        with ThreadPoolExecutor(self.options.workers) as pool:
+        with ThreadPoolExecutor(len(self.options.cores)) as pool:
             return list(pool.map(self._train, cells))
 
     def _train(self, cell: Cell) -> Result | None:
@@ -132,11 +134,7 @@ class Trainer:
             return None
         if (result := self._result(cell)) is None:
             folder.mkdir(parents=True, exist_ok=True)
-            core = self.cores.setdefault(get_ident(), len(self.cores))
-            with (folder / "output.log").open("ab") as output:
-                line = ["taskset", "--cpu-list", str(core), *self._command(cell, folder)]
-                environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{self.out / 'mlflow.db'}"}
-                code = subprocess.run(line, env=environment, stdout=output, stderr=output, check=False).returncode
+            code = self._run(self._command(cell, folder), folder / "output.log")
             result = self._result(cell)
             if code == 1 and result is None:  # diverged: the reason is in its output
                 failed.touch()
@@ -144,6 +142,15 @@ class Trainer:
         if result:
             self.results[cell.name] = result
         return result
+
+    def _run(self, command: list[str], log: Path) -> int:
+        core = self.cores.get()
+        environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{self.out / 'mlflow.db'}"}
+        with log.open("ab") as output:
+            line = ["taskset", "--cpu-list", str(core), *command]
+            code = subprocess.run(line, env=environment, stdout=output, stderr=output, check=False).returncode
+        self.cores.put(core)
+        return code
 
     def _command(self, cell: Cell, folder: Path) -> list[str]:
         global_batch = -(-self.films // cell.steps)
@@ -172,8 +179,8 @@ def ways(options: argparse.Namespace, trainer: Trainer, steps: int) -> Iterator[
     chosen = ["adam"] if steps == options.steps[0] else [way for way in options.ways if way != "adam"]
     for way in chosen:
         rate = None
-        if way not in ("auto", "linear"):
-            rates = RATES[options.arch]["adadelta" if way == "paper" else way]
+        if way != "auto":
+            rates = RATES[options.arch][way]
             tried = [result for result in trainer.train([Cell(way, steps, 0, rate) for rate in rates]) if result]
             if not tried:
                 continue
@@ -210,13 +217,11 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--arch", default="densenet121", choices=RATES)
     parser.add_argument("--weights", default="none")
     parser.add_argument("--steps", nargs="+", type=int, default=[129, 19, 10], help="an epoch; the first: small batch")
-    parser.add_argument(
-        "--ways", nargs="+", default=["auto", "linear", "lamb", "lars", "adadelta", "paper"], help="of training"
-    )
+    parser.add_argument("--ways", nargs="+", default=["auto", "linear", "lamb", "lars", "adadelta"], help="of training")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--lbz", type=int, default=64)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--cores", nargs="+", type=int, default=[0, 1], help="to train on")
     options = parser.parse_args()
     if not options.figure and not (options.data and options.out):
         parser.error("give --data and --out, or --figure")

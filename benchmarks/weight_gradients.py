@@ -22,6 +22,7 @@ def main() -> None:
     options.add_argument("--arch", default="densenet121")
     options.add_argument("--batch", type=int, default=16)
     options.add_argument("--image_size", type=int, default=224)
+    options.add_argument("--precision", default="float32", choices=("float32", "mixed_bfloat16"))
     options.add_argument("--threads", type=int, default=0)
     options.add_argument("--rounds", type=int, default=5)
     given = options.parse_args()
@@ -47,6 +48,7 @@ def main() -> None:
     def shape_of(layer: keras.layers.Conv2D) -> tuple[int, int, int, int, bool]:
         return layer.output.shape[1], layer.kernel_size[0], *layer.kernel.shape[2:], products_are_faster(layer)
 
+    keras.config.set_dtype_policy(given.precision)
     layers = build_backbone(given.arch, "auto", "none", given.image_size).layers
     shapes = Counter(
         shape_of(layer) for layer in layers if isinstance(layer, keras.layers.Conv2D) and can_take_products(layer)
@@ -56,8 +58,9 @@ def main() -> None:
     )
     spent = {"oneDNN": 0.0, "products": 0.0, "taken": 0.0}
     for (side, size, channels, filters, taken), count in sorted(shapes.items(), reverse=True):
-        inputs = tf.random.normal((given.batch, side, side, channels))
-        upstream = tf.random.normal((given.batch, side, side, filters))
+        number = keras.config.dtype_policy().compute_dtype
+        inputs = tf.cast(tf.random.normal((given.batch, side, side, channels)), number)
+        upstream = tf.cast(tf.random.normal((given.batch, side, side, filters)), number)
         calls = [partial(method, inputs, upstream, size) for method in (by_onednn, by_products)]
         onednn, products = fastest(calls, given.rounds)
         operations = 2 * given.batch * side**2 * size**2 * channels * filters / 1e9

@@ -17,12 +17,18 @@ _PIXELS_AT_A_TIME = 112 * 112
 def products_are_faster(layer: keras.layers.Conv2D) -> bool:
     """Whether the weight gradient of a layer takes less time as matrix products, on this CPU.
 
-    In float32, on CPUs that have AVX2 but not AVX-512, oneDNN's own falls to a fifth of the speed of the forward pass
-    where maps are large; `benchmarks/weight_gradients.py` measures where products win.
+    oneDNN's own falls far behind the forward pass in float32 on CPUs that have AVX2 but not AVX-512, where maps are
+    large, and in bfloat16 on those with AMX, where kernels are 1x1 or maps are small. `benchmarks/weight_gradients.py`
+    measures where products win.
     """
-    smallest_side, fewest_channels = min(layer.output.shape[1:3]), min(layer.kernel.shape[2:])
-    is_large = (smallest_side >= 28 and fewest_channels >= 16) or (smallest_side >= 7 and fewest_channels >= 512)
-    return is_large and can_take_products(layer) and layer.compute_dtype == "float32" and _convolves_by_avx2()
+    if not can_take_products(layer) or not _computes_by_onednn():
+        return False
+    sets, side, channels = instruction_sets(), min(layer.output.shape[1:3]), min(layer.kernel.shape[2:])
+    if layer.compute_dtype == "bfloat16" and "amx_bf16" in sets:
+        return layer.kernel_size == (1, 1) or side <= 4 or (side <= 8 and channels >= 256)
+    if layer.compute_dtype == "float32" and "avx2" in sets and "avx512f" not in sets:
+        return (side >= 28 and channels >= 16) or (side >= 7 and channels >= 512)
+    return False
 
 
 def can_take_products(layer: keras.layers.Conv2D) -> bool:
@@ -32,11 +38,8 @@ def can_take_products(layer: keras.layers.Conv2D) -> bool:
     return is_plain and (size == (1, 1) or (size == (3, 3) and padding == "same"))
 
 
-def _convolves_by_avx2() -> bool:
-    """Whether this process' convolutions are those that oneDNN has for CPUs with AVX2 only."""
-    uses_onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1" and not tf.config.list_physical_devices("GPU")
-    sets = instruction_sets()
-    return uses_onednn and "avx2" in sets and "avx512f" not in sets
+def _computes_by_onednn() -> bool:
+    return os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1" and not tf.config.list_physical_devices("GPU")
 
 
 class ProductGradientConvolution(keras.layers.Conv2D):
@@ -82,11 +85,12 @@ def weight_gradient(inputs: tf.Tensor, upstream: tf.Tensor, size: int) -> tf.Ten
 
     def add_films(first: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         some = slice(first, first + at_a_time)
-        return first + at_a_time, total + _products_of_shifts(inputs[some], upstream[some])
+        return first + at_a_time, total + tf.cast(_products_of_shifts(inputs[some], upstream[some]), total.dtype)
 
-    nothing = tf.zeros([3, channels, 3 * filters], inputs.dtype)
+    nothing = tf.zeros([3, channels, 3 * filters])  # float32, whatever is multiplied: sums of bfloat16 lose films
     _, total = tf.while_loop(lambda first, _: first < films, add_films, (0, nothing), parallel_iterations=1)
-    return tf.transpose(tf.reshape(total, [3, channels, 3, filters]), [0, 2, 1, 3])
+    by_tap = tf.transpose(tf.reshape(total, [3, channels, 3, filters]), [0, 2, 1, 3])
+    return tf.cast(by_tap, inputs.dtype)
 
 
 def _products_of_shifts(inputs: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:

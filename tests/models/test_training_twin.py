@@ -24,6 +24,13 @@ def avx2(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(convolution, "instruction_sets", lambda: frozenset({"avx", "avx2"}))
 
 
+@pytest.fixture
+def amx(monkeypatch: pytest.MonkeyPatch):
+    """A CPU that multiplies bfloat16 by AMX."""
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
+    monkeypatch.setattr(convolution, "instruction_sets", lambda: frozenset({"avx2", "avx512f", "amx_bf16"}))
+
+
 def nested(dtype: str = "float32", **settings: bool) -> keras.Model:
     """A body inside a model, as a classifier has it."""
     inputs = keras.Input((4, 4, 2))
@@ -46,7 +53,6 @@ def test_what_trains_shares_its_weights_with_what_is_saved(dtype, synchronized, 
     model, films = nested(dtype, synchronized=synchronized), GENERATOR.normal(size=(5, 4, 4, 2)).astype(np.float32)
     twin = training_twin(model, list)
     assert type(twin.get_layer("body").get_layer("norm")) is kind
-    assert twin.get_layer("body").get_layer("conv") is model.get_layer("body").get_layer("conv")
     assert [id(weight) for weight in twin.trainable_variables] == [id(weight) for weight in model.trainable_variables]
     assert {id(weight) for weight in twin.variables} == {id(weight) for weight in model.variables}
     expected = keras.models.clone_model(model)
@@ -75,6 +81,16 @@ def test_large_maps_and_many_channels_have_their_weight_gradients_by_products(av
     assert not products & (not_its_kind | {"conv4_block2_2_conv"})  # 14 px and 256 channels
 
 
+@pytest.mark.parametrize(
+    ("side", "channels", "size", "taken"), [(56, 64, 1, True), (8, 256, 3, True), (4, 32, 3, True), (8, 128, 3, False)]
+)
+def test_amx_has_its_weight_gradients_by_products_where_kernels_or_maps_are_small(amx, side, channels, size, taken):
+    films = keras.Input((side, side, channels))
+    layer = keras.layers.Conv2D(channels, size, padding="same", dtype="mixed_bfloat16")
+    twin = training_twin(keras.Model(films, layer(films)), list)
+    assert isinstance(twin.layers[-1], ProductGradientConvolution) is taken
+
+
 @pytest.mark.parametrize("cause", ["bfloat16", "avx512", "no onednn", "small films"])
 def test_elsewhere_convolutions_stay_what_they_are(avx2, monkeypatch, cause):
     if cause == "avx512":
@@ -88,26 +104,34 @@ def test_elsewhere_convolutions_stay_what_they_are(avx2, monkeypatch, cause):
 
 def test_products_train_what_keras_would(avx2):
     """Values and all gradients, with bias, activation and a concatenation as in a dense block."""
-    films = keras.Input((28, 30, 16))
-    activated = {"activation": "relu", "bias_initializer": "normal"}
+    compare_training(28, "float32", tolerance=1e-4)
+
+
+@needs_bfloat16
+def test_products_of_bfloat16_train_what_keras_would(amx):
+    compare_training(4, "mixed_bfloat16", tolerance=2**-6)
+
+
+def compare_training(side: int, dtype: str, tolerance: float) -> None:
+    """Hold outputs and gradients of a twin with products against the model, to a share of the largest value."""
+    films = keras.Input((side, side + 2, 16))
+    activated = {"activation": "relu", "bias_initializer": "normal", "dtype": dtype}
     first = keras.layers.Conv2D(24, 3, padding="same", name="first", **activated)(films)
-    second = keras.layers.Conv2D(16, 1, use_bias=False, name="second")(first)
-    third = keras.layers.Conv2D(17, 3, padding="same", name="third")(keras.layers.Concatenate()([first, second]))
-    model = keras.Model(films, third)
+    second = keras.layers.Conv2D(16, 1, use_bias=False, name="second", dtype=dtype)(first)
+    joined = keras.layers.Concatenate(dtype=dtype)([first, second])
+    model = keras.Model(films, keras.layers.Conv2D(17, 3, padding="same", name="third", dtype=dtype)(joined))
     twin = training_twin(model, list)
     assert of_kind(twin, ProductGradientConvolution) == {"first", "second", "third"}
     assert [id(weight) for weight in twin.trainable_variables] == [id(weight) for weight in model.trainable_variables]
-    some = GENERATOR.normal(size=(3, 28, 30, 16)).astype(np.float32)
+    some = GENERATOR.normal(size=(3, side, side + 2, 16)).astype(np.float32)
     weights = [weight.value for weight in model.trainable_variables]
 
     @tf.function
-    def train(trained: keras.Model) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    def train(trained: keras.Model) -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
-            outputs = trained(some, training=True)
+            outputs = tf.cast(trained(some, training=True), tf.float32)
             loss = tf.reduce_mean(outputs**2)
-        return outputs, tape.gradient(loss, weights)
+        return [outputs, *tape.gradient(loss, weights)]
 
-    (outputs, gradients), (expected_outputs, expected) = train(twin), train(model)
-    np.testing.assert_allclose(outputs, expected_outputs, rtol=1e-5, atol=1e-6)
-    for gradient, other in zip(gradients, expected, strict=True):
-        np.testing.assert_allclose(gradient, other, rtol=1e-4, atol=1e-6)
+    for value, expected in zip(train(twin), train(model), strict=True):
+        np.testing.assert_allclose(value, expected, rtol=0, atol=tolerance * np.abs(expected).max())
