@@ -26,7 +26,13 @@ FIRST_PAUSE = 0.5
 """Seconds until a request is repeated for the first time."""
 
 _LONGEST_PAUSE = 10.0
-_REFUSALS = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "403")
+_REFUSALS = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "403")
+_EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired")
+_PASSING = (
+    *("RequestTimeout", "RequestTimeoutException", "PriorRequestNotComplete", "OperationAborted", "SlowDown"),
+    *("Throttling", "ThrottlingException", "RequestThrottled", "RequestLimitExceeded", "BandwidthLimitExceeded"),
+)
+"""Codes that come with a status of the 400s although the next request may be answered."""
 _ABSENT = ("NoSuchKey", "404")
 
 Result = TypeVar("Result")
@@ -89,8 +95,11 @@ def _explain(path: Path, error: Any) -> None:
     """Raise what an answer means; return for one that may be another in a moment."""
     code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
     endpoint = client().meta.endpoint_url
-    if status >= 500 or status == 429:
+    if status >= 500 or status in (408, 429) or code in _PASSING:
         return
+    if code in _EXPIRED:
+        mend = "renew them and start again to go on"
+        raise JobError(f"{path}: the credentials for {endpoint} have expired ({code}); {mend}") from error
     if code == "NoSuchBucket":
         raise UserError(f"{path}: no such bucket at {endpoint}; create it, or correct its name") from error
     if code in _REFUSALS:

@@ -27,7 +27,7 @@ from radflow.data.manifest import (
 )
 from radflow.data.shards import FilmTable, rows_per_shard, write_shard
 from radflow.data.unfinished import Unfinished, WholeShard, unfinished_dataset
-from radflow.errors import UserError
+from radflow.errors import JobError, UserError
 from radflow.files import sha256_file
 
 
@@ -59,7 +59,8 @@ def write_dataset(
     those that are settled already (`is_settled`): when a process was interrupted, the next one with the same header,
     table and `origin` of the films goes on with the shards that were whole. The files depend on neither.
 
-    A dataset already at `path` is replaced, but not in a bucket; raises `UserError` there, and for something else.
+    A dataset already at `path` is replaced, but not in a bucket; raises `UserError` there, for something else, and
+    where one may not write, and `JobError` where the disk fails or is full.
     """
     destination = destination_at(path)
     try:
@@ -71,8 +72,10 @@ def write_dataset(
             yield writer
             writer.finish()
             destination.finish(unfinished.folder)
-    except OSError as error:
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise UserError(f"the dataset {path} cannot be written: {error}") from error
+    except OSError as error:
+        raise JobError(f"the dataset {path} cannot be written: {error}") from error
 
 
 def _digest(header: DatasetHeader, table: FilmTable, origin: str) -> str:

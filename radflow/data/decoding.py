@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from radflow.cpu import available_cores
 from radflow.data.archives import StoredFilm
 from radflow.data.images import MAX_FILM_BYTES, BadFilm, decode_film, read_film
-from radflow.errors import UserError
+from radflow.errors import JobError
 
 FILMS_PER_TASK = 16
 """Films handed over at once: the hand-over costs less than decoding, even for films of 64 pixels."""
@@ -41,7 +41,7 @@ Decoded = tuple[str, NDArray[np.uint8] | BadFilm]
 def decode_films(films: Iterable[StoredFilm], size: int, workers: int = 0) -> Iterator[Decoded]:
     """Decode films to uint8 [size, size], in the order given, by `workers` processes (0 = all usable cores).
 
-    One worker decodes in this process. Raises `UserError` when a worker dies, naming films that it may have been at.
+    One worker decodes in this process. Raises `JobError` when a worker dies, naming films that it may have been at.
     """
     decode = partial(_decode_task, size=size)
     for decoded in in_order(decode, _in_tasks(films), workers, name_of=lambda task: task[0].name):
@@ -53,7 +53,7 @@ def in_order(
 ) -> Iterator[Result]:
     """Do `work` on tasks by `workers` processes (0 = all usable cores), a bounded number at once; results in order.
 
-    One worker works in this process; for more, work, tasks and results must be picklable. Raises `UserError` when a
+    One worker works in this process; for more, work, tasks and results must be picklable. Raises `JobError` when a
     worker dies, with the names of the tasks that it may have been at.
     """
     workers = workers or available_cores()
@@ -87,7 +87,7 @@ def _work_in_pool(
             waiting.popleft()
     except BrokenProcessPool as error:
         suspects = f"{name_of(waiting[0][0])} to {name_of(waiting[-1][0])}" if waiting else "the last films"
-        raise UserError(f"a decoding process died near {suspects} (out of memory?); try fewer workers") from error
+        raise JobError(f"a decoding process died near {suspects} (out of memory?); try fewer workers") from error
 
 
 def _in_tasks(films: Iterable[StoredFilm]) -> Iterator[list[StoredFilm]]:

@@ -196,7 +196,8 @@ def _chest_header(
 
 def _origin(config: PreprocessConfig) -> str:
     """What decides the films beside header and table: another origin must not go on with what this one has made."""
-    settings = {name: value for name, value in asdict(config).items() if name not in ("out", "workers")}
+    without_effect = ("out", "workers", "max_rejected")
+    settings = {name: value for name, value in asdict(config).items() if name not in without_effect}
     return json.dumps([settings, fingerprint(locate(config.source))])
 
 
@@ -325,9 +326,11 @@ class _Intake:
         self._config = config
         self._progress = progress
         self._done = writer.settled
-        self._examples: list[str] = []
+        self._examples = [f"{name}: {reason}" for name, reason in writer.missing.items()][:3]
         if self._done:
             say(f"going on after an interruption: {self._done:,} of {self._total:,} {self._unit} are done")
+        if writer.rejected:
+            self._stop_if_too_many()
 
     def awaits(self, name: str) -> bool:
         """Whether the image is still to be settled: it is not in a shard that was whole before an interruption."""

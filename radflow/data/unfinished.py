@@ -20,6 +20,7 @@ from typing import IO, Any
 from radflow.data.manifest import ShardEntry
 from radflow.errors import UserError
 from radflow.files import sha256_file
+from radflow.terminal import say
 
 _JOURNAL = "journal.jsonl"
 _DATASET = "dataset"
@@ -81,8 +82,8 @@ class Unfinished:
 def unfinished_dataset(root: Path, digest: str) -> Iterator[Unfinished]:
     """Open the unfinished data set at `root`, with the shards that are whole of an earlier one of the same digest.
 
-    At the end `root` is removed: the caller has moved the data set away. When the block ends by a mistake of the user,
-    it is removed too; when it is interrupted or fails otherwise it stays, if any shard is whole. Raises `UserError`
+    At the end `root` is removed: the caller has moved the data set away. However else the block ends, the shards that
+    are whole stay, since the digest says what they were made from; without any, `root` is removed. Raises `UserError`
     where another process is at it.
     """
     root.mkdir(parents=True, exist_ok=True)
@@ -94,11 +95,10 @@ def unfinished_dataset(root: Path, digest: str) -> Iterator[Unfinished]:
         unfinished = Unfinished(root, journal, digest)
         try:
             yield unfinished
-        except UserError:
-            shutil.rmtree(root)
-            raise
         except BaseException:
-            if not unfinished.whole:
+            if finished := sum(shard.entry is not None for shard in unfinished.whole):
+                say(f"{finished} finished shards stay in {root}; the same command goes on with them")
+            else:
                 shutil.rmtree(root)
             raise
         shutil.rmtree(root)

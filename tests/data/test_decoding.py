@@ -12,7 +12,7 @@ from radflow.data import decoding
 from radflow.data.archives import StoredFilm
 from radflow.data.decoding import FILMS_PER_TASK, decode_films
 from radflow.data.images import BadFilm
-from radflow.errors import UserError
+from radflow.errors import JobError
 
 
 class DeadlyContent:
@@ -44,7 +44,7 @@ def test_two_workers_keep_the_order_and_take_no_more_films_than_they_need(tmp_pa
 
 def test_a_worker_that_dies_is_one_line() -> None:
     films = [StoredFilm("deadly.png", DeadlyContent()), *[StoredFilm("b.png", b"")] * 40]
-    with pytest.raises(UserError, match=r"a decoding process died near deadly\.png to .*; try fewer workers"):
+    with pytest.raises(JobError, match=r"a decoding process died near deadly\.png to .*; try fewer workers"):
         list(decode_films(films, size=4, workers=2))
 
 

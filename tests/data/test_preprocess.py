@@ -255,6 +255,22 @@ def test_damaged_and_missing_films_are_rejected_with_the_reason(tmp_path: Path) 
     assert dataset.manifest.rows == 20
 
 
+def test_a_limit_of_rejected_films_is_raised_without_beginning_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shards, "MAX_SHARD_ROWS", 10)
+    names = write_release(tmp_path / "nih", films=80)
+    for name in (names[3], names[60]):
+        (tmp_path / "nih" / "images" / name).write_bytes(b"torn")
+    with pytest.raises(UserError, match=r"at least 2 of 80 films"):
+        run(tmp_path / "nih", tmp_path / "out", max_rejected=0.02)
+    with pytest.raises(UserError, match=rf"at least 1 of 80 films .*{names[3]}"):
+        run(tmp_path / "nih", tmp_path / "out", max_rejected=0.01)
+    dataset = run(tmp_path / "nih", tmp_path / "out", max_rejected=0.03)
+    assert "going on after an interruption" in capsys.readouterr().err
+    assert rejected(dataset).keys() == {names[3], names[60]}
+
+
 def test_too_many_rejected_films_stop_it_and_leave_nothing(tmp_path: Path) -> None:
     names = write_release(tmp_path / "nih", films=24)
     (tmp_path / "nih" / "images" / names[7]).unlink()

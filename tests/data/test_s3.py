@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 from nih_folder import write_release
 from s3_server import BUCKET, S3Server
 from tcia_folder import TciaFolder
@@ -25,7 +26,7 @@ from radflow.data.dataset import Dataset, verify_dataset
 from radflow.data.lesion_crops import CropConfig
 from radflow.data.preprocess import preprocess
 from radflow.errors import JobError, UserError
-from radflow.s3_requests import client
+from radflow.s3_requests import ask, client
 from radflow.storage import S3Path, locate
 
 pytestmark = pytest.mark.slow
@@ -285,3 +286,31 @@ def test_the_endpoint_of_mlflow_is_used_where_none_is_set_for_aws(
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     (server.bucket / "film").write_text("here")
     assert locate(url("film")).read_bytes() == b"here"
+
+
+def answer(code: str, status: int) -> ClientError:
+    return ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "GetObject")
+
+
+@pytest.mark.parametrize("passing", [answer("RequestTimeout", 400), answer("SlowDown", 503), answer("Throttling", 400)])
+def test_an_answer_that_passes_is_asked_for_again(
+    server: S3Server, monkeypatch: pytest.MonkeyPatch, passing: ClientError
+) -> None:
+    monkeypatch.setattr(s3_requests, "FIRST_PAUSE", 0.01)
+    answers = iter([passing, passing])
+
+    def request() -> str:
+        for error in answers:
+            raise error
+        return "here"
+
+    assert ask(Path("film"), request) == "here"
+
+
+@pytest.mark.parametrize(("code", "status"), [("ExpiredToken", 400), ("TokenRefreshRequired", 400)])
+def test_credentials_that_expire_end_a_job_and_are_no_mistake_in_it(server: S3Server, code: str, status: int) -> None:
+    def request() -> None:
+        raise answer(code, status)
+
+    with pytest.raises(JobError, match=rf"have expired \({code}\); renew them and start again"):
+        ask(Path("film"), request)

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import errno
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +12,9 @@ import pytest
 from test_dataset import HEADER, made_film, made_table
 
 from radflow.data import shards
-from radflow.data.dataset import verify_dataset
 from radflow.data.dataset_writer import DatasetHeader, write_dataset
 from radflow.data.unfinished import unfinished_dataset
-from radflow.errors import UserError
+from radflow.errors import JobError, UserError
 
 FILMS = 60
 TORN, LEFT_OUT = 2, 5
@@ -92,43 +94,56 @@ def test_another_origin_header_or_table_begins_anew(tmp_path: Path, whole: dict[
     assert contents(tmp_path / "made").keys() == whole.keys()
 
 
-def cut_the_journal(partial: Path) -> None:
-    journal = partial / "journal.jsonl"
+def cut_the_journal(folder: Path) -> None:
+    journal = folder / "journal.jsonl"
     journal.write_bytes(journal.read_bytes()[:-9])
 
 
-def flip_a_bit(partial: Path) -> None:
-    shard = min((partial / "dataset").glob("*.arrow"))
+def flip_a_bit(folder: Path) -> None:
+    shard = min((folder / "dataset").glob("*.arrow"))
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
 
 
-def lose_a_shard(partial: Path) -> None:
-    next((partial / "dataset").glob("*.arrow")).unlink()
+def lose_a_shard(folder: Path) -> None:
+    next((folder / "dataset").glob("*.arrow")).unlink()
 
 
-def lose_the_journal(partial: Path) -> None:
-    (partial / "journal.jsonl").unlink()
+def lose_the_journal(folder: Path) -> None:
+    (folder / "journal.jsonl").unlink()
 
 
 @pytest.mark.parametrize("damage", [cut_the_journal, flip_a_bit, lose_a_shard, lose_the_journal])
 def test_what_is_damaged_is_made_again(tmp_path: Path, whole: dict[str, bytes], damage: Callable[[Path], None]) -> None:
-    partial = interrupted(tmp_path / "made")
-    damage(partial)
+    folder = interrupted(tmp_path / "made")
+    damage(folder)
     settled = write(tmp_path / "made")
     assert (settled == 0) == (damage is lose_the_journal)
     assert contents(tmp_path / "made") == whole
 
 
-def test_a_mistake_of_the_user_leaves_nothing_and_a_failure_what_is_whole(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="at row 45"):
-        write(tmp_path / "made", 45, UserError)
-    assert list(tmp_path.iterdir()) == []
-    with pytest.raises(UserError, match=r"cannot be written: at row 45"):
-        write(tmp_path / "made", 45, OSError)  # a disk that is full now has room later
+@pytest.mark.parametrize(
+    ("cut", "told"),
+    [
+        (UserError, UserError),  # too many films rejected, credentials that were withdrawn
+        (JobError, JobError),
+        (MemoryError, MemoryError),
+        (PermissionError, UserError),
+        (partial(OSError, errno.ENOSPC), JobError),  # a disk that is full now has room later
+    ],
+)
+def test_whatever_ends_a_write_whole_shards_stay_and_are_told(
+    tmp_path: Path, whole: dict[str, bytes], capsys: pytest.CaptureFixture[str], cut: type[Exception], told: type
+) -> None:
+    with pytest.raises(told, match="at row 45"):
+        write(tmp_path / "made", 45, cut)
+    told_last = capsys.readouterr().err
+    stay = re.search(r"(\d+) finished shards stay in (\S+); the same command goes on with them", told_last)
+    assert stay is not None
+    assert len(list(Path(stay[2], "dataset").glob("*.arrow"))) == int(stay[1]) >= 3
     assert write(tmp_path / "made") > 20
-    verify_dataset(tmp_path / "made")
+    assert contents(tmp_path / "made") == whole
 
 
 def test_two_processes_do_not_make_the_same_data_set(tmp_path: Path) -> None:
