@@ -98,9 +98,12 @@ def _films_of(request: object) -> list[object]:
     # Of the columns of a request, MLflow hands over those that the signature names.
     if COLUMN not in request.columns:
         raise RefusedError(f"no column '{COLUMN}' in the request; {_EXPECTED}")
-    if request.empty:
+    entries = request[COLUMN].tolist()
+    if len(entries) == 1 and isinstance(entries[0], list) and all(isinstance(entry, str) for entry in entries[0]):
+        (entries,) = entries  # how MLflow hands over {"inputs": {"film": [...]}}
+    if not entries:
         raise RefusedError(f"given no films; {_EXPECTED}")
-    return request[COLUMN].tolist()
+    return entries
 
 
 def _bytes_of(entry: object) -> bytes:

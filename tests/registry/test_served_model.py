@@ -9,6 +9,7 @@ import mlflow
 import numpy as np
 import pytest
 from mlflow.exceptions import MlflowException
+from request_forms import FORMS
 from small_classifier import FINDINGS, base64_of, encoded, random_films, save_small_classifier
 
 if TYPE_CHECKING:
@@ -65,6 +66,15 @@ def test_more_films_than_a_batch_come_in_their_order(served) -> None:
     np.testing.assert_allclose([row["Mass"] for row in rows], np.asarray(served[1](many))[:, 0], rtol=1e-5)
 
 
+@pytest.mark.parametrize("entries", [[GOOD], [GOOD, GOOD], [GOOD, "AAAA"], [GOOD, None]])
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_request_has_a_row_a_film(served, form, entries) -> None:
+    status, rows = ask(served, FORMS[form](entries))
+    assert status == 200
+    assert [row["error"] is None for row in rows] == [entry == GOOD for entry in entries]
+    assert [row["film"] for row in rows] == list(range(len(entries)))
+
+
 @pytest.mark.parametrize(
     ("entry", "says"),
     [
@@ -104,6 +114,7 @@ def test_base64_may_be_broken_into_lines(served) -> None:
         (films(), "given no films"),
         ({"dataframe_split": {"data": [[GOOD]]}}, "no column 'film'"),
         ({"inputs": 7}, "no column 'film'"),
+        ({"inputs": {"film": []}}, "given no films"),
         ({"dataframe_split": None}, "must be a dictionary"),
         ({"film": GOOD}, "exactly one of the input fields"),
         ([GOOD], "Received a list"),

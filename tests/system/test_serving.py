@@ -21,6 +21,7 @@ import pytest
 import requests
 from commands import user_environment
 from mlflow import MlflowClient
+from request_forms import FORMS
 from small_classifier import FINDINGS, base64_of, encoded, random_films, small_classifier
 from test_bad_input import bomb
 
@@ -108,6 +109,13 @@ def test_png_jpeg_and_dicom_get_what_the_model_gives(server, real_data) -> None:
     assert [row["error"] for row in rows] == [None] * (2 + len(dicoms))
     given = [[row[finding] for finding in FINDINGS] for row in rows]
     np.testing.assert_allclose(given, np.asarray(small_classifier()(np.stack(pixels))), rtol=1e-4)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_request_has_a_row_a_film(server, form) -> None:
+    status, text = post(server, json.dumps(FORMS[form]([GOOD, "AAAA", GOOD])).encode())
+    assert status == 200, text
+    assert [row["error"] is None for row in json.loads(text)["predictions"]] == [True, False, True]
 
 
 def header_of(side: int) -> bytes:
