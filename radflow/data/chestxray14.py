@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,8 +22,10 @@ LABEL_FILE_PATTERN = "Data_Entry_2017*.csv"
 TRAIN_VAL_LIST = "train_val_list.txt"
 TEST_LIST = "test_list.txt"
 BOX_LIST_PATTERN = "BBox_List_2017*.csv"
-ARCHIVE_PATTERNS = ("images_*.tar.gz", "*.zip")
-"""The release's own archives; mirrors offer zips under names of their own."""
+ARCHIVE_PATTERNS = ("images_*.tar.gz", "*.zip", "*/images_*.tar.gz", "*/*.zip")
+"""The release's own archives; mirrors offer zips under names of their own. Both may lie one folder down."""
+FILM_FOLDERS = ("images", "images*/images*", "images*")
+"""Where unpacked films lie besides the folder itself, the first place first."""
 PHANTOM_MARK = "PHANTOMS.txt"
 """File beside synthetic films."""
 _COLUMNS = ("Image Index", "Finding Labels", "Patient ID", "View Position")
@@ -81,10 +83,10 @@ class ChestXray14:
         return read_label_file(self.label_path)
 
     def list_path(self, name: str) -> Path:
-        """Find a split list, plain or gzipped; raises `UserError` where it is absent."""
-        for path in (self.folder / name, self.folder / f"{name}.gz"):
-            if path.is_file():
-                return path
+        """Find a split list, plain, gzipped or as Kaggle's mirror names it; raises `UserError` where it is absent."""
+        for spelling in (name, f"{name}.gz", name.replace(".txt", "_NIH.txt")):
+            if (self.folder / spelling).is_file():
+                return self.folder / spelling
         mend = "put the official lists beside the films, or use split=random or split=lists"
         raise UserError(f"no {name} in {self.folder}; {mend}")
 
@@ -93,15 +95,10 @@ class ChestXray14:
         return _only_file(self.folder, BOX_LIST_PATTERN, "lists of boxes")
 
     def unpacked_films(self) -> dict[str, Path]:
-        """Films that lie in images/, images_*/images/, images_*/ or the folder itself, by name."""
-        places = [
-            self.folder / "images",
-            *sorted(self.folder.glob("images_*/images")),
-            *sorted(self.folder.glob("images_*")),
-            self.folder,
-        ]
+        """Films that lie in `FILM_FOLDERS` or in the folder itself, by name."""
         films: dict[str, Path] = {}
-        for place in places:
+        places = [place for pattern in FILM_FOLDERS for place in sorted(self.folder.glob(pattern))]
+        for place in (*places, self.folder):
             if place.is_dir():
                 for path in place.glob("*.[pP][nN][gG]"):
                     films.setdefault(path.name, path)
@@ -114,28 +111,43 @@ class ChestXray14:
     def films(self, wanted: list[str]) -> Iterator[StoredFilm | AbsentFilm | RefusedMember]:
         """Yield each wanted film once, stored or absent: unpacked ones first, then those in archives, in their order.
 
-        Archives are streamed, never unpacked to disk, and not opened when every film is found unpacked. Absent films
-        are told as soon as they are known to be absent: first where there are no archives, else last.
+        What is film.png in the label file may be film.PNG where it lies. Archives are streamed, never unpacked to disk,
+        and not opened when every film is found unpacked. Absent films are told as soon as they are known to be absent:
+        first where there are no archives, else last.
         """
         unpacked, archives = self.unpacked_films(), self.archives()
-        remaining = [name for name in wanted if name not in unpacked]
+        places = {name: _spelling_in(unpacked, name) for name in wanted}
+        remaining = [name for name, spelling in places.items() if spelling is None]
         if not archives:
             yield from self._absent(remaining)
-        yield from (StoredFilm(name, unpacked[name]) for name in wanted if name in unpacked)
+        yield from (StoredFilm(name, unpacked[spelling]) for name, spelling in places.items() if spelling is not None)
         for archive in archives:
             if not remaining:
                 return
+            names = {spelling: name for name in reversed(remaining) for spelling in reversed(_spellings(name))}
             found = set()
-            for item in films_in_archive(archive, frozenset(remaining)):
-                if isinstance(item, StoredFilm):
-                    found.add(item.name)
-                yield item
+            for item in films_in_archive(archive, frozenset(names)):
+                if not isinstance(item, StoredFilm):
+                    yield item
+                elif names[item.name] not in found:
+                    found.add(names[item.name])
+                    yield StoredFilm(names[item.name], item.content)
             remaining = [name for name in remaining if name not in found]
         if archives:
             yield from self._absent(remaining)
 
     def _absent(self, names: list[str]) -> Iterator[AbsentFilm]:
-        return (AbsentFilm(name, f"no image file in {self.folder}") for name in names)
+        return (AbsentFilm(name, f"no image file in {self.folder}, its images* folders or archives") for name in names)
+
+
+def _spellings(name: str) -> tuple[str, ...]:
+    """A film's name, and the same with its suffix in lower and in upper case."""
+    stem, dot, suffix = name.rpartition(".")
+    return name, f"{stem}{dot}{suffix.lower()}", f"{stem}{dot}{suffix.upper()}"
+
+
+def _spelling_in(films: Mapping[str, Path], name: str) -> str | None:
+    return next((spelling for spelling in _spellings(name) if spelling in films), None)
 
 
 def read_label_file(path: Path) -> LabelFile:

@@ -88,6 +88,16 @@ class MiniMias:
     label_paths: tuple[Path, ...]
     name: str = "mini_mias"
 
+    @staticmethod
+    def is_list(path: Path) -> bool:
+        """Whether a file is one of the lists by its name and, since many tables are called labels.csv, its columns."""
+        if path.name != CSV_LIST:
+            return path.name == RELEASED_LIST and path.is_file()
+        try:
+            return path.is_file() and next(read_rows(path, _CSV_COLUMNS), None) is not None
+        except UserError:
+            return False
+
     @classmethod
     def at(cls, source: str | Path) -> MiniMias:
         """Find the list in a folder, labels.csv before Info.txt; raises `UserError` where there is neither."""

@@ -131,7 +131,7 @@ def _recognise_layout(folder: Path) -> Literal["chestxray14", "cbis_ddsm", "mini
         return "cbis_ddsm"
     if any(folder.glob(f"{LABEL_FILE_PATTERN}*")) or not folder.is_dir():
         return "chestxray14"  # which says best what is wrong with a source that is no folder
-    if any((folder / name).is_file() for name in (RELEASED_LIST, CSV_LIST)):
+    if any(MiniMias.is_list(folder / name) for name in (RELEASED_LIST, CSV_LIST)):
         return "mini_mias"
     if find_records(folder):
         return "ddsm_precut"
@@ -139,7 +139,11 @@ def _recognise_layout(folder: Path) -> Literal["chestxray14", "cbis_ddsm", "mini
         f"{LABEL_FILE_PATTERN} (ChestX-ray14), {LABEL_FILES[0]} (CBIS-DDSM), {RELEASED_LIST} (mini-MIAS) or "
         f"{RECORDS_PATTERN} (pre-cut DDSM)"
     )
-    raise UserError(f"no label file in {folder}, expected one of {expected}; put the release's list beside the films")
+    tables = sorted(path.name for path in folder.glob("*.csv"))
+    given = f"; its {', '.join(tables[:3])} has the columns of none" if tables else ""
+    raise UserError(
+        f"no label file in {folder}{given}, expected one of {expected}; put the release's list beside the films"
+    )
 
 
 def _preprocess_chest_films(config: PreprocessConfig, progress: Progress | None) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,6 +147,35 @@ def test_folder_without_release(tmp_path: Path) -> None:
         ChestXray14.at(tmp_path)
 
 
+def test_kaggles_mirror_of_small_films_is_found(tmp_path: Path) -> None:
+    names = write_release(tmp_path, films=8)
+    (tmp_path / "images-224").mkdir()
+    (tmp_path / "images").rename(tmp_path / "images-224" / "images-224")
+    for part in ("train_val", "test"):
+        (tmp_path / f"{part}_list.txt").rename(tmp_path / f"{part}_list_NIH.txt")
+    release = ChestXray14.at(tmp_path)
+    assert [item.name for item in release.films(names) if isinstance(item, StoredFilm)] == names
+    assert release.list_path(TEST_LIST).name == "test_list_NIH.txt"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_case_of_a_suffix_and_a_folder_of_archives_lose_no_film(tmp_path: Path, packed: bool) -> None:
+    names = write_release(tmp_path, films=4)
+    images = tmp_path / "images"
+    expected = [(images / name).read_bytes() for name in names]
+    for name in names[:2]:
+        (images / name).rename(images / name.replace(".png", ".PNG"))
+    if packed:
+        with zipfile.ZipFile(tmp_path / "images_001.zip", "w") as archive:
+            for path in sorted(images.iterdir()):
+                archive.write(path, f"images/{path.name}")
+                path.unlink()
+        (tmp_path / "images_001.zip").rename(images / "images_001.zip")
+    found = {item.name: item.content for item in ChestXray14.at(tmp_path).films(names) if isinstance(item, StoredFilm)}
+    contents = [found[name] for name in names]
+    assert [content if isinstance(content, bytes) else content.read_bytes() for content in contents] == expected
+
+
 def test_films_are_found_in_every_layout(tmp_path: Path) -> None:
     names = write_release(tmp_path, films=4)
     images = tmp_path / "images"
@@ -156,7 +186,7 @@ def test_films_are_found_in_every_layout(tmp_path: Path) -> None:
     (images / names[3]).rename(tmp_path / names[3])
     found = list(ChestXray14.at(tmp_path).films([*names, "00000099_000.png"]))
     assert [item for item in found if isinstance(item, AbsentFilm)] == [
-        AbsentFilm("00000099_000.png", f"no image file in {tmp_path}")
+        AbsentFilm("00000099_000.png", f"no image file in {tmp_path}, its images* folders or archives")
     ]
     assert [item.name for item in found if isinstance(item, StoredFilm)] == names
 
