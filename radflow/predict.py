@@ -78,7 +78,8 @@ def predict(config: PredictConfig) -> pd.DataFrame:
     set_threads(config.threads)
     folder = source_folder(config.input)
     films = list_films(folder)
-    check_writable(Path(config.output))
+    output = Path(config.output).absolute()
+    check_writable(output)
     prepare_tracking()
     model = FilmPredictor(load_classifier(config.model))
     with tracking_run(f"predict-{folder.name}", flatten(config)) as run:
@@ -92,12 +93,12 @@ def predict(config: PredictConfig) -> pd.DataFrame:
         if len(rejected) == len(table):
             first = rejected["error"].iloc[0]
             raise UserError(f"none of the {len(table)} films in {folder} could be read; the first: {first}")
-        _write(table, rejected, Path(config.output))
+        _write(table, rejected, output)
         counts = {"predict/films": float(len(table) - len(rejected)), "predict/rejected_films": float(len(rejected))}
         run.log_metrics({**counts, "throughput/images_per_second": len(table) / seconds}, step=0)
-    say(f"{len(table)} films in {seconds:.1f} s ({len(table) / seconds:.1f} films/s): {config.output}")
+    say(f"{len(table)} films in {seconds:.1f} s ({len(table) / seconds:.1f} films/s): {output}")
     if len(rejected):
-        say(f"warning: {len(rejected)} of them could not be read; they are listed in {_listing(Path(config.output))}")
+        say(f"warning: {len(rejected)} of them could not be read; they are listed in {_listing(output)}")
     return table
 
 

@@ -38,10 +38,13 @@ Result = TypeVar("Result")
 def locate(place: str | Path) -> Path:
     """The path that a source, an output or a data set names: an `S3Path` for s3://bucket/prefix, else one on disk.
 
+    A relative one is made absolute, since messages that show it must say where it was looked for: `mlflow run` starts
+    in the project's folder, wherever it was typed.
+
     Raises `UserError` where the bucket does not exist, or the store does not answer or refuses the credentials.
     """
     if isinstance(place, Path) or not place.startswith(SCHEME):
-        return Path(place) if isinstance(place, str) else place
+        return Path(place).absolute()
     path = S3Path(f"/{place.removeprefix(SCHEME)}")
     if not _BUCKET.fullmatch(path.bucket):
         raise UserError(f"{place!r} names no bucket; expected {SCHEME}bucket/prefix")

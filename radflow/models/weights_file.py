@@ -20,8 +20,8 @@ def check_weights_file(weights: str) -> None:
     path = Path(weights)
     if not path.is_file():
         raise UserError(
-            f"weights={weights} is not a file; give none, imagenet, a .weights.h5, a .keras model or a model in MLflow "
-            "such as models:/NAME@champion"
+            f"weights={weights} is no file at {path.absolute()}; give none, imagenet, a .weights.h5, a .keras model or "
+            "a model in MLflow such as models:/NAME@champion"
         )
     try:
         if path.suffix == ".keras":

@@ -97,8 +97,8 @@ def promote(config: PromoteConfig) -> list[Decision]:
     JobError
         MLflow fails on the way. No alias is set half-way.
     """
-    families = _chosen(read_policy(Path(config.policy)), config)
-    template = read_template(Path(config.card))
+    families = _chosen(read_policy(Path(config.policy).absolute()), config)
+    template = read_template(Path(config.card).absolute())
     set_threads(0)  # before the golden image's TensorFlow
     client = MlflowClient(prepare_tracking())
     name = f"{'rollback' if config.rollback else 'promote'}-{config.arch}"

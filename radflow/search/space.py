@@ -126,7 +126,8 @@ def read_space(name: str) -> Space:
     path = preset if preset.exists() else Path(name)
     if not path.is_file():
         presets = " or ".join(sorted(file.stem for file in PRESETS.glob("*.yaml")))
-        raise UserError(f"space={name} is neither {presets} nor a file; give one of them (schema: docs/search.md)")
+        given = f"space={name} is neither {presets} nor a file at {path.absolute()}"
+        raise UserError(f"{given}; give one of them (schema: docs/search.md)")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

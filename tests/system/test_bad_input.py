@@ -41,6 +41,25 @@ def test_a_missing_folder(command: Command, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["preprocess", "--source=nowhere"],
+        ["predict", "--input=nowhere"],
+        ["train", "--data=nowhere"],
+        ["train", "--weights=nowhere.keras"],
+        ["search", "--space=nowhere.yaml"],
+        ["promote", "--policy=nowhere.yaml"],
+        ["promote", "--card=nowhere.md"],
+    ],
+)
+def test_what_is_missing_is_told_with_the_place_where_it_was_looked_for(
+    command: Command, workplace: Path, line: list[str]
+) -> None:
+    """`mlflow run` starts in the project's folder, wherever it was typed."""
+    assert_mistake(command(*line), str(workplace / line[1].partition("=")[2]))
+
+
 def test_an_empty_label_file(command: Command, films: Path) -> None:
     (films / "Data_Entry_2017.csv").write_text("")
     assert_mistake(preprocess(command, films), "Data_Entry_2017.csv")
