@@ -15,6 +15,8 @@ from commands import Command, runs_of
 
 pytestmark = pytest.mark.slow
 
+PROJECT = Path(__file__).parents[2]
+
 
 @pytest.fixture
 def films(workplace: Path, tmp_path: Path) -> Path:
@@ -50,7 +52,7 @@ def test_a_missing_folder(command: Command, tmp_path: Path) -> None:
         ["train", "--weights=nowhere.keras"],
         ["search", "--space=nowhere.yaml"],
         ["promote", "--policy=nowhere.yaml"],
-        ["promote", "--card=nowhere.md"],
+        ["promote", "--card=nowhere.md", f"--policy={PROJECT / 'registry' / 'policy.yaml'}"],
     ],
 )
 def test_what_is_missing_is_told_with_the_place_where_it_was_looked_for(
