@@ -85,6 +85,18 @@ def check_writable(path: Path) -> None:
         raise UserError(f"{path} cannot be written: {error.strerror}; give another place") from error
 
 
+def check_temporary_folder(least: int) -> None:
+    """Raise UserError unless TMPDIR, or what is used without it, has room for `least` bytes of temporary files."""
+    folder = os.environ.get("TMPDIR") or tempfile.gettempdir()
+    mend = "set TMPDIR to a folder with room"
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise UserError(f"TMPDIR={folder} cannot be used: {error.strerror}; {mend}") from error
+    if free < least:
+        raise UserError(f"TMPDIR={folder} has {free:,} bytes free, expected at least {least:,}; {mend}")
+
+
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with path.open("rb") as file:

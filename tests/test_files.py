@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from radflow.errors import UserError
-from radflow.files import atomic_file, atomic_folder, check_writable, sha256_file
+from radflow.files import atomic_file, atomic_folder, check_temporary_folder, check_writable, sha256_file
 
 
 def test_an_atomic_file_appears_only_when_whole(tmp_path):
@@ -25,6 +25,16 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
         raise RuntimeError
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_full_or_missing_temporary_folder_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    check_temporary_folder(1)
+    with pytest.raises(UserError, match=rf"TMPDIR={tmp_path} has [\d,]+ bytes free, expected at least 1,152,921,504"):
+        check_temporary_folder(2**60)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "absent"))
+    with pytest.raises(UserError, match=r"absent cannot be used: No such file or directory; set TMPDIR"):
+        check_temporary_folder(1)
 
 
 def test_an_atomic_folder_replaces_the_old_one_as_a_whole(tmp_path):

@@ -21,6 +21,7 @@ from radflow.cluster.batch_plan import nearest_global_batches
 from radflow.cluster.threads import choose_threads, thread_environment
 from radflow.cpu import available_cores, is_pinned
 from radflow.errors import Interrupted, UserError, signals_to_stop
+from radflow.files import check_temporary_folder
 from radflow.processes import ends_with_parent
 from radflow.secrets import holds_secret
 from radflow.terminal import is_watched
@@ -35,6 +36,8 @@ LAUNCHED_VARIABLE = "RADFLOW_LAUNCHED"
 
 PASSED_ON = ("MLFLOW_", "RADFLOW_", "AWS_", "HOROVOD_")
 """Beginnings of the names of settings that ranks on other machines need too."""
+TEMPORARY_BYTES = 4 * 2**20
+"""Room that Open MPI has to find in TMPDIR: it maps files there, and dies by SIGBUS where they cannot be filled."""
 STOP_SECONDS = 25.0
 """What ranks have to end in once they are told to stop; Slurm kills after 30 s."""
 
@@ -167,10 +170,11 @@ def launch(
     Raises
     ------
     UserError
-        The launcher's program is not installed.
+        The launcher's program is not installed, or TMPDIR is full.
     Interrupted
         This process was told to stop by a signal; the ranks were too, and have ended.
     """
+    check_temporary_folder(TEMPORARY_BYTES)
     ranks_on_node = min(ranks, max(host.slots for host in hosts))
     rank_threads = choose_threads(threads, available_cores(), ranks_on_node)
     environment = {**variables, LAUNCHED_VARIABLE: "1", "RADFLOW_PROGRESS": str(int(is_watched()))}
@@ -220,9 +224,10 @@ def _mpirun_line(ranks: int, hosts: Sequence[Host], threads: int, environment: M
     line += ["--mca", "mpi_yield_when_idle", "1"]
     named = ",".join(f"{host.name}:{host.slots}" for host in hosts)
     line += ["--host", named]
-    if ranks * threads <= available_cores() and _is_local(hosts) and not is_pinned():
+    if ranks * threads == available_cores() and _is_local(hosts) and not is_pinned():
         # Hardware threads, because that is what `available_cores` counts; other machines' cores are not known here.
-        # mpirun counts from the machine's first core on, whatever cores it is pinned to: two pinned jobs would collide.
+        # mpirun counts from the machine's first core on, whatever else runs there: two jobs that each take some of the
+        # cores, or are pinned to some, would be bound to the same ones.
         line += ["--map-by", f"slot:PE={threads}:HWTCPUS", "--bind-to", "hwthread"]
     else:
         line += ["--bind-to", "none"]

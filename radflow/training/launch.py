@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -88,6 +89,8 @@ def _launch_ranks(config: DistributedConfig) -> None:
         _settle(run_id, "FAILED", f"a rank failed; the job ended with exit code {code}", replaces=("RUNNING", "KILLED"))
     if code == MISTAKE:
         sys.exit(MISTAKE)  # a rank has said in its one line what was wrong
+    if code < 0:
+        raise JobError(f"{launcher} was ended by {signal.Signals(-code).name}, and its {ranks} ranks with it")
     if code:
         raise JobError(f"{ranks} ranks ended with exit code {code}; the reason is above")
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +25,7 @@ from radflow.cluster.launcher import (
     ranks_on_this_node,
     unused_slots_warning,
 )
+from radflow.cpu import available_cores, is_pinned
 from radflow.errors import UserError
 
 
@@ -95,6 +98,20 @@ def test_two_ranks_join_and_a_failing_one_fails_the_job(launcher, capfd):
     assert "rank 0 of 2 seen" in output
     assert "rank 1 of 2 seen" in output
     assert launch([sys.executable, "-c", "raise SystemExit(7)"], 2, [Host("localhost", 2)], 1, launcher, {}) != 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(available_cores() < 2 or is_pinned(), reason="needs several cores to itself")
+def test_ranks_are_bound_to_cores_of_their_own_where_they_fill_the_machine_and_else_not(capfd):
+    """Two jobs that each take a part of the machine would both be bound to its first cores."""
+    rank = "import os; print('cores', sorted(os.sched_getaffinity(0)))"
+    cores = available_cores()
+    assert launch([sys.executable, "-c", rank], 1, [Host("localhost", cores)], 1, "mpirun", {}) == 0
+    (alone,) = re.findall(r"cores \[(.*)\]", capfd.readouterr().out)
+    assert len(alone.split(",")) == cores
+    assert launch([sys.executable, "-c", rank], cores, [Host("localhost", cores)], 1, "mpirun", {}) == 0
+    bound = re.findall(r"cores \[(.*)\]", capfd.readouterr().out)
+    assert sorted(map(int, bound)) == sorted(os.sched_getaffinity(0))
 
 
 @pytest.mark.parametrize(("node", "ranks"), [("0", 2), ("2", 2), ("3", 1), ("7", 1)])
