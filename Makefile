@@ -1,6 +1,11 @@
 # `make demo` and `make test` do all the set-up that they need: a locked .venv, Horovod, and the link that lets plain
 # `mlflow run .` find the environment. Wanted on the machine: Python 3.11 or later (with venv), g++, make.
 
+# Horovod's build cuts its options at spaces, and PATH at colons; told before minutes are spent.
+ifneq ($(words [$(CURDIR)] $(findstring :,$(CURDIR))),1)
+$(error the path of this clone has a space or a colon: '$(CURDIR)'; move it to one without, such as $(subst :,-,$(subst $() ,-,$(CURDIR))))
+endif
+
 PYTHON ?= python3
 BIN := .venv/bin
 UV := $(or $(shell command -v uv),.tools/bin/uv)
