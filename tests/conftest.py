@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +39,13 @@ def fresh_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return database
 
 
+def copy_store(fresh: Path, folder: Path, artifacts: str) -> None:
+    """Put a store into a folder whose default experiment keeps its artefacts as one that was made there would."""
+    shutil.copyfile(fresh, folder / "mlflow.db")
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
+        database.execute("UPDATE experiments SET artifact_location = ?", (artifacts,))
+
+
 @pytest.fixture
 def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An own working folder and no MLflow settings of whoever runs the tests."""
@@ -57,7 +66,7 @@ def store(tmp_path: Path, fresh_store: Path, clean_environment: None) -> MlflowC
     """A client of an empty sqlite store in the working folder, which is where a run goes by default."""
     from mlflow import MlflowClient
 
-    shutil.copyfile(fresh_store, tmp_path / "mlflow.db")
+    copy_store(fresh_store, tmp_path, f"{tmp_path}/mlruns/0")
     return MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
 
 
@@ -66,7 +75,7 @@ def server(tmp_path: Path, fresh_store: Path, clean_environment: None) -> Iterat
     """A started server, ended with the test."""
     folder = tmp_path / "server"
     folder.mkdir()
-    shutil.copyfile(fresh_store, folder / "mlflow.db")
+    copy_store(fresh_store, folder, "mlflow-artifacts:/0")
     running = MlflowServer(folder, folder / "mlflow.db")
     running.start()
     yield running

@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -19,8 +19,8 @@ from radflow.tracking.spool import root_cause
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-EXPERIMENT = "radflow"
-
+_DEFAULT_EXPERIMENT = "0"
+_KIND_TAG = "mlflow.experimentKind"
 _ANSWER_SECONDS = 4.0
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
@@ -58,25 +58,36 @@ def prepare_tracking() -> str:
 
 
 def find_or_create_experiment(client: MlflowClient, uri: str) -> str:
-    """Return the experiment id for a new run: MLFLOW_EXPERIMENT_NAME, else MLFLOW_EXPERIMENT_ID, else 'radflow'.
+    """Return the experiment id for a new run: MLFLOW_EXPERIMENT_NAME, else MLFLOW_EXPERIMENT_ID, else MLflow's default.
 
-    A missing experiment is created. With sqlite its artefacts lie in `mlruns` beside the database: MLflow's own default
-    is `mlruns` in whatever folder the first process was started.
+    The default is where `mlflow run` puts its runs. A named experiment that is missing is created; with sqlite its
+    artefacts lie in `mlruns` beside the database.
     """
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME")
-    identifier = os.environ.get("MLFLOW_EXPERIMENT_ID")
-    if identifier and not name:
-        return identifier
-    name = name or EXPERIMENT
-    existing = client.get_experiment_by_name(name)
-    if existing is not None:
-        if existing.lifecycle_stage != "active":
-            raise UserError(
-                f"MLflow experiment {name!r} is deleted; restore it (`mlflow experiments restore --experiment-id "
-                f"{existing.experiment_id}`) or set MLFLOW_EXPERIMENT_NAME to another name"
-            )
-        return existing.experiment_id
-    return _create_experiment(client, uri, name)
+    if name:
+        existing = client.get_experiment_by_name(name)
+        if existing is None:
+            return _create_experiment(client, uri, name)
+    else:
+        existing = client.get_experiment(os.environ.get("MLFLOW_EXPERIMENT_ID") or _DEFAULT_EXPERIMENT)
+    if existing.lifecycle_stage != "active":
+        raise UserError(
+            f"MLflow experiment {existing.name!r} is deleted; restore it (`mlflow experiments restore --experiment-id "
+            f"{existing.experiment_id}`) or set MLFLOW_EXPERIMENT_NAME to another name"
+        )
+    return existing.experiment_id
+
+
+def show_as_training(client: MlflowClient, experiment_id: str) -> None:
+    """Let the MLflow UI open an experiment in its view of trainings, where nobody has said what kind it is.
+
+    Without a kind it guesses, and may open that of language models. A server that does not let us say so is left alone.
+    """
+    from mlflow.exceptions import MlflowException
+
+    with suppress(MlflowException):
+        if _KIND_TAG not in client.get_experiment(experiment_id).tags:
+            client.set_experiment_tag(experiment_id, _KIND_TAG, "custom_model_development")
 
 
 def where_to_look(uri: str, experiment_id: str, run_id: str) -> str:
@@ -146,8 +157,8 @@ def _prepare_sqlite(uri: str) -> str:
     database = Path(unquote(urlsplit(uri).path)[1:])
     if str(database) in (".", ":memory:"):
         raise UserError(f"MLFLOW_TRACKING_URI {uri!r} names no file; expected sqlite:///mlflow.db or another path")
-    from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     from sqlalchemy.exc import SQLAlchemyError
 
     # A line for each of the dozens of migrations of a fresh store tells the user nothing.
@@ -158,7 +169,8 @@ def _prepare_sqlite(uri: str) -> str:
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
         with _locked(database.with_name(f"{database.name}.lock")):
-            MlflowClient(absolute_uri).search_experiments(max_results=1)
+            # MLflow's own client would put the artefacts into `mlruns` of whatever folder the first process is in.
+            SqlAlchemyStore(absolute_uri, str(database.parent / "mlruns")).search_experiments(max_results=1)
     except (OSError, MlflowException, SQLAlchemyError) as error:
         reason = root_cause(error)
         raise UserError(

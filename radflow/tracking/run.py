@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from radflow.errors import UserError
 from radflow.secrets import hide_secrets
-from radflow.tracking.connection import find_or_create_experiment, prepare_tracking, where_to_look
+from radflow.tracking.connection import find_or_create_experiment, prepare_tracking, show_as_training, where_to_look
 from radflow.tracking.exits import FAILED, FINISHED, KILLED, signals_raise, status_and_reason
 from radflow.tracking.metrics import check_metric_key
 from radflow.tracking.sender import Sender
@@ -306,6 +306,7 @@ def _start(name: str, config: Mapping[str, object], tags: Mapping[str, str], spo
     run_id = os.environ.pop("MLFLOW_RUN_ID", "")
     with _told_as_mistakes(uri, f"go on with run {run_id} of MLFLOW_RUN_ID" if run_id else "start a run"):
         entity = _resume(client, run_id, name) if run_id else _create(client, uri, name)
+    show_as_training(client, entity.info.experiment_id)
     try:
         spool = Spool(spool_folder, RunAddress(uri, entity.info.run_id))
     except BlockingIOError as error:

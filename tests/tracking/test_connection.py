@@ -13,7 +13,12 @@ import pytest
 from mlflow import MlflowClient
 
 from radflow.errors import UserError
-from radflow.tracking.connection import find_or_create_experiment, prepare_tracking, where_to_look
+from radflow.tracking.connection import (
+    find_or_create_experiment,
+    prepare_tracking,
+    show_as_training,
+    where_to_look,
+)
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
@@ -137,28 +142,45 @@ def test_a_server_that_is_not_mlflow_or_refuses_is_one_line(
     assert web_server.uri in one_line(error)
 
 
-def test_the_experiment_is_radflow_unless_the_environment_says_otherwise(
+def test_the_experiment_is_that_of_mlflow_run_unless_the_environment_says_otherwise(
     store: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri = prepare_tracking()
-    ours = store.get_experiment(find_or_create_experiment(store, uri))
-    assert ours.name == "radflow"
-    assert find_or_create_experiment(store, uri) == ours.experiment_id
+    assert find_or_create_experiment(store, uri) == "0"
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "chest/large batch")
     named = store.get_experiment(find_or_create_experiment(store, uri))
     assert named.name == "chest/large batch"
     assert Path(named.artifact_location).parent == tmp_path / "mlruns"
+    assert find_or_create_experiment(store, uri) == named.experiment_id
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
-    assert find_or_create_experiment(store, uri) == "0"
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", named.experiment_id)
+    assert find_or_create_experiment(store, uri) == named.experiment_id
 
 
-def test_a_deleted_experiment_is_one_line(store: MlflowClient) -> None:
+@pytest.mark.parametrize("name", ["", "chest"])
+def test_a_deleted_experiment_is_one_line(store: MlflowClient, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     uri = prepare_tracking()
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", name)
     store.delete_experiment(find_or_create_experiment(store, uri))
     with pytest.raises(UserError, match="restore") as error:
         find_or_create_experiment(store, uri)
     one_line(error)
+
+
+def test_a_fresh_store_keeps_its_artefacts_beside_the_database(
+    tmp_path: Path, clean_environment: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/kept/mlflow.db")
+    client = MlflowClient(prepare_tracking())
+    assert client.get_experiment("0").artifact_location == str(tmp_path / "kept" / "mlruns" / "0")
+
+
+def test_experiments_open_in_the_view_of_trainings_unless_somebody_has_chosen_another(store: MlflowClient) -> None:
+    show_as_training(store, "0")
+    assert store.get_experiment("0").tags["mlflow.experimentKind"] == "custom_model_development"
+    chosen = store.create_experiment("chosen", tags={"mlflow.experimentKind": "genai_development"})
+    show_as_training(store, chosen)
+    assert store.get_experiment(chosen).tags["mlflow.experimentKind"] == "genai_development"
 
 
 def test_where_to_look_names_a_page_for_servers_and_a_command_for_files() -> None:

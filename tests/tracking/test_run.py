@@ -52,7 +52,8 @@ def test_everything_logged_is_there_when_the_block_ends(store: MlflowClient, tmp
         (tmp_path / "predictions.parquet").unlink()
     logged = only_run(store)
     assert (logged.info.status, logged.info.run_name) == ("FINISHED", "densenet121")
-    assert store.get_experiment(logged.info.experiment_id).name == "radflow"
+    assert logged.info.experiment_id == "0"
+    assert store.get_experiment("0").tags["mlflow.experimentKind"] == "custom_model_development"
     assert logged.data.params == {"cfg/gbz": "512", "cfg/arch": "densenet121"}
     assert logged.data.tags["family"] == "chest"
     assert logged.data.tags["mlflow.note.content"] == "## Result"
