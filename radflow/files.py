@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 
 from radflow.errors import UserError
@@ -97,9 +100,16 @@ def check_temporary_folder(least: int) -> None:
         raise UserError(f"TMPDIR={folder} has {free:,} bytes free, expected at least {least:,}; {mend}")
 
 
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file for reading bytes; a pipe or device of its name, which could be read for ever, raises OSError."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path.open("rb")
+
+
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
-    with path.open("rb") as file:
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits; raises OSError for what is no regular file."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

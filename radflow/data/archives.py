@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import gzip
 import io
+import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Self
+from typing import BinaryIO, cast
 
 from radflow.data.images import MAX_FILM_BYTES
+from radflow.data.tar_stream import TarStream
 from radflow.errors import UserError
+from radflow.files import open_regular
 
 MAX_INFLATION = 20
 """Films are compressed already; an archive that grows by more than this is an attack."""
 
-MAX_EXTENDED_HEADER_BYTES = 2**20
-"""Long names and attributes of one member, which tarfile reads into memory."""
+MAX_DIRECTORY_BYTES = 32 * 2**20
+"""Longest directory of a zip, of which every entry becomes an object; that of all of ChestX-ray14 has some 13 MB."""
+
+MAX_REFUSED = 1_000
+"""Refused members that are listed, beside those that could be two for each wanted film."""
+
+_LONGEST_NAME = 255
+_PIECE = 2**20
+_BAD_MEMBER = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, OverflowError, NotImplementedError)
+"""What zipfile raises for members whose headers or content are broken."""
 
 
 @dataclass(frozen=True)
@@ -44,25 +56,31 @@ def films_in_archive(archive: Path, wanted: frozenset[str]) -> Iterator[StoredFi
 
     Links, devices, paths that leave the archive, oversized members and second members of one name are yielded as
     refused, and so are damaged and encrypted members of a zip; other files are passed over. Of several members of one
-    name the first is taken. Raises `UserError` for an archive that is damaged or inflates without bounds.
+    name the first is taken. Raises `UserError` for an archive that is damaged, inflates without bounds, or holds little
+    but what is refused.
     """
-    if archive.suffix.lower() == ".zip":
-        yield from _films_in_zip(archive, wanted)
-    else:
-        yield from _films_in_tar(archive, wanted)
+    may_be_refused = MAX_REFUSED + 2 * len(wanted)
+    films_in = _films_in_zip if archive.suffix.lower() == ".zip" else _films_in_tar
+    for item in films_in(archive, wanted):
+        if isinstance(item, RefusedMember):
+            may_be_refused -= 1
+            if may_be_refused < 0:
+                raise UserError(f"{archive} holds too many members of this kind: {item.name}: {item.reason}; remove it")
+        yield item
 
 
 def _films_in_tar(archive: Path, wanted: frozenset[str]) -> Iterator[StoredFilm | RefusedMember]:
     taken: set[str] = set()
     try:
-        with _BoundedGunzip(archive) as unpacked, tarfile.open(fileobj=unpacked, mode="r|", tarinfo=_Member) as members:
+        with _BoundedGunzip(archive) as unpacked:
+            members = TarStream(cast(BinaryIO, unpacked))
             for member in members:
                 name = PurePosixPath(member.name).name
                 if reason := _reason_to_refuse(member) or _reason_of_repetition(name, taken):
                     yield _refused(archive, member.name, reason)
                 elif member.isreg() and name in wanted:
                     taken.add(name)
-                    yield StoredFilm(name, _member_bytes(members, member))
+                    yield StoredFilm(name, members.content(member))
             unpacked.read_to_checksum()
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise UserError(f"{archive} is damaged after {len(taken)} films ({error}); download it again") from error
@@ -73,7 +91,7 @@ def _films_in_zip(archive: Path, wanted: frozenset[str]) -> Iterator[StoredFilm 
     taken: set[str] = set()
     left = _most_inflated(archive)
     try:
-        with archive.open("rb") as packed, zipfile.ZipFile(packed) as members:
+        with open_regular(archive) as packed, zipfile.ZipFile(_BoundedDirectory(packed)) as members:
             for member in members.infolist():
                 name = PurePosixPath(member.filename).name
                 if reason := _reason_to_refuse_zipped(member) or _reason_of_repetition(name, taken):
@@ -85,21 +103,23 @@ def _films_in_zip(archive: Path, wanted: frozenset[str]) -> Iterator[StoredFilm 
                         raise _inflation(archive)
                     try:
                         yield StoredFilm(name, _zipped_bytes(members, member))
-                    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-                        yield _refused(archive, member.filename, f"damaged: {error}")
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+                    except _BAD_MEMBER as error:
+                        yield _refused(archive, member.filename, f"damaged: {error}"[:_LONGEST_NAME])
+    except (*_BAD_MEMBER, OSError) as error:
         raise UserError(f"{archive} is damaged ({error}); download it again") from error
 
 
-class _Member(tarfile.TarInfo):
-    """A member whose extended headers are bounded, as tarfile reads them whole, at the length that they announce."""
+class _BoundedDirectory:
+    """A zip's file, of which zipfile reads the whole directory at once, at the length that the file announces."""
 
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        member = super().frombuf(buf, encoding, errors)
-        if not (member.isreg() or member.isdir()) and member.size > MAX_EXTENDED_HEADER_BYTES:
-            raise tarfile.ReadError(f"extended header of {member.size:,} bytes")
-        return member
+    def __init__(self, file: BinaryIO) -> None:
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+        self._file = file
+
+    def read(self, length: int = -1) -> bytes:
+        if length > MAX_DIRECTORY_BYTES:
+            raise zipfile.BadZipFile(f"it would be read in a piece of {length:,} bytes")
+        return self._file.read(length)
 
 
 class _BoundedGunzip(io.RawIOBase):
@@ -107,13 +127,13 @@ class _BoundedGunzip(io.RawIOBase):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._packed = path.open("rb")
+        self._packed = open_regular(path)
         self._file = gzip.open(self._packed, "rb")  # noqa: SIM115  (both closed in close())
         self._left = _most_inflated(path)
 
     def read_to_checksum(self) -> None:
-        """Read what is left, so that gzip compares its checksum: tarfile takes a broken header for the end."""
-        while self.read(2**20):
+        """Read what is left, so that gzip compares its checksum."""
+        while self.read(_PIECE):
             pass
 
     def close(self) -> None:
@@ -138,7 +158,9 @@ def _inflation(archive: Path) -> UserError:
 
 
 def _refused(archive: Path, member: str, reason: str) -> RefusedMember:
-    return RefusedMember(f"{archive.name}:{member}", f"archive member refused: {reason}")
+    """Name a member for the list of what was refused, in which any name may end."""
+    name = "".join(letter if letter.isprintable() else "?" for letter in member[:_LONGEST_NAME])
+    return RefusedMember(f"{archive.name}:{name}", f"archive member refused: {reason}")
 
 
 def _reason_of_repetition(name: str, taken: set[str]) -> str:
@@ -151,7 +173,7 @@ def _reason_to_refuse(member: tarfile.TarInfo) -> str:
         return "its path leaves the archive"
     if member.isdir():
         return ""
-    if not member.isreg() or member.issparse():
+    if not member.isreg() or member.type == tarfile.GNUTYPE_SPARSE:
         return "a link, device or sparse file"
     return _reason_of_size(member.size)
 
@@ -181,14 +203,9 @@ def _reason_of_size(size: int) -> str:
     return f"{size:,} bytes, the limit is {MAX_FILM_BYTES:,}" if size > MAX_FILM_BYTES else ""
 
 
-def _member_bytes(members: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    content = members.extractfile(member)
-    if content is None:
-        raise tarfile.ReadError(f"member {member.name} has no content")
-    return content.read()
-
-
 def _zipped_bytes(members: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """Read a member up to its announced size: `read()` would inflate all that is there before it cuts."""
+    """Read a member up to its announced size, in pieces: one `read()` inflates all that is there before it cuts."""
+    unpacked = io.BytesIO()
     with members.open(member) as content:
-        return content.read(member.file_size + 1)
+        shutil.copyfileobj(content, unpacked, _PIECE)
+    return unpacked.getvalue()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import stat
 import struct
 import tarfile
@@ -214,3 +215,64 @@ def test_what_is_no_archive_is_one_line(tmp_path: Path, name: str, content: byte
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=rf"{name} is damaged .*; download it again"):
         list(films_in_archive(tmp_path / name, frozenset(["a.png"])))
+
+
+def test_a_member_of_2_60_bytes_ends_the_archive(tmp_path: Path) -> None:
+    """Three hundred bytes of gzip, over which tarfile would seek for years."""
+    member = tarfile.TarInfo("a.png")
+    member.size = 2**60
+    (tmp_path / "i.tar.gz").write_bytes(gzip.compress(member.tobuf(tarfile.GNU_FORMAT)))
+    refused, damaged = "1,152,921,504,606,846,976 bytes, the limit is", "ends inside a member"
+    found = films_in_archive(tmp_path / "i.tar.gz", frozenset(["a.png"]))
+    assert refused in str(next(found))
+    with pytest.raises(UserError, match=damaged):
+        next(found)
+
+
+@pytest.mark.parametrize("name", ["i.tar.gz", "i.zip"])
+def test_an_archive_of_nothing_but_links_is_read_no_further(tmp_path: Path, name: str) -> None:
+    links = range(5_000)
+    if name.endswith("zip"):
+        write_zip(tmp_path / name, *[(zipped(f"{number}.png", stat.S_IFLNK), b"x") for number in links])
+    else:
+        write_archive(tmp_path / name, *[special(f"{number}.png", tarfile.SYMTYPE, "x") for number in links])
+    with pytest.raises(UserError, match=r"too many members of this kind: .*: a link, device or sparse file; remove it"):
+        list(films_in_archive(tmp_path / name, frozenset(["a.png"])))
+
+
+@pytest.mark.parametrize(
+    ("place", "form", "value"),
+    [
+        (8, "<H", 0x20),  # flags: patched data
+        (8, "<H", 0x40),  # flags: strong encryption
+        (42, "<I", 2**32 - 2),  # where the member is: beyond the end
+        (42, "<I", 300),  # where the member is: in the directory
+    ],
+)
+def test_a_broken_entry_of_a_zip_s_directory_leaves_the_other_members(
+    tmp_path: Path, place: int, form: str, value: int
+) -> None:
+    archive = write_zip(tmp_path / "i.zip", ("a.png", b"1" * 100), ("b.png", b"2"))
+    content = bytearray(archive.read_bytes())
+    struct.pack_into(form, content, content.index(b"PK\x01\x02") + place, value)
+    archive.write_bytes(content)
+    refused, film = films_in_archive(archive, frozenset(["a.png", "b.png"]))
+    assert isinstance(refused, RefusedMember)
+    assert film == StoredFilm("b.png", b"2")
+
+
+def test_a_zip_s_directory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = write_zip(tmp_path / "i.zip", *[(f"{number}.png", b"") for number in range(1000)])
+    assert list(films_in_archive(archive, frozenset(["5.png"]))) == [StoredFilm("5.png", b"")]
+    monkeypatch.setattr("radflow.data.archives.MAX_DIRECTORY_BYTES", 50_000)
+    with pytest.raises(UserError, match="would be read in a piece of 5"):
+        list(films_in_archive(archive, frozenset(["5.png"])))
+
+
+@pytest.mark.parametrize("name", ["i.tar.gz", "i.zip"])
+def test_a_pipe_or_folder_named_like_an_archive_is_one_line(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / name, (tmp_path / "folder").rename(tmp_path / f"folder-{name}")):
+        with pytest.raises(UserError, match="not a regular file"):
+            list(films_in_archive(path, frozenset(["a.png"])))
