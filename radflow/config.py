@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import cyclopts
-import yaml
 
 from radflow.errors import FAILURE, MISTAKE, Interrupted, JobError, UserError
+from radflow.files import read_yaml
 from radflow.processes import end_with_mlflow_run
 from radflow.secrets import hide_secrets
 
@@ -147,11 +147,11 @@ def _flags(settings: Mapping[str, Any]) -> list[str]:
 
 def _read_config_file(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        content = read_yaml(path)
+    except OSError as error:
         raise UserError(f"config={path} cannot be read ({error}); give a YAML file of `name: value` lines") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"config={path} is not YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise UserError(f"config={path} is not YAML: {error}") from error
     if not isinstance(content, dict) or any(
         value is None or isinstance(value, dict | list) for value in content.values()
     ):

@@ -5,17 +5,22 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import stat
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
 from radflow.errors import UserError
+
+MAX_DOCUMENT_BYTES = 16 * 2**20
+"""Largest JSON or YAML file that is read; the manifest of all of ChestX-ray14 in films of 1024 pixels has 0.5 MB."""
 
 
 @contextmanager
@@ -105,6 +110,48 @@ def open_regular(path: Path) -> BufferedReader:
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return path.open("rb")
+
+
+def append_lines(path: Path, lines: Iterable[str]) -> None:
+    """Append lines to a file, durably; the half line that a killed writer may have left before them is ended."""
+    with path.open("a+b") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+        torn = file.read(1) not in (b"", b"\n")
+        file.write(("\n" * torn + "".join(f"{line}\n" for line in lines)).encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_document(path: Path) -> str:
+    """Read a text file that people or programs keep settings in.
+
+    Raises OSError for what is no regular file or over `MAX_DOCUMENT_BYTES`, and ValueError for what is not UTF-8.
+    """
+    with open_regular(path) as file:
+        content = file.read(MAX_DOCUMENT_BYTES + 1)
+    if len(content) > MAX_DOCUMENT_BYTES:
+        raise OSError(errno.EFBIG, f"over {MAX_DOCUMENT_BYTES:,} bytes", str(path))
+    return content.decode("utf-8-sig")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; raises OSError as `read_document` does, and ValueError for what is no JSON."""
+    try:
+        return json.loads(read_document(path))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file in the safe mode; raises OSError as `read_document` does, and ValueError for what is no YAML."""
+    import yaml
+
+    try:
+        return yaml.safe_load(read_document(path))
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def sha256_file(path: Path) -> str:

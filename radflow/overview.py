@@ -12,6 +12,7 @@ from radflow.data.contact_sheet import contact_sheets
 from radflow.data.dataset import Dataset, verify_dataset
 from radflow.data.frequencies import TOTALS_ROW, frequency_table
 from radflow.data.manifest import REJECTED_NAME, SplitCounts
+from radflow.data.tables import read_rows
 from radflow.errors import UserError
 from radflow.evaluation.figures import co_occurrence_figure, frequency_figure, prevalence_figure
 from radflow.files import atomic_file
@@ -99,7 +100,8 @@ def rejection_table(dataset: Dataset) -> pd.DataFrame:
 
     Reasons that differ in words with digits, such as sizes and names of files, or in what follows a colon, are one.
     """
-    rejected = pd.read_csv(dataset.path / REJECTED_NAME, dtype=str, keep_default_na=False)
+    rows = [cells for _, cells in read_rows(dataset.path / REJECTED_NAME, ("image_id", "reason"))]
+    rejected = pd.DataFrame(rows, columns=["image_id", "reason"], dtype=str)
     without_details = rejected["reason"].str.replace(r":.*", "", regex=True)
     rejected["Reason"] = without_details.str.replace(r"\S*\d\S*", "...", regex=True)
     reasons = rejected.groupby("Reason")["image_id"].agg(Films="size", Example="first").reset_index()

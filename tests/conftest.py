@@ -85,3 +85,11 @@ def server(tmp_path: Path, fresh_store: Path, clean_environment: None) -> Iterat
 # A property that took long on a busy machine is not a wrong one.
 settings.register_profile("radflow", deadline=None)
 settings.load_profile("radflow")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what radflow remembers between commands out of the cache of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RADFLOW_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -1,11 +1,23 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from pathlib import Path
 
 import pytest
 
 from radflow.errors import UserError
-from radflow.files import atomic_file, atomic_folder, check_temporary_folder, check_writable, sha256_file
+from radflow.files import (
+    append_lines,
+    atomic_file,
+    atomic_folder,
+    check_temporary_folder,
+    check_writable,
+    open_regular,
+    read_json,
+    read_yaml,
+    sha256_file,
+)
 
 
 def test_an_atomic_file_appears_only_when_whole(tmp_path):
@@ -86,3 +98,43 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path):
         check_writable(tmp_path / "file" / "table.csv")
     with pytest.raises(UserError, match="is a folder"):
         check_writable(tmp_path)
+
+
+@pytest.mark.parametrize("read", [open_regular, sha256_file, read_json, read_yaml])
+def test_only_regular_files_are_opened(tmp_path: Path, read) -> None:
+    """A pipe without a writer would be waited for without end."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
+        with pytest.raises(OSError, match="not a regular file"):
+            read(path)
+
+
+@pytest.mark.parametrize("read", [read_json, read_yaml])
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"{", b"\xff", b'"\x00'])
+def test_what_is_no_document_is_a_value_error_of_one_line(tmp_path: Path, read, content: bytes) -> None:
+    (tmp_path / "document").write_bytes(content)
+    with pytest.raises(ValueError, match=r"^[^\n]+$"):
+        read(tmp_path / "document")
+
+
+def test_yaml_that_is_no_date_is_a_value_error(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("out: 2020-99-99")
+    with pytest.raises(ValueError, match="month must be in"):
+        read_yaml(tmp_path / "a.yaml")
+
+
+def test_a_document_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("radflow.files.MAX_DOCUMENT_BYTES", 10)
+    (tmp_path / "a.json").write_text("[1,2,3,4,5,6]")
+    with pytest.raises(OSError, match="over 10 bytes"):
+        read_json(tmp_path / "a.json")
+
+
+def test_lines_after_a_torn_one_are_whole(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    append_lines(path, ["first", "second"])
+    with path.open("a") as file:
+        file.write("ha")
+    append_lines(path, ["fourth"])
+    append_lines(path, [])
+    assert path.read_text() == "first\nsecond\nha\nfourth\n"

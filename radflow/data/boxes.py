@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from radflow.data.dataset import Dataset
 from radflow.data.findings import FINDINGS
 from radflow.data.tables import read_rows
+from radflow.data.verified import verify_once
 from radflow.errors import UserError
 
 BOXES_NAME = "boxes.csv"
@@ -55,6 +56,7 @@ def read_boxes(dataset: Dataset) -> list[FindingBox]:
     """Read the boxes that a dataset keeps, in the release's order; none where the release has no list of them."""
     if all(table.file != BOXES_NAME for table in dataset.manifest.tables):
         return []
+    verify_once(dataset.path, dataset.manifest.tables)
     return _read(dataset.path / BOXES_NAME, FindingBox._fields)
 
 

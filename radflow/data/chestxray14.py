@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from radflow.data.archives import RefusedMember, StoredFilm, films_in_archive
 from radflow.data.findings import FINDINGS, NO_FINDING, RELEASED_COUNTS, RELEASED_FILMS
-from radflow.data.tables import read_rows, read_text
+from radflow.data.tables import MAX_CELL, read_rows, read_text
 from radflow.errors import UserError
 from radflow.storage import locate
 
@@ -177,7 +177,7 @@ def read_label_file(path: Path) -> LabelFile:
 def read_film_list(path: Path) -> list[str]:
     """Read a split list: one film name a line, blank lines ignored, repeats dropped. Raises `UserError` if empty."""
     names = list(dict.fromkeys(line.strip() for line in read_text(path).splitlines() if line.strip()))
-    if not names:
+    if not names or max(map(len, names)) > MAX_CELL:
         raise UserError(f"{path} names no film; give the release's list with one file name a line")
     return names
 

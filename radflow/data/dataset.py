@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from radflow.data.manifest import MANIFEST_NAME, Manifest, read_manifest
 from radflow.data.shards import FilmTable, map_shard
+from radflow.data.verified import verify, verify_once
 from radflow.errors import UserError
 from radflow.files import sha256_file
 
@@ -18,10 +19,10 @@ from radflow.files import sha256_file
 class Split:
     """The films of one split, in the dataset's order."""
 
-    def __init__(self, name: str, shard_paths: list[Path], image_size: int) -> None:
+    def __init__(self, name: str, shard_paths: list[Path], image_size: int, findings: int) -> None:
         self.name = name
         self.image_size = image_size
-        mapped = [map_shard(path, image_size) for path in shard_paths]
+        mapped = [map_shard(path, image_size, findings) for path in shard_paths]
         self._table = FilmTable.concatenate([table for table, _ in mapped])
         self._films = [films for _, films in mapped]
         self._first_rows = np.cumsum([0, *(len(films) for films in self._films[:-1])])
@@ -96,20 +97,25 @@ class Dataset:
         return self.manifest.findings
 
     def split(self, name: str) -> Split:
-        """Return a split by name (train, val, test); raises `UserError` for an unknown or empty one."""
+        """Return a split by name (train, val, test), its shards compared with their hashes (`verify_once`).
+
+        Raises `UserError` for an unknown or empty split and for a damaged shard.
+        """
         if name not in self._opened:
-            shards = [self.path / shard.file for shard in self.manifest.shards if shard.split == name]
+            shards = [shard for shard in self.manifest.shards if shard.split == name]
             if not shards:
                 there = ", ".join(f"{split} ({counts.rows})" for split, counts in self.manifest.splits.items())
                 raise UserError(f"the dataset at {self.path} has no films in split {name!r}; it has {there}")
-            self._opened[name] = Split(name, shards, self.image_size)
+            verify_once(self.path, shards)
+            paths = [self.path / shard.file for shard in shards]
+            self._opened[name] = Split(name, paths, self.image_size, len(self.findings))
         return self._opened[name]
 
 
 def open_dataset(path: str | Path) -> Dataset:
     """Open a dataset folder: manifest read, shards and tables present with the sizes that it names.
 
-    The hashes are not checked (`verify_dataset` does). Raises `UserError` for a folder that is no whole dataset.
+    Hashes are checked when a split is asked for. Raises `UserError` for a folder that is no whole dataset.
     """
     folder = Path(path)
     manifest = read_manifest(folder)
@@ -124,15 +130,12 @@ def open_dataset(path: str | Path) -> Dataset:
 
 
 def verify_dataset(path: str | Path, progress: Callable[[int, int], None] | None = None) -> Dataset:
-    """Open a dataset and read every file against its hash; raises `UserError` that names the first damaged one.
+    """Open a dataset, read every file against its hash, and map its splits; raises `UserError` for the first damage.
 
     `progress` is called with the files read so far and with all.
     """
     dataset = open_dataset(path)
-    for number, entry in enumerate(dataset.manifest.files):
-        if progress is not None:
-            progress(number, len(dataset.manifest.files))
-        if sha256_file(dataset.path / entry.file) != entry.sha256:
-            damaged = dataset.path / entry.file
-            raise UserError(f"file {damaged} is damaged: its SHA-256 differs from the manifest; copy it again")
+    verify(dataset.path, dataset.manifest.files, progress)
+    for name in {shard.split for shard in dataset.manifest.shards}:
+        dataset.split(name)
     return dataset

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+import math
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path, PurePath
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from radflow.errors import UserError
-from radflow.files import atomic_file
+from radflow.files import atomic_file, read_json
 
 MANIFEST_NAME = "manifest.json"
 REJECTED_NAME = "rejected.csv"
 FORMAT = "radflow-dataset"
 VERSION = 1
 SPLITS = ("train", "val", "test")
+MAX_IMAGE_SIZE = 8192
+"""Largest height and width of an image; preprocess makes none of over 1024."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read `manifest.json` of a dataset folder; raises `UserError` where absent, damaged or of another version."""
     path = folder / MANIFEST_NAME
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"no dataset at {folder}: {MANIFEST_NAME} is missing; make one with preprocess") from error
     except (OSError, ValueError) as error:
@@ -131,28 +135,59 @@ def read_manifest(folder: Path) -> Manifest:
         given = document.get("version")
         raise UserError(f"{path} has version {given!r}, this radflow reads version {VERSION}; preprocess again")
     try:
-        return _parse_manifest(document)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return _checked(_parse_manifest(document))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{path} is damaged ({error!r}); make the dataset again with preprocess") from error
 
 
 def _parse_manifest(document: dict[str, Any]) -> Manifest:
     return Manifest(
-        name=str(document["name"]),
-        image_size=int(document["image_size"]),
+        name=document["name"],
+        image_size=document["image_size"],
         findings=tuple(document["findings"]),
         splits={name: SplitCounts(**counts) for name, counts in document["splits"].items()},
         split_rule=SplitRule(**document["split_rule"]),
-        rejected=int(document["rejected"]),
-        unlisted=int(document["unlisted"]),
+        rejected=document["rejected"],
+        unlisted=document["unlisted"],
         sources=dict(document["sources"]),
         shards=tuple(_plainly_named(ShardEntry(**entry)) for entry in document["shards"]),
-        radflow_version=str(document["radflow_version"]),
+        radflow_version=document["radflow_version"],
         crops=dict(document.get("crops", {})),
-        unit=str(document.get("unit", "films")),
+        unit=document.get("unit", "films"),
         tables=tuple(_plainly_named(TableEntry(**entry)) for entry in document.get("tables", ())),
         notes=tuple(document.get("notes", ())),
     )
+
+
+def _checked(manifest: Manifest) -> Manifest:
+    """Pass on a manifest whose values are of their fields' types and fit together, or raise ValueError."""
+    for name, hint in get_type_hints(Manifest).items():
+        if not _is_of(getattr(manifest, name), hint):
+            raise ValueError(f"{name} is not as expected")
+    if not 0 < manifest.image_size <= MAX_IMAGE_SIZE:
+        raise ValueError(f"image_size is {manifest.image_size}, expected 1 to {MAX_IMAGE_SIZE}")
+    for split, counts in manifest.splits.items():
+        if split not in SPLITS or counts.positives.keys() != set(manifest.findings):
+            raise ValueError(f"split {split!r} counts {len(counts.positives)} of {len(manifest.findings)} findings")
+    return manifest
+
+
+def _is_of(value: object, hint: Any) -> bool:
+    """Whether a value that JSON gave is of the type of its field; numbers are finite and not negative."""
+    inner = get_args(hint)
+    if isinstance(hint, UnionType):
+        return any(_is_of(value, one) for one in inner)
+    if isinstance(hint, type) and is_dataclass(hint):
+        hints = get_type_hints(hint)
+        return isinstance(value, hint) and all(_is_of(getattr(value, name), each) for name, each in hints.items())
+    if get_origin(hint) is dict:
+        return isinstance(value, dict) and all(_is_of(each, inner[1]) for each in value.values())
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_is_of(each, inner[0]) for each in value)
+    if hint in (int, float):
+        kinds = int if hint is int else int | float
+        return isinstance(value, kinds) and not isinstance(value, bool) and 0 <= value < math.inf
+    return isinstance(value, hint)
 
 
 def _plainly_named(entry: Entry) -> Entry:

@@ -24,6 +24,7 @@ from radflow.data.shards import FilmTable
 from radflow.data.splits import official_split
 from radflow.data.tfrecord import BadRecord, parse_example, read_record, read_records
 from radflow.errors import UserError
+from radflow.files import open_regular
 from radflow.storage import S3Path, locate
 
 RECORDS_PATTERN = "*.tfrecords"
@@ -64,7 +65,7 @@ class PrecutCrop:
         return np.frombuffer(content, np.uint8).reshape(CROP_SIDE, CROP_SIDE)
 
     def _read_array(self) -> bytes:
-        with self.path.open("rb") as file:
+        with open_regular(self.path) as file:
             file.seek(self.offset)
             content = file.read(_CROP_BYTES)
         if len(content) < _CROP_BYTES:
@@ -204,9 +205,9 @@ def _pathology_of(features: dict[str, list[Any]]) -> str:
 
 def _crops_of_arrays(pixels: Path, labels: Path) -> Iterator[PrecutCrop | DamagedCrop]:
     try:
-        with labels.open("rb") as file:
+        with open_regular(labels) as file:
             numbers = np.load(file, allow_pickle=False).ravel()
-        with pixels.open("rb") as file:
+        with open_regular(pixels) as file:
             shape, dtype = _read_array_header(file)
             begin = file.tell()
     except (OSError, ValueError, EOFError) as error:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import ipc
 
+from radflow.data.tables import MAX_CELL
 from radflow.errors import UserError
 from radflow.files import atomic_file
 
@@ -94,15 +95,16 @@ def write_shard(path: Path, table: FilmTable, images: NDArray[np.uint8]) -> None
         writer.write_batch(batch)
 
 
-def map_shard(path: Path, image_size: int) -> tuple[FilmTable, NDArray[np.uint8]]:
+def map_shard(path: Path, image_size: int, findings: int) -> tuple[FilmTable, NDArray[np.uint8]]:
     """Map a shard: its table in memory, and its films [n, H, W] as a read-only view of the file.
 
-    Only the pages of the small columns are read. Raises `UserError` where the file is no such shard.
+    Only the pages of the small columns are read, and each of their offsets is checked: Arrow itself would follow them
+    out of the file. Raises `UserError` where the file is no such shard.
     """
     try:
-        batch = ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+        batch = _read_batch(path)
+        _check_columns(batch, image_size, findings)
         films = np.frombuffer(batch.column("image").buffers()[1], np.uint8, len(batch) * image_size**2)
-        findings = batch.column("labels").type.list_size
         # Not Array.to_numpy, which imports pandas and so takes longer than everything else here.
         bits = np.frombuffer(batch.column("labels").flatten().buffers()[1], np.uint8)
         labels = np.unpackbits(bits, count=len(batch) * findings, bitorder="little").view(np.bool_)
@@ -114,10 +116,34 @@ def map_shard(path: Path, image_size: int) -> tuple[FilmTable, NDArray[np.uint8]
             labels=labels.reshape(len(batch), findings),
             pathologies=_strings(batch.column("pathology")) if "pathology" in batch.schema.names else _NOTHING,
         )
-    except (OSError, pa.ArrowException, KeyError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}); make the dataset again") from error
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({str(error).partition(chr(10))[0]}); make the dataset again") from error
     return table, films.reshape(len(batch), image_size, image_size)
 
 
+def _read_batch(path: Path) -> pa.RecordBatch:
+    file = ipc.open_file(pa.memory_map(str(path)))
+    if file.num_record_batches != 1:
+        raise ValueError(f"{file.num_record_batches} record batches, expected one")
+    batch = file.get_batch(0)
+    batch.validate(full=True)
+    return batch
+
+
+def _check_columns(batch: pa.RecordBatch, image_size: int, findings: int) -> None:
+    """Raise ValueError, or KeyError, unless the columns are those that `write_shard` writes."""
+    expected = dict.fromkeys(("image_id", "patient_id", "view", "split"), pa.string())
+    expected |= {"image": pa.binary(image_size**2), "labels": pa.list_(pa.bool_(), findings)}
+    for name, kind in expected.items():
+        if batch.schema.field(name).type != kind:
+            raise ValueError(f"column {name} holds {batch.schema.field(name).type}, expected {kind}")
+    for name in batch.schema.names:
+        if batch.column(name).null_count:
+            raise ValueError(f"column {name} has empty values")
+
+
 def _strings(column: pa.Array) -> NDArray[np.str_]:
-    return np.array(column.to_pylist(), dtype=np.str_)
+    texts = column.to_pylist()
+    if (longest := max(map(len, texts), default=0)) > MAX_CELL:  # each text of the array takes as much room
+        raise ValueError(f"a text of {longest:,} letters, the limit is {MAX_CELL}")
+    return np.array(texts, dtype=np.str_)

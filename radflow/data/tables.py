@@ -11,9 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from radflow.errors import UserError
+from radflow.files import open_regular
 
-MAX_LABEL_BYTES = 256 * 2**20
+MAX_LABEL_BYTES = 64 * 2**20
 """Largest label file that is read, unpacked; that of ChestX-ray14 has 8 MB."""
+
+MAX_CELL = 1_000
+"""Most letters in a cell; the longest of the releases are paths of some 200."""
+
+MAX_COLUMN = 2**27
+"""Most letters in a column if all its cells were as long as the longest, as numpy stores them: 512 MB."""
 
 
 def read_text(path: Path) -> str:
@@ -22,7 +29,7 @@ def read_text(path: Path) -> str:
     Raises `UserError` for a file that is damaged, too large or in another code, with the row where one byte is.
     """
     try:
-        with path.open("rb") as packed:
+        with open_regular(path) as packed:
             file = gzip.open(packed) if path.suffix == ".gz" else packed  # noqa: SIM115  (holds nothing but `packed`)
             content = file.read(MAX_LABEL_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
@@ -42,8 +49,10 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[
     """Yield each row of a CSV as its line number and its cells of `columns`, in their order, without outer blanks.
 
     Empty lines are passed over; a cell may hold line breaks, the number is then that of its last line. Raises
-    `UserError` for an empty file, missing columns, a row that is too short and quotes that do not close.
+    `UserError` for an empty file, missing columns, a row that is too short, quotes that do not close, and cells that
+    would fill the memory.
     """
+    longest = 1
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     try:
         places = _column_places(path, next(reader, []), columns)
@@ -55,9 +64,23 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[
                 raise UserError(
                     f"{path}, row {reader.line_num} has {given} cells, expected at least {expected}; mend the row"
                 )
-            yield reader.line_num, [cells[place].strip() for place in places]
+            chosen = [cells[place].strip() for place in places]
+            longest = max(longest, *map(len, chosen))
+            _check_room(path, reader.line_num, longest)
+            yield reader.line_num, chosen
     except csv.Error as error:
         raise UserError(f"{path}, row {reader.line_num} is no CSV ({error}); mend the row") from error
+
+
+def _check_room(path: Path, row: int, longest: int) -> None:
+    """Refuse a table before its columns, in which every cell has the longest one's room, fill the memory."""
+    if longest > MAX_CELL:
+        raise UserError(f"{path}, row {row} has a cell of {longest:,} letters, the limit is {MAX_CELL:,}; mend the row")
+    if row * longest > MAX_COLUMN:
+        raise UserError(
+            f"{path} has over {row:,} rows and a cell of {longest} letters, as no label file does; shorten the names, "
+            "or give a part of it"
+        )
 
 
 def _column_places(path: Path, header: list[str], columns: tuple[str, ...]) -> list[int]:
@@ -66,5 +89,5 @@ def _column_places(path: Path, header: list[str], columns: tuple[str, ...]) -> l
         raise UserError(f"{path} is empty; give the release's label file, which begins with {columns[0]!r}")
     missing = [column for column in columns if column not in names]
     if missing:
-        raise UserError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(names)}")
+        raise UserError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(names)[:MAX_CELL]}")
     return [names.index(column) for column in columns]

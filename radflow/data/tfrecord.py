@@ -18,6 +18,8 @@ from typing import Any, BinaryIO
 import google_crc32c
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 
+from radflow.files import open_regular
+
 MAX_RECORD_BYTES = 64 * 2**20
 """Longest record that is read into memory."""
 
@@ -46,11 +48,11 @@ class Record:
 
 def read_records(path: Path) -> Iterator[Record]:
     """Read a file from begin to end, damaged records included; raises OSError where it cannot be read."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         number, size = 0, path.stat().st_size
         while (offset := file.tell()) < size:
             try:
-                content: bytes | BadRecord = _read_next(file)
+                content: bytes | BadRecord = _read_next(file, size)
             except BadRecord as error:
                 content = error
             yield Record(number, offset, content)
@@ -61,9 +63,9 @@ def read_records(path: Path) -> Iterator[Record]:
 
 def read_record(path: Path, offset: int) -> bytes:
     """Read the content of the record at a place that `read_records` found; raises `BadRecord`."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         file.seek(offset)
-        return _read_next(file)
+        return _read_next(file, path.stat().st_size)
 
 
 def parse_example(content: bytes) -> dict[str, list[Any]]:
@@ -82,14 +84,16 @@ def masked_checksum(content: bytes) -> int:
     return ((checksum >> 15 | checksum << 17) + _MASK_DELTA) & 0xFFFFFFFF
 
 
-def _read_next(file: BinaryIO) -> bytes:
-    """Read the record at the file's place, and move to the next one unless it is lost."""
+def _read_next(file: BinaryIO, size: int) -> bytes:
+    """Read the record at the place of a file of `size` bytes, and move to the next one unless it is lost."""
     header = file.read(_HEADER.size)
     if len(header) < _HEADER.size:
         raise LostRecords("truncated: the file ends inside this record")
     length, checksum = _HEADER.unpack(header)
     if checksum != masked_checksum(header[:8]):
         raise LostRecords("damaged length: this record and all after it cannot be found")
+    if length + _CHECKSUM.size > size - file.tell():  # asked before room is made for it
+        raise LostRecords("truncated: the file ends inside this record")
     if length > MAX_RECORD_BYTES:
         file.seek(length + _CHECKSUM.size, os.SEEK_CUR)
         raise BadRecord(f"{length:,} bytes, the limit is {MAX_RECORD_BYTES:,}")

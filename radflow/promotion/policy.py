@@ -7,10 +7,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
-
 from radflow.data.tasks import TASKS
 from radflow.errors import UserError
+from radflow.files import read_yaml
 from radflow.models.config import ARCHITECTURES
 
 VERSION = 2
@@ -66,11 +65,11 @@ def read_policy(path: Path) -> list[Family]:
 
 def _load(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        return read_yaml(path)
+    except OSError as error:
         raise UserError(f"policy={path} cannot be read ({error}); give a promotion policy in YAML") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"policy={path} is not YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise UserError(f"policy={path} is not YAML: {error}") from error
 
 
 def _family(name: str, own: Any, defaults: Mapping[str, Any], path: Path) -> Family:

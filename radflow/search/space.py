@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import BaseTrial
 
 from radflow.config import flatten
 from radflow.errors import UserError
+from radflow.files import read_yaml
 from radflow.search.config import SearchConfig
 from radflow.training.config import DistributedConfig
 from radflow.training.job_folder import RUNNING
@@ -129,9 +129,9 @@ def read_space(name: str) -> Space:
         given = f"space={name} is neither {presets} nor a file at {path.absolute()}"
         raise UserError(f"{given}; give one of them (schema: docs/search.md)")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"space={name} is not YAML: {' '.join(str(error).split())}") from error
+        content = read_yaml(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"space={name} is not YAML: {error}") from error
     return parse_space(content)
 
 

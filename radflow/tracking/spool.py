@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from radflow.files import atomic_file
+from radflow.files import append_lines, atomic_file
 
 SPOOL_FOLDER = Path("runs/spool")
 
@@ -79,10 +79,7 @@ class Spool:
 
     def append(self, records: Iterable[Record]) -> None:
         """Add records at the end, durably."""
-        with self._records.open("a", encoding="utf-8") as file:
-            file.writelines(f"{json.dumps(record)}\n" for record in records)
-            file.flush()
-            os.fsync(file.fileno())
+        append_lines(self._records, map(json.dumps, records))
 
     def replace(self, records: list[Record]) -> None:
         """Let exactly these records wait."""

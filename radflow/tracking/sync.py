@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
 from radflow.errors import UserError
+from radflow.files import read_json
 from radflow.secrets import hide_secrets
 from radflow.tracking.delivery import Delivery
 from radflow.tracking.spool import (
@@ -48,7 +48,7 @@ def sync_spool(folder: Path = SPOOL_FOLDER, tracking_uri: str | None = None) -> 
 
 def _read_address(description: Path, tracking_uri: str | None) -> RunAddress:
     try:
-        fields = json.loads(description.read_text(encoding="utf-8"))
+        fields = read_json(description)
         return RunAddress(**(fields | ({"tracking_uri": tracking_uri} if tracking_uri else {})))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(

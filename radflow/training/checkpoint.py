@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from radflow.errors import UserError
-from radflow.files import atomic_file, sha256_file
+from radflow.files import atomic_file, open_regular, sha256_file
 from radflow.terminal import say
 
 KEPT = 2
@@ -54,7 +54,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises UserError when it is missing or damaged anywhere.
     """
     try:
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            content = file.read()
         whole, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
         if hashlib.sha256(whole).digest() != digest:
             raise ValueError("its bytes differ from its SHA-256")

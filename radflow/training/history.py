@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+
+from radflow.files import append_lines
 
 HISTORY_FILE = "history.jsonl"
 
@@ -15,13 +18,19 @@ def write_epoch(folder: Path | None, epoch: int, metrics: Mapping[str, float]) -
     if folder is None:
         return
     values = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
-    with (folder / HISTORY_FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"epoch": epoch, **values}) + "\n")
+    append_lines(folder / HISTORY_FILE, [json.dumps({"epoch": epoch, **values})])
 
 
 def read_epochs(path: Path) -> Iterator[dict[str, float | None]]:
-    """The epochs written so far; a last line that is still being written is left for the next time."""
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):
-                yield json.loads(line)
+    """The epochs written so far.
+
+    A last line that is still being written is left for the next time, and one that its writer did not live to end is
+    passed over: the epoch is validated, and written, again.
+    """
+    if not path.exists():
+        return
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        with suppress(ValueError, RecursionError):
+            epoch = json.loads(line) if line.endswith("\n") else None
+            if isinstance(epoch, dict) and "epoch" in epoch:
+                yield epoch

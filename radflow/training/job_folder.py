@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from radflow.errors import UserError
-from radflow.files import atomic_file
+from radflow.files import atomic_file, read_json
 from radflow.terminal import say
 from radflow.training.history import HISTORY_FILE, read_epochs
 
@@ -68,13 +68,16 @@ def make_job_folder(out: Path, name: str) -> Path:
 def read_job(folder: Path) -> Job:
     """Read the job of a folder; raises UserError when it is none."""
     try:
-        content = json.loads((folder / JOB_FILE).read_text())
-        return Job(folder, content["run_id"], content["settings"])
+        content = read_json(folder / JOB_FILE)
+        job = Job(folder, content["run_id"], content["settings"])
+        if not isinstance(job.run_id, str) or not isinstance(job.settings, dict):
+            raise ValueError(f"{JOB_FILE} holds no run and settings")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"resume={folder} is not the folder of a training job ({error}); give one that `train` or `distributed` "
             "made, auto or none"
         ) from error
+    return job
 
 
 def job_to_resume(settings: Mapping[str, Any]) -> Job | None:

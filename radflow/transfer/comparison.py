@@ -14,7 +14,7 @@ from radflow.config import flatten
 from radflow.data.dataset import Dataset
 from radflow.errors import MISTAKE, JobError, UserError
 from radflow.evaluation.predictions import Predictions, read_predictions
-from radflow.files import atomic_file
+from radflow.files import atomic_file, read_json
 from radflow.terminal import say
 from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.run import STUDY_TAG, close_abandoned_run, create_run, go_on_with, tracking_run
@@ -144,8 +144,8 @@ def _go_on(folder: Path) -> None:
     if not path.exists():
         return
     try:
-        run_id = json.loads(path.read_text(encoding="utf-8"))["run_id"]
-    except (OSError, ValueError, KeyError) as error:
+        run_id = read_json(path)["run_id"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}); delete {folder} to compare anew") from error
     go_on_with(run_id)
 

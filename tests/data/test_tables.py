@@ -49,3 +49,25 @@ def test_a_damaged_gzip_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "labels.csv.gz").write_bytes(content)
     with pytest.raises(UserError, match=r"labels\.csv\.gz cannot be read"):
         read_text(tmp_path / "labels.csv.gz")
+
+
+def test_a_long_cell_does_not_widen_all_others(tmp_path: Path) -> None:
+    """Of 700 KB, whose names would take 10 GB: numpy stores each text at the length of the longest."""
+    rows = ["a" * 130_000, *(f"{number}.png" for number in range(20_000))]
+    (tmp_path / "labels.csv").write_text("\n".join(["name", *rows]))
+    with pytest.raises(UserError, match="row 2 has a cell of 130,000 letters, the limit is 1,000; mend the row"):
+        list(read_rows(tmp_path / "labels.csv", ("name",)))
+
+
+def test_cells_and_rows_are_bounded_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "MAX_COLUMN", 20_000)
+    (tmp_path / "labels.csv").write_text("\n".join(["name", "a" * 900, *["b"] * 20]))
+    assert len(list(read_rows(tmp_path / "labels.csv", ("name",)))) == 21
+    (tmp_path / "labels.csv").write_text("\n".join(["name", "a" * 900, *["b"] * 30]))
+    with pytest.raises(UserError, match="over 23 rows and a cell of 900 letters"):
+        list(read_rows(tmp_path / "labels.csv", ("name",)))
+
+
+def test_long_cells_of_other_columns_do_not_matter(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text(f"name,report\na.png,{'word ' * 1000}\n")
+    assert list(read_rows(tmp_path / "labels.csv", ("name",))) == [(2, ["a.png"])]

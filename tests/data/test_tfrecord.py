@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 
@@ -77,3 +78,15 @@ def test_features_of_tensorflow_s_message() -> None:
 def test_any_bytes_are_features_or_refused(content: bytes) -> None:
     with suppress(BadRecord):
         assert isinstance(parse_example(content), dict)
+
+
+def test_room_is_made_for_a_record_only_where_the_file_holds_it(tmp_path: Path) -> None:
+    length = (60 * 2**20).to_bytes(8, "little")
+    path = tmp_path / "a.tfrecords"
+    path.write_bytes(length + masked_checksum(length).to_bytes(4, "little") + b"pixels")
+    tracemalloc.start()
+    try:
+        assert outcomes(path) == ["truncated: the file ends inside this record"]
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()

@@ -132,3 +132,12 @@ def test_a_refused_record_is_dropped_with_a_warning(caplog: pytest.LogCaptureFix
     assert (waiting, failure) == ([], None)
     assert store.taken == [metrics(1.0)]
     assert "no such run" in caplog.text
+
+
+def test_a_record_after_a_torn_line_is_kept(open_spool: OpenSpool) -> None:
+    spool = open_spool()
+    spool.append([{"kind": "tags", "number": 1}])
+    with (spool.folder / "records.jsonl").open("a") as file:
+        file.write('{"kind": "ta')
+    spool.append([{"kind": "tags", "number": 3}])
+    assert [record["number"] for record in spool.read()] == [1, 3]

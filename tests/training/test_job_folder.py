@@ -9,7 +9,7 @@ import pytest
 
 from radflow.errors import UserError
 from radflow.training.config import TrainConfig
-from radflow.training.history import write_epoch
+from radflow.training.history import HISTORY_FILE, read_epochs, write_epoch
 from radflow.training.job_folder import (
     PREDICTIONS_FILE,
     Job,
@@ -78,3 +78,11 @@ def test_the_speed_of_an_earlier_job_is_known_where_all_that_it_depends_on_is_th
     assert known is not None
     assert (known.images_per_second, known.folder) == (50.0, job.folder)
     assert measured_speed(tmp_path, settings(tmp_path, threads=1)) is None
+
+
+def test_an_epoch_after_one_that_a_killed_writer_left_half_is_read(tmp_path: Path) -> None:
+    write_epoch(tmp_path, 1, {"val/loss": 0.5})
+    with (tmp_path / HISTORY_FILE).open("a") as file:
+        file.write('{"epoch": 2, "val/lo')
+    write_epoch(tmp_path, 2, {"val/loss": 0.25})
+    assert [epoch["val/loss"] for epoch in read_epochs(tmp_path / HISTORY_FILE)] == [0.5, 0.25]
