@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from radflow.errors import UserError
 from radflow.search.config import JOURNAL
+from radflow.search.journal import open_journal
 from radflow.secrets import hide_secrets
 from radflow.tracking.spool import root_cause
 
@@ -45,7 +45,7 @@ class JournalFile:
     def open(self) -> BaseStorage:
         """See StudyStorage."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(str(self.path)))
+        return open_journal(self.path)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
