@@ -90,7 +90,7 @@ def _read_weights(backbone: keras.Model, weights: str, path: Path, shape: tuple[
         except Exception as error:
             raise UserError(
                 f"weights=imagenet could not be downloaded ({' '.join(str(error).split())}); "
-                "give weights=FILE with a .weights.h5 of the backbone, or weights=none"
+                "give weights=FILE with a .keras model or a .weights.h5 of the backbone, or weights=none"
             ) from error
     check_weights_file(str(path))
     try:

@@ -27,8 +27,9 @@ class ModelConfig:
     """Normalisation; auto is the architecture's own (none for vgg16, else batch, or where ranks compute fewer than 16
     films at a time sync_batch, batch normalisation over the films of all ranks)."""
     weights: str = "none"
-    """Initial weights of the body: none, imagenet, a .weights.h5 of it, a .keras model, or a model in MLflow, as
-    models:/NAME@champion, models:/NAME/2 or runs:/ID/model."""
+    """Initial weights of the body: none, imagenet, a .keras model, a .weights.h5 of it, or a model in MLflow, as
+    models:/NAME@champion, models:/NAME/2 or runs:/ID/model. Files hold HDF5, which a hostile one can abuse: give only
+    files that you trust, and a .keras rather than a .weights.h5, as more of it is checked."""
     precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
     """Number format of the computation; auto is mixed_bfloat16 where the CPU has it."""
 
