@@ -18,7 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from radflow.files import append_lines, atomic_file
+from radflow.errors import UserError
+from radflow.files import append_lines, atomic_file, read_json
 
 SPOOL_FOLDER = Path("runs/spool")
 
@@ -43,6 +44,20 @@ class RunAddress:
 
     tracking_uri: str
     run_id: str
+
+    @classmethod
+    def read(cls, description: Path) -> RunAddress:
+        """Read the `run.json` of a run's folder; raises UserError for one that is damaged or of another run."""
+        try:
+            address = cls(**read_json(description))
+            if not isinstance(address.tracking_uri, str) or address.run_id != description.parent.name:
+                raise ValueError(f"it names the run {address.run_id!r}")
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(
+                f"{description} is damaged ({error}); write the tracking_uri and run_id of the run into it as JSON, or "
+                "delete the folder"
+            ) from error
+        return address
 
 
 class Spool:
@@ -73,7 +88,7 @@ class Spool:
                 continue
             try:
                 records.append(_parse(line))
-            except ValueError:
+            except (ValueError, RecursionError):
                 _logger.warning("%s: line %d is damaged and is skipped", self._records, number)
         return records
 
@@ -186,6 +201,8 @@ def _parse(line: str) -> Record:
     record = json.loads(line)
     if not isinstance(record, dict) or "kind" not in record:
         raise ValueError("not a record")
+    if record["kind"] == "metrics" and not isinstance(record.get("points"), list):
+        raise ValueError("a record of metrics without points")
     return record
 
 

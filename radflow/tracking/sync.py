@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from radflow.errors import UserError
-from radflow.files import read_json
 from radflow.secrets import hide_secrets
 from radflow.tracking.delivery import Delivery
 from radflow.tracking.spool import (
@@ -38,23 +38,15 @@ def sync_spool(folder: Path = SPOOL_FOLDER, tracking_uri: str | None = None) -> 
     problems: list[str] = []
     for description in sorted(folder.glob("*/run.json")):
         try:
-            sent += _sync_run(folder, _read_address(description, tracking_uri), problems)
+            address = RunAddress.read(description)
+            if tracking_uri:
+                address = replace(address, tracking_uri=tracking_uri)
+            sent += _sync_run(folder, address, problems)
         except UserError as error:
             problems.append(str(error))
     if problems:
         raise UserError("; and ".join([f"{sent} records sent, but {problems[0]}", *problems[1:]]))
     return sent
-
-
-def _read_address(description: Path, tracking_uri: str | None) -> RunAddress:
-    try:
-        fields = read_json(description)
-        return RunAddress(**(fields | ({"tracking_uri": tracking_uri} if tracking_uri else {})))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(
-            f"{description} is damaged ({error}); write the tracking_uri and run_id of the run into it as JSON, or "
-            "delete the folder"
-        ) from error
 
 
 def _sync_run(folder: Path, address: RunAddress, problems: list[str]) -> int:
