@@ -1,28 +1,48 @@
 """Films as bytes to grey pixels: the one path for preprocessing, prediction and serving.
 
-The bytes are not trusted: what they are is told by their first bytes (never by the name), their size is read from
-the header and checked before anything is decoded, and whatever is damaged is refused with the reason.
+The bytes are not trusted: what they are is told by their first bytes (never by the name), the size that their decoder
+will believe is read and checked before anything is decoded, and whatever is damaged is refused with the reason. Which
+stored values are black and white is the business of bit_depth.py, for all formats.
 
-Saved models carry this file and dicom.py under another package's name: hence the relative import between the two, and
-none of anything else of radflow.
+Saved models carry this file and those that it imports under another package's name: hence the relative imports between
+them, and none of anything else of radflow.
 """
 
 from __future__ import annotations
 
-import io
+import re
 import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import PurePath
+from typing import NamedTuple
 
 import numpy as np
-from isal import isal_zlib
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, PpmImagePlugin
+from PIL import Image, JpegImagePlugin
 
-FILM_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
+from .bad_film import MAX_FILM_PIXELS, BadFilm, check_pixel_count
+from .bit_depth import scale_to_grey, value_range
+from .codestreams import CODESTREAM_SIGNATURE, JP2_SIGNATURE, JPEG_SIGNATURE, MAX_JPEG_SCANS, read_jpeg_2000_frame
+from .pillow_films import deep_colour_to_grey, grey_image, open_bounded, upright
+from .png import SIGNATURE as PNG_SIGNATURE
+from .png import decode_png
+from .tiff import SIGNATURES as TIFF_SIGNATURES
+from .tiff import decode_tiff
+
+__all__ = [
+    "FILM_SUFFIXES",
+    "MAX_FILM_BYTES",
+    "MAX_FILM_PIXELS",
+    "BadFilm",
+    "decode_film",
+    "is_dicom",
+    "read_film",
+    "resize_film",
+]
+
+FILM_SUFFIXES = (".png", ".jpg", ".jpeg", ".jp2", ".j2k", ".j2c", ".tif", ".tiff", ".pgm", ".dcm", ".dicom")
 """The names that are taken for films when a folder is searched, in lower case."""
-
-MAX_FILM_PIXELS = 50_000_000
-"""Largest film that is decoded. The largest digital mammograms have about 20 megapixels."""
 
 MAX_FILM_BYTES = 256 * 2**20
 """Largest file that is read: 50 megapixels at 4 bytes, and room for a header."""
@@ -34,42 +54,54 @@ From 1024 to 224 pixels this takes 1.1 ms where Lanczos alone takes 5.8 (decodin
 a grey level. It also bounds the memory for very long and thin films.
 """
 
-_LONGEST_REASON = 200
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_JPEG_SIGNATURE = b"\xff\xd8\xff"
-_PLAIN_GREY = [8, 0, 0, 0, 0]
-"""Bits a sample, colour type, compression, filters, interlacing: what an 8-bit grey PNG's header ends with."""
 _PGM_SIGNATURE = b"P5"
 """Portable grey map, in which mini-MIAS is released."""
-_BAD_STREAM: type[Exception] = isal_zlib.IsalError  # type: ignore[assignment]  # isal's stub calls it an instance
-_UNREADABLE = (OSError, EOFError, SyntaxError, ValueError, LookupError, OverflowError, struct.error, _BAD_STREAM)
-"""What Pillow and ISA-L raise for bytes that are not the image they claim to be."""
+_PGM_GAP = rb"(?:\s|#[^\r\n]*[\r\n])+"
+_PGM_HEADER = re.compile(rb"P5" + 3 * (_PGM_GAP + rb"(\d{1,9})") + rb"\s")
+_DICOM_MARK, _DICOM_MARK_AT = b"DICM", 128
+_FIRST_ELEMENTS = frozenset({(2, 0), *((8, element) for element in (0, 1, 5, 6, 8, 0x12, 0x13, 0x14, 0x16, 0x18))})
+"""Groups and elements that a DICOM file without a preamble begins with."""
+_FIRST_REPRESENTATIONS = (b"UL", b"CS", b"SQ", b"DA", b"TM", b"UI")
+_LONGEST_FIRST_ELEMENT = 128
+_LUMINANCE_FIRST = ("YUV", "e-YCC")
+"""Colour spaces of JPEG 2000, as OpenJPEG calls them, whose first sample is the grey."""
 
-_STORED_BLOCK_BYTES = 0xFFFF
 
-
-class BadFilm(ValueError):  # noqa: N818  (a film is bad; the program is not in error)
-    """These bytes are no film that radflow can use; the text is the reason on one line, without the film's name."""
-
-    def __init__(self, reason: str) -> None:
-        # A reason may quote the file or a decoder's essay, and goes to terminals and tables.
-        first_line = (reason.splitlines() or [""])[0][:_LONGEST_REASON]
-        super().__init__("".join(letter if letter.isprintable() else "?" for letter in first_line))
+class _Format(NamedTuple):
+    name: str
+    decode: Callable[[bytes], Image.Image]
+    """from bytes to an image of mode L"""
 
 
 def read_film(content: bytes, name: str, size: int) -> NDArray[np.uint8]:
     """Decode a film and resize it to `size` x `size` grey pixels; raises `BadFilm` with the reason."""
-    return np.asarray(_squash(_decode(content, name), size))
+    found = _recognise(content, name)
+    with _refusals(found.name):
+        return np.asarray(_squash(found.decode(content), size))
 
 
 def decode_film(content: bytes, name: str) -> NDArray[np.uint8]:
-    """Decode PNG, JPEG, PGM or DICOM bytes to grey uint8 [H, W], bright for dense tissue, or raise `BadFilm`.
+    """Decode PNG, JPEG, JPEG 2000, TIFF, PGM or DICOM bytes to grey uint8 [H, W], bright for dense tissue.
 
-    Colour is turned to luminance (ITU-R 601), alpha is ignored: the release holds films saved as RGBA that are grey
-    and opaque. Grey of 16 bits is scaled from the smallest of 10, 12, 14 and 16 bits that holds its brightest pixel,
-    because detectors of 10 to 14 bits are commonly saved in 16.
+    Colour is turned to luminance (ITU-R 601), alpha is ignored: the release of ChestX-ray14 holds films saved as RGBA
+    that are grey and opaque. Films are turned as their EXIF orientation says. Raises `BadFilm` with the reason.
     """
-    return np.asarray(_decode(content, name))
+    found = _recognise(content, name)
+    with _refusals(found.name):
+        return np.asarray(found.decode(content))
+
+
+def is_dicom(head: bytes) -> bool:
+    """Whether a file's first 132 bytes are those of a DICOM film, with its preamble or, as some write it, without."""
+    if head[_DICOM_MARK_AT : _DICOM_MARK_AT + len(_DICOM_MARK)] == _DICOM_MARK:
+        return True
+    if len(head) < 8:
+        return False
+    is_explicit = head[4:6] in _FIRST_REPRESENTATIONS
+    is_implicit = int.from_bytes(head[4:8], "little") <= _LONGEST_FIRST_ELEMENT
+    if struct.unpack("<HH", head[:4]) in _FIRST_ELEMENTS:
+        return is_explicit or is_implicit
+    return struct.unpack(">HH", head[:4]) in _FIRST_ELEMENTS and is_explicit  # big endian is never implicit
 
 
 def resize_film(film: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -80,138 +112,87 @@ def resize_film(film: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return np.asarray(_squash(Image.fromarray(film), size))
 
 
-def check_pixel_count(width: int, height: int) -> None:
-    """Refuse a film whose header announces more than `MAX_FILM_PIXELS` pixels, or none; raises `BadFilm`."""
-    if width < 1 or height < 1:
-        raise BadFilm(f"no pixels: the header says {width}x{height}")
-    if width * height > MAX_FILM_PIXELS:
-        given, limit = width * height / 1e6, MAX_FILM_PIXELS / 1e6
-        raise BadFilm(f"too large: {width}x{height} is {given:.0f} megapixels, the limit is {limit:.0f}")
-
-
 def _squash(film: Image.Image, size: int) -> Image.Image:
     if film.size == (size, size):
         return film
     return film.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP)
 
 
-def _decode(content: bytes, name: str) -> Image.Image:
-    """Decode to an image of mode L. Images rather than arrays, because each passage between the two is a copy."""
-    if content.startswith(_PNG_SIGNATURE):
-        return _decode_png(content)
-    if content.startswith(_JPEG_SIGNATURE):
-        return _decode_bounded(JpegImagePlugin.JpegImageFile, "JPEG", content)
-    if content.startswith(_PGM_SIGNATURE):
-        return _decode_bounded(PpmImagePlugin.PpmImageFile, "PGM", content)
-    if content[128:132] == b"DICM":
-        from .dicom import decode_dicom  # pydicom takes longer to import than ten PNGs take to decode
+@contextmanager
+def _refusals(kind: str) -> Iterator[None]:
+    """Make whatever a decoder raises the reason to refuse the film: no film, whatever it holds, may end a batch."""
+    try:
+        yield
+    except BadFilm:
+        raise
+    except MemoryError as error:
+        raise BadFilm(f"{kind} that takes more memory than there is") from error
+    except Exception as error:
+        raise BadFilm(f"damaged {kind}: {' '.join(str(error).split())}") from error
 
-        return Image.fromarray(decode_dicom(content))
+
+def _recognise(content: bytes, name: str) -> _Format:
+    """Tell the format by the first bytes. A DICOM file may begin like a TIFF, in the preamble that it may fill."""
+    if content.startswith(PNG_SIGNATURE):
+        return _Format("PNG", decode_png)
+    if content.startswith(JPEG_SIGNATURE):
+        return _Format("JPEG", _decode_jpeg)
+    if is_dicom(content[: _DICOM_MARK_AT + len(_DICOM_MARK)]):
+        return _Format("DICOM", _decode_dicom)
+    if content.startswith(TIFF_SIGNATURES):
+        return _Format("TIFF", decode_tiff)
+    if content.startswith((JP2_SIGNATURE, CODESTREAM_SIGNATURE)):
+        return _Format("JPEG 2000", _decode_jpeg_2000)
+    if content.startswith(_PGM_SIGNATURE):
+        return _Format("PGM", _decode_pgm)
     raise BadFilm(_not_a_film(content, name))
 
 
-def _decode_png(content: bytes) -> Image.Image:
-    header, stream = _read_png_chunks(content)
-    width, height, *kind = struct.unpack(">IIBBBBB", header)
-    try:
-        if kind == _PLAIN_GREY:
-            return _decode_plain_grey(stream, width, height)
-        # The plugin's class rather than Image.open: the format is settled, and so is the number of pixels.
-        with PngImagePlugin.PngImageFile(io.BytesIO(content)) as image:
-            return _grey_pixels(image)
-    except BadFilm:
-        raise
-    except _UNREADABLE as error:
-        raise BadFilm(f"damaged PNG: {error}") from error
+def _decode_jpeg(content: bytes) -> Image.Image:
+    if content.count(b"\xff\xda") > MAX_JPEG_SCANS:
+        raise BadFilm(f"JPEG of more than {MAX_JPEG_SCANS} scans")
+    with open_bounded(JpegImagePlugin.JpegImageFile, content) as image:
+        image.load()
+        return upright(grey_image(image), image)
 
 
-def _read_png_chunks(content: bytes) -> tuple[bytes, bytes]:
-    """Walk the chunks: size within the limit, critical chunks whole by their checksums, and the end in place.
+def _decode_dicom(content: bytes) -> Image.Image:
+    from .dicom import decode_dicom  # pydicom takes longer to import than ten PNGs take to decode
 
-    Pillow skips the checksums of pixel data, and so would turn some damaged films into wrong pixels. Returns the body
-    of the header and the compressed stream of pixels.
-    """
-    position, stream = len(_PNG_SIGNATURE), []
-    while True:
-        start = content[position : position + 8]
-        if len(start) < 8:
-            raise BadFilm(f"truncated PNG: it ends after {len(content):,} bytes without an end chunk")
-        length, kind = int.from_bytes(start[:4], "big"), start[4:]
-        body = memoryview(content)[position + 8 : position + 8 + length]
-        checksum = content[position + 8 + length : position + 12 + length]
-        if len(checksum) < 4:
-            raise BadFilm(f"truncated PNG: it ends after {len(content):,} bytes, inside a chunk")
-        critical = kind[:1].isupper()
-        if critical and isal_zlib.crc32(body, isal_zlib.crc32(kind)) != int.from_bytes(checksum, "big"):
-            raise BadFilm(f"damaged PNG: wrong checksum of the {kind.decode('latin-1')} chunk at byte {position:,}")
-        if position == len(_PNG_SIGNATURE):
-            _check_png_header(kind, bytes(body))
-            header = bytes(body)
-        if kind == b"IDAT":
-            stream.append(body)
-        if kind == b"IEND":
-            return header, b"".join(stream)
-        position += 12 + length
+    return Image.fromarray(decode_dicom(content))
 
 
-def _check_png_header(kind: bytes, body: bytes) -> None:
-    if kind != b"IHDR" or len(body) != 13:
-        raise BadFilm("damaged PNG: it does not begin with a header chunk")
-    check_pixel_count(*struct.unpack(">II", body[:8]))
+def _decode_jpeg_2000(content: bytes) -> Image.Image:
+    """Decode by OpenJPEG itself, as DICOM films of this coding are: Pillow drops the lower bits of colours."""
+    import openjpeg
+
+    frame = read_jpeg_2000_frame(content)
+    check_pixel_count(frame.width, frame.height)
+    space = openjpeg.get_parameters(content)["colourspace"]
+    if frame.components > 4 or frame.bits > 16 or space == "CMYK":
+        raise BadFilm(f"JPEG 2000 of {frame.components} samples of {frame.bits} bits, expected grey or RGB of up to 16")
+    samples = openjpeg.decode(content)
+    colours = 3 if frame.components >= 3 and space not in _LUMINANCE_FIRST else 1
+    samples = samples.reshape(frame.height, frame.width, -1)[..., :colours]
+    return deep_colour_to_grey(samples, *value_range(samples, frame.bits))
 
 
-def _decode_plain_grey(stream: bytes, width: int, height: int) -> Image.Image:
-    """Decode the pixels of a PNG of 8-bit grey that is not interlaced, as nearly all of ChestX-ray14 are.
-
-    Half of decoding is inflating, at which ISA-L takes half as long as Pillow's zlib. Pillow undoes the rows' filters,
-    which it does behind an inflation of its own only: so the rows are handed over as a stream of stored blocks.
-    """
-    expected = height * (1 + width)  # each row begins with the number of its filter
-    rows = isal_zlib.decompressobj().decompress(stream, expected)
-    if len(rows) < expected:
-        raise BadFilm(f"truncated PNG: pixels of {len(rows) // (1 + width)} rows, the header says {height}")
-    return Image.frombytes("L", (width, height), _stored(rows), "zip", "L")
-
-
-def _stored(content: bytes) -> bytes:
-    """Wrap bytes as a zlib stream of uncompressed blocks (RFC 1950; RFC 1951, section 3.2.4)."""
-    blocks: list[bytes | memoryview] = [b"\x78\x01"]
-    for start in range(0, len(content), _STORED_BLOCK_BYTES):
-        block = memoryview(content)[start : start + _STORED_BLOCK_BYTES]
-        is_last = start + _STORED_BLOCK_BYTES >= len(content)
-        blocks += [struct.pack("<BHH", is_last, len(block), ~len(block) & 0xFFFF), block]
-    return b"".join([*blocks, struct.pack(">I", isal_zlib.adler32(content))])
-
-
-def _decode_bounded(plugin: type[ImageFile.ImageFile], kind: str, content: bytes) -> Image.Image:
-    """Decode by Pillow's plugin for one format, after its header's size is checked."""
-    try:
-        with plugin(io.BytesIO(content)) as image:
-            check_pixel_count(*image.size)
-            return _grey_pixels(image)
-    except BadFilm:
-        raise
-    except _UNREADABLE as error:
-        raise BadFilm(f"damaged {kind}: {error}") from error
-
-
-def _grey_pixels(image: Image.Image) -> Image.Image:
-    """Load an opened image as mode L."""
-    image.load()
-    if image.mode == "L":
-        return image
-    if image.mode.startswith("I"):
-        return Image.fromarray(_eight_bits(np.asarray(image)))
-    if image.mode in ("P", "PA", "CMYK"):
-        image = image.convert("RGB")
-    return image.convert("L")
-
-
-def _eight_bits(deep: NDArray[np.generic]) -> NDArray[np.uint8]:
-    brightest = int(deep.max())
-    bits = next(bits for bits in (10, 12, 14, 16) if brightest < 2**bits)
-    scaled = deep.astype(np.float32) * np.float32(255 / (2**bits - 1))
-    return np.rint(scaled).astype(np.uint8)
+def _decode_pgm(content: bytes) -> Image.Image:
+    """Decode a binary grey map. Not left to Pillow, which takes a second for a megapixel whose maxval is not 255."""
+    header = _PGM_HEADER.match(content)
+    if header is None:
+        raise BadFilm("damaged PGM: its header has no width, height and maxval")
+    width, height, white = (int(number) for number in header.groups())
+    check_pixel_count(width, height)
+    if not 0 < white < 1 << 16:
+        raise BadFilm(f"damaged PGM: maxval {white}, expected 1 to 65535")
+    kind: np.dtype[np.integer] = np.dtype("u1" if white < 256 else ">u2")
+    if len(content) - header.end() < width * height * kind.itemsize:
+        raise BadFilm(f"damaged PGM: {len(content):,} bytes do not hold {width}x{height} pixels")
+    stored = np.frombuffer(content, kind, width * height, header.end()).reshape(height, width)
+    if white == (1 << 16) - 1:
+        return Image.fromarray(scale_to_grey(stored, *value_range(stored)))
+    return Image.fromarray(scale_to_grey(stored, 0, white))
 
 
 def _not_a_film(content: bytes, name: str) -> str:
@@ -219,4 +200,5 @@ def _not_a_film(content: bytes, name: str) -> str:
         return "empty file"
     suffix = PurePath(name).suffix
     although = f" although named {suffix}" if suffix else ""
-    return f"not a PNG, JPEG or DICOM film{although}: its first bytes are {content[:8].hex(' ')}"
+    others = "nor JPEG 2000, TIFF or PGM"
+    return f"not a PNG, JPEG or DICOM film{although}, {others}: its first bytes are {content[:8].hex(' ')}"

@@ -32,7 +32,17 @@ KERAS_FILE = "data/model.keras"
 
 _RADFLOW = Path(__file__).parent.parent
 _SERVED_CODE = _RADFLOW.parent / "registry" / "served_model.py"
-_CARRIED_MODULES = ("data/images.py", "data/dicom.py", "tracking/description.py")
+_FILM_MODULES = (
+    "bad_film",
+    "bit_depth",
+    "codestreams",
+    "dicom",
+    "images",
+    "pillow_films",
+    "png",
+    "tiff",
+)
+_CARRIED_MODULES = (*(f"data/{module}.py" for module in _FILM_MODULES), "tracking/description.py")
 """What the served code imports from radflow; models carry them as the package `radflow_served`."""
 
 _SERVED_PACKAGES = ("pandas", "pillow", "isal", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg")

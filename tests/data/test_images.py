@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nih_folder import png_bytes
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, ImageOps
+from png_films import chunk, deep_png, made_png
 
+from radflow.data import images
 from radflow.data.images import BadFilm, decode_film, read_film, resize_film
 
 GRADIENT = (np.add.outer(np.arange(60), np.arange(80)) % 256).astype(np.uint8)
@@ -21,16 +23,6 @@ def encoded(image: Image.Image, form: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
     return buffer.getvalue()
-
-
-def made_png(width: int, height: int, stream: bytes) -> bytes:
-    """A PNG of 8-bit grey with right checksums around whatever stream of pixels."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", stream) + chunk(b"IEND", b"")
 
 
 def announced_png(width: int, height: int) -> bytes:
@@ -48,10 +40,111 @@ def test_one_bit_png_is_black_and_white() -> None:
     assert np.array_equal(decode_film(encoded(Image.fromarray(checks), "PNG"), "a.png"), checks * 255)
 
 
-@pytest.mark.parametrize("bits", [10, 12, 14, 16])
-def test_deep_png_is_scaled_from_the_bits_it_uses(bits: int) -> None:
-    deep = np.array([[0, 2 ** (bits - 1), 2**bits - 1]], dtype=np.uint16)
-    assert decode_film(png_bytes(deep), "a.png").tolist() == [[0, 128, 255]]
+@pytest.mark.parametrize("bits", range(8, 17))
+@pytest.mark.parametrize("channels", [1, 2, 3, 4], ids=["grey", "grey+alpha", "RGB", "RGBA"])
+def test_deep_png_is_scaled_from_the_bits_it_uses_in_every_mode(bits: int, channels: int) -> None:
+    deep = np.linspace(0, 2**bits - 1, 600).reshape(20, 30).astype(np.uint16)
+    samples = np.stack([deep] * channels, axis=-1)
+    if channels in (2, 4):
+        samples[..., -1] = 65_535  # opaque
+    expected = np.rint(deep * 255.0 / (2**bits - 1))
+    np.testing.assert_array_equal(decode_film(deep_png(samples), "a.png"), expected)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_one_hot_pixel_leaves_a_deep_png_as_bright_as_it_was(channels: int) -> None:
+    samples = np.random.default_rng(0).integers(0, 4096, (40, 50, channels), np.uint16)
+    grey = decode_film(deep_png(samples), "a.png")
+    samples[0, 0] = 65_535
+    np.testing.assert_array_equal(decode_film(deep_png(samples), "a.png")[1:], grey[1:])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_significant_bits_of_a_png_are_believed_before_its_pixels(channels: int) -> None:
+    dark = np.random.default_rng(0).integers(0, 300, (20, 30), np.uint16)
+    declared = chunk(b"sBIT", bytes([12] * channels))
+    samples = np.stack([dark] * channels, axis=-1)
+    np.testing.assert_array_equal(decode_film(deep_png(samples, declared), "a.png"), np.rint(dark * 255.0 / 4095))
+    # As the specification has it, samples are scaled up to all 16 bits, and sBIT says what they were before.
+    wide = np.linspace(0, 4095, 600).reshape(20, 30).astype(np.uint16)
+    scaled_up = np.stack([wide << 4 | wide >> 8] * channels, axis=-1)
+    np.testing.assert_array_equal(decode_film(deep_png(scaled_up, declared), "a.png"), np.rint(wide * 255.0 / 4095))
+
+
+def test_a_second_header_of_a_png_is_refused() -> None:
+    # Pillow believes the last header: these pixels would be decoded as 7000x8000.
+    larger = chunk(b"IHDR", struct.pack(">IIBBBBB", 7000, 8000, 8, 2, 0, 0, 0))
+    for header in (larger, chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 8, 0, 0, 0, 0))):
+        content = made_png(4, 4, zlib.compress(bytes(10**5)), colour_type=2, chunks=header)
+        with pytest.raises(BadFilm, match="damaged PNG: a second header chunk at byte 33"):
+            decode_film(content, "film.png")
+    with pytest.raises(BadFilm, match="a second header"):
+        decode_film(made_png(4, 4, zlib.compress(b"\0abcd" * 4), after=larger), "film.png")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    ("form", "mode"), [(form, mode) for form in ("PNG", "TIFF", "JPEG") for mode in ("L", "RGB", "I;16")][:-1]
+)
+def test_films_are_turned_as_their_exif_orientation_says(orientation: int, form: str, mode: str) -> None:
+    lying = Image.fromarray(GRADIENT.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(GRADIENT)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(lying.convert(mode), form, exif=exif)
+    straight = decode_film(encoded(lying.convert(mode), form), "a")
+    turned = Image.fromarray(straight)
+    turned.getexif()[0x0112] = orientation
+    np.testing.assert_array_equal(decode_film(content, "a"), np.asarray(ImageOps.exif_transpose(turned)))
+    assert decode_film(content, "a").shape == ((80, 60) if orientation >= 5 else (60, 80))
+
+
+def test_an_orientation_in_a_text_chunk_of_a_png_is_honoured() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = exif.tobytes()[6:]
+    profile = f"Raw profile type exif\0\nexif\n{len(data):8}\n{data.hex()}\n".encode()
+    plain = encoded(Image.fromarray(GRADIENT), "PNG")
+    content = plain[:33] + chunk(b"tEXt", profile) + plain[33:]
+    np.testing.assert_array_equal(decode_film(content, "a.png"), np.rot90(GRADIENT, -1))
+
+
+@given(st.binary(max_size=80))
+def test_damaged_exif_data_are_passed_over(data: bytes) -> None:
+    content = encoded(Image.fromarray(GRADIENT), "PNG")
+    content = content[:33] + chunk(b"eXIf", b"MM\0*\0\0\0\x08" + data) + content[33:]
+    assert sorted(decode_film(content, "a.png").shape) == [60, 80]
+
+
+def test_deep_colour_is_weighted_as_of_8_bits() -> None:
+    samples = np.random.default_rng(0).integers(0, 65_536, (20, 30, 3), np.uint16)
+    weighted = samples @ np.array([0.299, 0.587, 0.114]) / 257  # ITU-R 601
+    assert np.abs(decode_film(deep_png(samples), "a.png") - weighted).max() <= 1
+
+
+def test_whatever_a_decoder_raises_is_the_reason_of_one_film(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = encoded(Image.fromarray(GRADIENT), "PNG")
+    for error, reason in (
+        (MemoryError(), "PNG that takes more memory than there is"),
+        (TypeError("two\nlines"), "damaged PNG: two lines"),
+        (ZeroDivisionError("no rows"), "damaged PNG: no rows"),
+    ):
+
+        def fail(*_: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(images, "decode_png", fail)
+        for read in (lambda: decode_film(content, "a.png"), lambda: read_film(content, "a.png", 32)):
+            with pytest.raises(BadFilm, match=reason):
+                read()
+
+
+def test_memory_for_resizing_is_the_film_s_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(images, "_squash", fail)
+    with pytest.raises(BadFilm, match="more memory"):
+        read_film(encoded(Image.fromarray(GRADIENT), "PNG"), "a.png", 32)
 
 
 @pytest.mark.parametrize("kind", range(5), ids=["none", "sub", "up", "average", "paeth"])
@@ -100,10 +193,36 @@ def test_pgm_is_read_and_bounded() -> None:
         decode_film(b"P5\n90000 90000\n255\n", "mdb001.pgm")
 
 
+@pytest.mark.parametrize("white", [100, 255, 1023, 4095, 40_000, 65_535])
+def test_pgm_is_scaled_from_its_declared_maxval(white: int) -> None:
+    levels = np.linspace(0, white, GRADIENT.size).reshape(GRADIENT.shape)
+    stored = levels.astype("u1" if white < 256 else ">u2")
+    header = f"P5\n#\n {GRADIENT.shape[1]}\t{GRADIENT.shape[0]}\n{white} ".encode()
+    expected = np.rint(stored.astype(float) * 255 / white)
+    np.testing.assert_array_equal(decode_film(header + stored.tobytes(), "a.pgm"), expected)
+    if white < 65_535:  # a dark film stays dark
+        dark = (stored // 20).astype(stored.dtype)
+        expected = np.rint(dark.astype(float) * 255 / white)
+        np.testing.assert_array_equal(decode_film(header + dark.tobytes(), "a.pgm"), expected)
+
+
+@pytest.mark.parametrize("header", [b"P5", b"P5 4 4 ", b"P5 4 4 0 ", b"P5 4 4 70000 ", b"P5 4 a 255 ", b"P5 0 4 255 "])
+def test_pgm_with_a_wrong_header_is_refused(header: bytes) -> None:
+    with pytest.raises(BadFilm, match=r"damaged PGM|no pixels"):
+        decode_film(header + bytes(100), "a.pgm")
+
+
 def test_jpeg_is_told_by_content_not_by_name() -> None:
     content = encoded(Image.fromarray(GRADIENT), "JPEG", quality=95)
     reference = np.asarray(Image.open(io.BytesIO(content)))
     assert np.array_equal(decode_film(content, "film.png"), reference)
+
+
+def test_a_jpeg_of_endless_scans_is_refused() -> None:
+    content = encoded(Image.fromarray(GRADIENT), "JPEG", progressive=True)
+    scan = content[content.index(b"\xff\xda") : -2]
+    with pytest.raises(BadFilm, match="JPEG of more than 200 scans"):
+        decode_film(content[:-2] + scan * 200 + b"\xff\xd9", "a.jpg")
 
 
 def test_colour_jpeg_with_four_channels() -> None:
@@ -168,7 +287,23 @@ def test_a_comment_that_inflates_without_bounds_is_refused_or_left_alone() -> No
     np.testing.assert_array_equal(decode_film(grey[:33] + chunk + grey[33:], "film.png"), GRADIENT)
 
 
-@given(st.binary(max_size=300), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", bytes(128) + b"DICM"]))
+@given(
+    st.binary(max_size=300),
+    st.sampled_from(
+        [
+            b"",
+            b"\x89PNG\r\n\x1a\n",
+            b"\xff\xd8\xff\xe0",
+            bytes(128) + b"DICM",
+            b"II*\0",
+            b"MM\0*",
+            b"P5 8 8 255 ",
+            b"\xff\x4f\xff\x51",
+            b"\0\0\0\x0cjP  \r\n\x87\n",
+            b"\x08\0\x16\0",
+        ]
+    ),
+)
 def test_any_bytes_are_a_film_or_refused(content: bytes, start: bytes) -> None:
     try:
         assert decode_film(start + content, "film").dtype == np.uint8
