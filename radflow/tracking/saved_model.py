@@ -37,6 +37,8 @@ _FILM_MODULES = (
     "bit_depth",
     "codestreams",
     "dicom",
+    "dicom_frame",
+    "grey_scale",
     "images",
     "pillow_films",
     "png",
