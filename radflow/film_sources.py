@@ -6,17 +6,21 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from radflow.cpu import available_cores
 from radflow.data.decoding import decode_film_file, read_film_file
-from radflow.data.images import FILM_SUFFIXES, BadFilm, read_film, resize_film
+from radflow.data.images import FILM_SUFFIXES, BadFilm, decode_film, is_dicom, resize_film
+from radflow.data.remarks import is_blank, remark_on
 from radflow.errors import UserError
 from radflow.storage import locate
 
-_DICOM_MARK, _DICOM_MARK_AT = b"DICM", 128
+_OTHER_PICTURES = (".bmp", ".gif", ".webp", ".heic", ".avif", ".jxl", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
+"""Pictures of other formats: listed as films that cannot be read, rather than passed over."""
+_HEAD_BYTES = 132
 
 
 @dataclass(frozen=True)
@@ -26,18 +30,31 @@ class Film:
     name: str
     content: Path | NDArray[np.uint8]
 
-    def read(self, size: int) -> NDArray[np.uint8] | BadFilm:
-        """Pixels uint8 [size, size], or what is wrong with the film."""
+    def read(self, size: int) -> ReadFilm | BadFilm:
+        """Pixels uint8 [size, size] and what is odd about them, or what is wrong with the film."""
         try:
-            if isinstance(self.content, Path):
-                return read_film(read_film_file(self.content), self.content.name, size)
-            return resize_film(self.content, size)
+            if not isinstance(self.content, Path):
+                return ReadFilm(resize_film(self.content, size), is_blank(self.content), remark_on(self.content))
+            content = read_film_file(self.content)
+            whole = decode_film(content, self.content.name)
+            return ReadFilm(resize_film(whole, size), is_blank(whole), remark_on(whole, content))
         except BadFilm as reason:
             return reason
 
     def read_whole(self) -> NDArray[np.uint8]:
         """Pixels uint8 [H, W] in the film's own size; raises `BadFilm`."""
         return decode_film_file(self.content) if isinstance(self.content, Path) else self.content
+
+
+class ReadFilm(NamedTuple):
+    """A film that could be read."""
+
+    pixels: NDArray[np.uint8]
+    """[size, size]"""
+    is_blank: bool
+    """whether there is nothing on it to judge"""
+    warning: str
+    """what makes it unlikely to be a frontal film; empty where it may well be one"""
 
 
 FilmSource = str | Path | Sequence[str | Path | Film] | NDArray[np.uint8]
@@ -62,14 +79,14 @@ def list_films(source: FilmSource) -> list[Film]:
     return films
 
 
-def read_ahead(films: Sequence[Film], size: int, most_waiting: int) -> Iterator[NDArray[np.uint8] | BadFilm]:
+def read_ahead(films: Sequence[Film], size: int, most_waiting: int) -> Iterator[ReadFilm | BadFilm]:
     """Read films to uint8 [size, size] in order by a thread a core, at most `most_waiting` before they are wanted.
 
     Decoders release Python's lock. Processes would decode no faster, and would run the main module of whoever imports
     radflow in a script again.
     """
     pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="decode")
-    waiting: list[Future[NDArray[np.uint8] | BadFilm]] = []
+    waiting: list[Future[ReadFilm | BadFilm]] = []
     try:
         for film in films:
             waiting.append(pool.submit(film.read, size))
@@ -89,7 +106,7 @@ def _films_of_array(films: NDArray[np.uint8]) -> list[Film]:
 
 
 def _find_films(folder: Path) -> list[Path]:
-    """The films below a folder: by their suffix, and DICOM of any name by its bytes, as scanners and archives store."""
+    """The pictures below a folder: by their suffix, and DICOM of any name by its bytes, as scanners store it."""
     if not folder.is_dir():
         raise UserError(f"input={folder} does not exist; give a film or a folder of films")
     films = sorted(path for path in folder.rglob("*") if path.is_file() and _is_film(path))
@@ -101,12 +118,12 @@ def _find_films(folder: Path) -> list[Path]:
 
 
 def _is_film(path: Path) -> bool:
-    if path.suffix.lower() in FILM_SUFFIXES:
+    if path.name.lower().endswith((*FILM_SUFFIXES, *_OTHER_PICTURES)):
         return True
     if path.name == "DICOMDIR":  # the table of contents of a DICOM medium
         return False
     try:
         with path.open("rb") as file:
-            return file.read(_DICOM_MARK_AT + len(_DICOM_MARK))[_DICOM_MARK_AT:] == _DICOM_MARK
+            return is_dicom(file.read(_HEAD_BYTES))
     except OSError:
         return False

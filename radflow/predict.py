@@ -31,7 +31,8 @@ class PredictConfig:
     model: str = "models:/radflow-chest-densenet121@champion"
     """Any MLflow model URI of a model that radflow trained."""
     input: str = "sample"
-    """A film, or a folder of PNG, JPEG and DICOM films searched in depth; sample stands for the phantom films."""
+    """A film, or a folder of PNG, JPEG, JPEG 2000, TIFF, PGM and DICOM films searched in depth; sample stands for the
+    phantom films."""
     output: str = "predictions.csv"
     """Table to write, .csv or .parquet; films that cannot be read are listed beside it in *.rejected.csv too."""
     thresholds: str = "model"
@@ -97,6 +98,8 @@ def predict(config: PredictConfig) -> pd.DataFrame:
         counts = {"predict/films": float(len(table) - len(rejected)), "predict/rejected_films": float(len(rejected))}
         run.log_metrics({**counts, "throughput/images_per_second": len(table) / seconds}, step=0)
     say(f"{len(table)} films in {seconds:.1f} s ({len(table) / seconds:.1f} films/s): {output}")
+    if odd := int(table["warning"].notna().sum()):
+        say(f"warning: {odd} of them look unlike frontal films; the column warning says why")
     if len(rejected):
         say(f"warning: {len(rejected)} of them could not be read; they are listed in {_listing(output)}")
     return table

@@ -16,7 +16,8 @@ from radflow.cpu import available_cores
 from radflow.data.images import BadFilm
 from radflow.errors import UserError
 from radflow.files import atomic_file
-from radflow.film_sources import Film, FilmSource, list_films, read_ahead
+from radflow.film_sources import Film, FilmSource, ReadFilm, list_films, read_ahead
+from radflow.terminal import say
 from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.models import LoadedClassifier, load_classifier
 
@@ -56,14 +57,17 @@ class FilmPredictor:
         heatmap_findings: int = 0,
         on_progress: Callable[[int], None] | None = None,
     ) -> pd.DataFrame:
-        """A table with a row per film: `film`, a probability per finding, `above/<finding>` for each, and `error`.
+        """A table with a row per film: `film`, a probability per finding, `above/<finding>`, `error` and `warning`.
 
-        A film that cannot be read has no probabilities, and `error` says why; it does not stop the others.
+        A film that cannot be read has no probabilities, and `error` says why; it does not stop the others. `warning`
+        says what makes a film unlikely to be a frontal radiograph, which a classifier would not notice; a blank film
+        gets no probabilities.
 
         Parameters
         ----------
         films
-            A folder, searched in depth for PNG, JPEG and DICOM; a film; a list of films; or grey uint8 [n, H, W].
+            A folder, searched in depth for PNG, JPEG, JPEG 2000, TIFF, PGM and DICOM; a film; a list of films; or grey
+            uint8 [n, H, W].
         thresholds
             From which probability `above/<finding>` is true; "none" leaves these columns out.
         heatmaps
@@ -83,8 +87,9 @@ class FilmPredictor:
         pictures = HeatMaps(Path(heatmaps), self.findings, limits, heatmap_findings) if heatmaps else None
         probabilities = np.full((len(sources), len(self.findings)), np.nan)
         errors: list[str | None] = [None] * len(sources)
+        warnings: list[str | None] = [None] * len(sources)
         try:
-            for rows, batch in self._batches(sources, errors):
+            for rows, batch in self._batches(sources, errors, warnings):
                 probabilities[rows], maps = self._compute(batch, with_maps=pictures is not None)
                 if pictures:
                     pictures.draw([sources[row] for row in rows], probabilities[rows], maps)
@@ -93,22 +98,27 @@ class FilmPredictor:
         finally:
             if pictures:
                 pictures.close()
-        return self.classifier.description.table([film.name for film in sources], probabilities, errors, limits)
+        names = [film.name for film in sources]
+        return self.classifier.description.table(names, probabilities, errors, warnings, limits)
 
     def _limits(self, thresholds: Thresholds) -> np.ndarray | None:
         if thresholds == "model":
             return self.classifier.description.thresholds
         return None if thresholds == "none" else np.full(len(self.findings), float(thresholds))
 
-    def _batches(self, films: Sequence[Film], errors: list[str | None]) -> Iterator[tuple[list[int], np.ndarray]]:
+    def _batches(
+        self, films: Sequence[Film], errors: list[str | None], warnings: list[str | None]
+    ) -> Iterator[tuple[list[int], np.ndarray]]:
         """Rows and pixels uint8 [n, size, size] of readable films, decoded while the batches before are computed."""
         rows, pixels = [], []
         for row, film in enumerate(read_ahead(films, self.classifier.image_size, 2 * BATCH)):
             if isinstance(film, BadFilm):
                 errors[row] = str(film)
             else:
+                warnings[row] = film.warning
+            if isinstance(film, ReadFilm) and not film.is_blank:
                 rows.append(row)
-                pixels.append(film)
+                pixels.append(film.pixels)
             if len(rows) == BATCH or (rows and row == len(films) - 1):
                 yield rows, np.stack(pixels)
                 rows, pixels = [], []
@@ -169,16 +179,19 @@ class HeatMaps:
     def _draw_film(self, film: Film, chosen: np.ndarray, shares: np.ndarray, evidence: np.ndarray) -> None:
         from radflow.evaluation.heatmaps import draw_heatmap
 
-        pixels = film.read_whole()
-        for column in chosen:
-            finding = self._findings[column]
-            picture = draw_heatmap(
-                pixels, evidence[..., column], f"{finding} {shares[column]:.3f}   {PurePosixPath(film.name).name}"
-            )
-            path = self._folder / f"{_inside(film.name)}.{finding}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_file(path) as temporary:
-                picture.save(temporary, format="PNG")
+        try:
+            pixels = film.read_whole()
+            for column in chosen:
+                finding = self._findings[column]
+                picture = draw_heatmap(
+                    pixels, evidence[..., column], f"{finding} {shares[column]:.3f}   {PurePosixPath(film.name).name}"
+                )
+                path = self._folder / f"{_inside(film.name)}.{finding}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with atomic_file(path) as temporary:
+                    picture.save(temporary, format="PNG")
+        except (BadFilm, OSError) as error:  # a file that went away, a name that is too long, a full disk
+            say(f"warning: no heat map of {film.name}: {error}")
 
 
 def _inside(name: str) -> PurePosixPath:

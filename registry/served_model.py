@@ -22,7 +22,8 @@ import tensorflow as tf
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from radflow_served.description import Description
-from radflow_served.images import BadFilm, read_film
+from radflow_served.images import BadFilm, decode_film, resize_film
+from radflow_served.remarks import is_blank, remark_on
 
 COLUMN = "film"
 BATCH = 32
@@ -61,31 +62,43 @@ class ServedClassifier(mlflow.pyfunc.PythonModel):
         self._description.check(self._probabilities)
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
-        """A table with a row per film: its number, probabilities, `above/<finding>` and `error`.
+        """A table with a row per film: its number, probabilities, `above/<finding>`, `error` and `warning`.
 
         Raises RefusedError for what is no table with a column of films, or is one without rows.
         """
         entries = _films_of(model_input)
         probabilities = np.full((len(entries), len(self._description.findings)), np.nan)
         errors: list[str | None] = [None] * len(entries)
+        warnings: list[str | None] = [None] * len(entries)
         for start in range(0, len(entries), BATCH):
-            self._predict_batch(entries[start : start + BATCH], probabilities[start:], errors, start)
+            rows = range(start, min(start + BATCH, len(entries)))
+            self._predict_batch(entries, rows, probabilities, errors, warnings)
         description = self._description
-        table = description.table(range(len(entries)), probabilities, errors, description.thresholds)
+        table = description.table(range(len(entries)), probabilities, errors, warnings, description.thresholds)
         return table.astype(object).where(table.notna(), None)  # JSON has null, not NaN
 
     def _predict_batch(
-        self, entries: list[object], probabilities: np.ndarray, errors: list[str | None], start: int
+        self,
+        entries: list[object],
+        rows: range,
+        probabilities: np.ndarray,
+        errors: list[str | None],
+        warnings: list[str | None],
     ) -> None:
-        rows, films = [], []
-        for row, entry in enumerate(entries):
+        readable, films = [], []
+        for row in rows:
             try:
-                films.append(read_film(_bytes_of(entry), "", self._size))
-                rows.append(row)
+                content = _bytes_of(entries[row])
+                film = decode_film(content, "")
             except BadFilm as reason:
-                errors[start + row] = str(reason)
-        if rows:
-            probabilities[rows] = self._probabilities(np.stack(films))
+                errors[row] = str(reason)
+                continue
+            warnings[row] = remark_on(film, content)
+            if not is_blank(film):
+                films.append(resize_film(film, self._size))
+                readable.append(row)
+        if readable:
+            probabilities[readable] = self._probabilities(np.stack(films))
 
     def _probabilities(self, films: np.ndarray) -> np.ndarray:
         return self._graph(films).numpy()

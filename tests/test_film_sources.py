@@ -25,12 +25,18 @@ def test_a_tree_holds_films_by_suffix_and_dicom_by_its_bytes(tmp_path: Path) -> 
         "study/IM000001": dicom,
         "study/1.2.840.113619": dicom,  # its UID, which looks like a suffix
         "DICOMDIR": dicom,
+        "scan.webp": b"RIFF",  # no film that is read, and told so
+        "head.nii.gz": b"\x1f\x8b",
+        "without/preamble": b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 100" + bytes(120),
         "notes.txt": b"a mass, left",
         "empty": b"",
     }.items():
         write(tmp_path / name, content)
     names = [film.name for film in list_films(tmp_path)]
-    assert names == ["a.jpeg", "b/film.PNG", "study/1.2.840.113619", "study/IM000001"]
+    assert names == [
+        *("a.jpeg", "b/film.PNG", "head.nii.gz", "scan.webp"),
+        *("study/1.2.840.113619", "study/IM000001", "without/preamble"),
+    ]
 
 
 def test_a_file_is_taken_whatever_its_name(tmp_path: Path) -> None:
@@ -72,4 +78,4 @@ def test_films_are_read_in_order_whatever_waits_and_bad_ones_say_why(tmp_path: P
     read = list(read_ahead(list_films(paths), 32, most_waiting=3))
     assert [number for number, film in enumerate(read) if isinstance(film, BadFilm)] == [4, 7]
     for number in (0, 1, 2, 3, 5, 6, 8):
-        np.testing.assert_array_equal(read[number], films[number])
+        np.testing.assert_array_equal(read[number].pixels, films[number])

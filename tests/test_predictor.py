@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_folder_an_array_and_a_list_give_the_same(predictor, folder, expected) -> None:
     table = predictor.predict(folder)
     good = table["error"].isna().to_numpy()
-    assert list(table.columns) == ["film", *FINDINGS, *(f"above/{finding}" for finding in FINDINGS), "error"]
+    assert list(table.columns) == ["film", *FINDINGS, *(f"above/{finding}" for finding in FINDINGS), "error", "warning"]
     assert list(table["film"][~good]) == ["a/01.png", f"b/{BATCH + 4}.png"]
     assert table["error"][~good].str.contains("not a PNG, JPEG or DICOM film").all()
     np.testing.assert_allclose(table.loc[good, list(FINDINGS)], expected[good], rtol=1e-5)
@@ -55,6 +55,13 @@ def test_a_folder_an_array_and_a_list_give_the_same(predictor, folder, expected)
     np.testing.assert_allclose(predictor.predict(FILMS)[list(FINDINGS)], expected, rtol=1e-5)
     listed = predictor.predict([folder / "b" / "05.png", str(folder / "a" / "00.png")])
     np.testing.assert_allclose(listed[list(FINDINGS)], expected[[5, 0]], rtol=1e-5)
+
+
+def test_odd_films_are_remarked_upon_and_blank_ones_not_judged(predictor) -> None:
+    table = predictor.predict(np.stack([FILMS[0], np.zeros_like(FILMS[0])]))
+    assert list(table["warning"].isna()) == [True, False]
+    assert list(table[list(FINDINGS)].isna().all(axis=1)) == [False, True]
+    assert predictor.predict(np.hstack([FILMS[0], FILMS[0]]))["warning"][0].startswith("64x32 pixels")
 
 
 def test_flags_are_the_probabilities_against_the_thresholds(predictor, folder, expected) -> None:
@@ -66,7 +73,7 @@ def test_flags_are_the_probabilities_against_the_thresholds(predictor, folder, e
     midway = float(np.mean(np.sort(expected[:, 2])[BATCH // 2 : BATCH // 2 + 2]))
     given = predictor.predict(FILMS, thresholds=midway)
     np.testing.assert_array_equal(given["above/Edema"].astype(bool), expected[:, 2] >= midway)
-    assert list(predictor.predict(FILMS, thresholds="none").columns) == ["film", *FINDINGS, "error"]
+    assert list(predictor.predict(FILMS, thresholds="none").columns) == ["film", *FINDINGS, "error", "warning"]
     damaged = predictor.predict(folder)["above/Nodule"]
     assert list(np.flatnonzero(damaged.isna())) == [1, BATCH + 4]
 

@@ -110,12 +110,14 @@ class Description:
         films: Sequence[str | int],
         probabilities: np.ndarray,
         errors: Sequence[str | None],
+        warnings: Sequence[str | None],
         thresholds: np.ndarray | None,
     ) -> pd.DataFrame:
-        """A row per film: `film`, a column per finding, `above/<finding>` for each, and `error`.
+        """A row per film: `film`, a column per finding, `above/<finding>` for each, `error` and `warning`.
 
-        `probabilities` are [films, F], NaN where a film could not be read and `errors` says why. `above/<finding>` is
-        missing where there is no probability or no threshold; without `thresholds` [F] there are no such columns.
+        `probabilities` are [films, F], NaN where a film could not be read and `errors` says why; `warnings` say what is
+        odd about one that could. `above/<finding>` is missing where there is no probability or no threshold; without
+        `thresholds` [F] there are no such columns.
         """
         table = pd.DataFrame(np.asarray(probabilities, np.float64), columns=list(self.findings))
         table.insert(0, "film", list(films))
@@ -124,6 +126,7 @@ class Description:
             above = pd.Series(values >= threshold, dtype="boolean")
             table[ABOVE_PREFIX + self.findings[column]] = above.mask(np.isnan(values) | np.isnan(threshold))
         table["error"] = pd.Series(list(errors), dtype="string")
+        table["warning"] = pd.Series([warning or None for warning in warnings], dtype="string")
         return table
 
 

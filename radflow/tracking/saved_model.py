@@ -42,6 +42,7 @@ _FILM_MODULES = (
     "images",
     "pillow_films",
     "png",
+    "remarks",
     "tiff",
 )
 _CARRIED_MODULES = (*(f"data/{module}.py" for module in _FILM_MODULES), "tracking/description.py")
@@ -123,6 +124,7 @@ def _signature(findings: tuple[str, ...]) -> ModelSignature:
                 *probabilities,
                 *above,
                 ColSpec(DataType.string, "error", required=False),
+                ColSpec(DataType.string, "warning", required=False),
             ]
         ),
     )

@@ -48,7 +48,7 @@ def films(*entries: object) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_a_film_gets_what_the_model_gives(served, kind) -> None:
-    flat = np.full((32, 32), 77, np.uint8)  # which JPEG keeps as it is
+    flat = np.kron([[20, 90], [150, 230]], np.ones((16, 16))).astype(np.uint8)  # which JPEG keeps as it is
     status, (row,) = ask(served, films(base64_of(encoded(flat, kind))))
     assert status == 200
     expected = np.asarray(served[1](flat[np.newaxis]))[0]
@@ -99,6 +99,17 @@ def test_a_bad_film_has_a_row_of_its_own_and_the_others_are_answered(served, ent
     assert {bad[finding] for finding in FINDINGS} == {bad["above/Mass"]} == {None}
     assert good["error"] is None
     assert good["Mass"] == pytest.approx(float(np.asarray(served[1](FILM[np.newaxis]))[0, 0]), rel=1e-5)
+
+
+def test_odd_films_are_remarked_upon_and_blank_ones_not_judged(served) -> None:
+    black, wide = np.zeros((32, 32), np.uint8), np.hstack([FILM, FILM])
+    _, rows = ask(served, films(GOOD, base64_of(encoded(black)), base64_of(encoded(wide))))
+    assert [row["error"] for row in rows] == [None] * 3
+    assert rows[0]["warning"] is None
+    assert rows[1]["warning"].startswith("no contrast")
+    assert {rows[1][finding] for finding in FINDINGS} == {rows[1]["above/Mass"]} == {None}
+    assert rows[2]["warning"].startswith("64x32 pixels")
+    assert rows[2]["Mass"] is not None
 
 
 def test_base64_may_be_broken_into_lines(served) -> None:

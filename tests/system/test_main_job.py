@@ -129,7 +129,7 @@ def test_promote_then_predict_and_evaluate_from_the_alias(trained: Path, command
     predicted = command("predict", "--input=films/images", "--output=predicted.csv")
     assert predicted.returncode == 0, predicted.stderr
     table = pd.read_csv(trained / "predicted.csv").set_index("film")
-    assert list(table.columns) == [*FINDINGS, *(f"above/{finding}" for finding in FINDINGS), "error"]
+    assert list(table.columns) == [*FINDINGS, *(f"above/{finding}" for finding in FINDINGS), "error", "warning"]
     assert table["error"].isna().all()
     assert len(table) == len(list((trained / "films" / "images").iterdir()))
     (run,) = [run for run in runs_of(trained) if run.data.tags.get("radflow.arch") == "densenet121"]
