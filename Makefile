@@ -56,7 +56,8 @@ demo: setup
 	$(call part,mlflow run . -e predict -P output=predictions.csv)
 	@echo
 	@echo "predictions of the registered model:   $(CURDIR)/predictions.csv"
-	@echo "runs, charts and registered models:    $(BIN)/mlflow ui   and open http://127.0.0.1:5000"
+	@echo "runs, charts and registered models:    $(BIN)/mlflow ui   and open"
+	@echo "    http://127.0.0.1:5000/#/experiments/0?workflowType=machine_learning"
 
 # Two files of tests at a time; the tests of a file share what they have started.
 PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile

@@ -91,11 +91,14 @@ def show_as_training(client: MlflowClient, experiment_id: str) -> None:
 
 
 def where_to_look(uri: str, experiment_id: str, run_id: str) -> str:
-    """Say how to see a run in the MLflow UI: the address for a server, the command to type for a local store."""
-    if urlsplit(uri).scheme in ("http", "https"):
-        page = f"{hide_secrets(uri).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
-        return f"{page}?workflowType=machine_learning"
-    return f"mlflow ui --backend-store-uri {hide_secrets(uri)}"
+    """Say how to see a run in the MLflow UI: its page, and for a local store the command that serves it.
+
+    The page names the view of trainings, since the UI opens that of language models where nothing is said.
+    """
+    shown, is_server = hide_secrets(uri), urlsplit(uri).scheme in ("http", "https")
+    address = shown.rstrip("/") if is_server else "http://127.0.0.1:5000"
+    page = f"{address}/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
+    return page if is_server else f"`mlflow ui --backend-store-uri {shown}` and {page}"
 
 
 def _check_server_answers(uri: str) -> None:

@@ -184,8 +184,7 @@ def test_experiments_open_in_the_view_of_trainings_unless_somebody_has_chosen_an
 
 
 def test_where_to_look_names_a_page_for_servers_and_a_command_for_files() -> None:
-    page = where_to_look("https://ann:secret@mlflow.clinic/", "7", "ab12")
-    assert page == "https://ann:***@mlflow.clinic/#/experiments/7/runs/ab12?workflowType=machine_learning"
-    assert (
-        where_to_look("sqlite:////x/mlflow.db", "7", "ab12") == "mlflow ui --backend-store-uri sqlite:////x/mlflow.db"
-    )
+    page = "/#/experiments/7/runs/ab12?workflowType=machine_learning"
+    assert where_to_look("https://ann:secret@mlflow.clinic/", "7", "ab12") == f"https://ann:***@mlflow.clinic{page}"
+    local = where_to_look("sqlite:////x/mlflow.db", "7", "ab12")
+    assert local == f"`mlflow ui --backend-store-uri sqlite:////x/mlflow.db` and http://127.0.0.1:5000{page}"
