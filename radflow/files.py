@@ -136,8 +136,13 @@ def read_document(path: Path) -> str:
 
 def read_json(path: Path) -> Any:
     """Read a JSON file; raises OSError as `read_document` does, and ValueError for what is no JSON."""
+    return parse_json(read_document(path))
+
+
+def parse_json(content: bytes) -> Any:
+    """Parse JSON; raises ValueError for what is none, however deeply it is nested."""
     try:
-        return json.loads(read_document(path))
+        return json.loads(content)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 

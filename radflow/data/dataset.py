@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from radflow.data.manifest import MANIFEST_NAME, Manifest, read_manifest
+from radflow.data.manifest import MANIFEST_NAME, Manifest, read_with_digest
 from radflow.data.shards import FilmTable, map_shard
 from radflow.data.verified import verify, verify_once
 from radflow.errors import UserError
@@ -99,17 +100,41 @@ class Dataset:
     def split(self, name: str) -> Split:
         """Return a split by name (train, val, test), its shards compared with their hashes (`verify_once`).
 
-        Raises `UserError` for an unknown or empty split and for a damaged shard.
+        Films that are mapped stay as they are when the dataset is replaced later; one that is replaced before is an
+        error, since its films would not be those of the manifest. Raises `UserError` for that, for an unknown or empty
+        split and for a damaged shard.
         """
         if name not in self._opened:
             shards = [shard for shard in self.manifest.shards if shard.split == name]
             if not shards:
                 there = ", ".join(f"{split} ({counts.rows})" for split, counts in self.manifest.splits.items())
                 raise UserError(f"the dataset at {self.path} has no films in split {name!r}; it has {there}")
-            verify_once(self.path, shards)
-            paths = [self.path / shard.file for shard in shards]
-            self._opened[name] = Split(name, paths, self.image_size, len(self.findings))
+            with self.unchanged():
+                verify_once(self.path, shards)
+                paths = [self.path / shard.file for shard in shards]
+                self._opened[name] = Split(name, paths, self.image_size, len(self.findings))
         return self._opened[name]
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Raise `UserError` at the end of the block where the manifest is another one than was read.
+
+        Files that lack or differ in the block are then those of the other dataset, so that this error comes first.
+        """
+        try:
+            yield
+        finally:
+            if not self._is_as_read():
+                raise UserError(
+                    f"the dataset at {self.path} was replaced while it was being read; start again when no preprocess "
+                    "or copy writes to it"
+                )
+
+    def _is_as_read(self) -> bool:
+        try:
+            return sha256_file(self.path / MANIFEST_NAME) == self.digest
+        except OSError:
+            return False
 
 
 def open_dataset(path: str | Path) -> Dataset:
@@ -118,15 +143,16 @@ def open_dataset(path: str | Path) -> Dataset:
     Hashes are checked when a split is asked for. Raises `UserError` for a folder that is no whole dataset.
     """
     folder = Path(path)
-    manifest = read_manifest(folder)
-    for entry in manifest.files:
-        file = folder / entry.file
-        if not file.is_file():
-            raise UserError(f"file {file} is missing; copy the dataset again or make it again with preprocess")
-        if file.stat().st_size != entry.bytes:
-            given = file.stat().st_size
-            raise UserError(f"file {file} has {given:,} bytes, the manifest says {entry.bytes:,}; copy it again")
-    return Dataset(folder, manifest, sha256_file(folder / MANIFEST_NAME))
+    manifest, digest = read_with_digest(folder)
+    dataset = Dataset(folder, manifest, digest)
+    with dataset.unchanged():
+        for entry in manifest.files:
+            file = folder / entry.file
+            if not file.is_file():
+                raise UserError(f"file {file} is missing; copy the dataset again or make it again with preprocess")
+            if (given := file.stat().st_size) != entry.bytes:
+                raise UserError(f"file {file} has {given:,} bytes, the manifest says {entry.bytes:,}; copy it again")
+    return dataset
 
 
 def verify_dataset(path: str | Path, progress: Callable[[int, int], None] | None = None) -> Dataset:

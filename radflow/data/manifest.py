@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, field, is_dataclass
@@ -10,7 +11,7 @@ from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from radflow.errors import UserError
-from radflow.files import atomic_file, read_json
+from radflow.files import atomic_file, parse_json, read_document
 
 MANIFEST_NAME = "manifest.json"
 REJECTED_NAME = "rejected.csv"
@@ -122,9 +123,15 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def read_manifest(folder: Path) -> Manifest:
     """Read `manifest.json` of a dataset folder; raises `UserError` where absent, damaged or of another version."""
+    return read_with_digest(folder)[0]
+
+
+def read_with_digest(folder: Path) -> tuple[Manifest, str]:
+    """Read the manifest as `read_manifest` does, with the SHA-256 of the very bytes that were read."""
     path = folder / MANIFEST_NAME
     try:
-        document = read_json(path)
+        content = read_document(path)
+        document = parse_json(content)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"no dataset at {folder}: {MANIFEST_NAME} is missing; make one with preprocess") from error
     except (OSError, ValueError) as error:
@@ -135,7 +142,7 @@ def read_manifest(folder: Path) -> Manifest:
         given = document.get("version")
         raise UserError(f"{path} has version {given!r}, this radflow reads version {VERSION}; preprocess again")
     try:
-        return _checked(_parse_manifest(document))
+        return _checked(_parse_manifest(document)), hashlib.sha256(content).hexdigest()
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{path} is damaged ({error!r}); make the dataset again with preprocess") from error
 

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from radflow.cluster.launcher import (
     check_allocation,
@@ -17,18 +18,25 @@ from radflow.cluster.launcher import (
     take_secrets,
     was_launched,
 )
-from radflow.cluster.threads import set_threads
-from radflow.config import command_line
+from radflow.cluster.threads import choose_precision, set_threads
+from radflow.config import command_line, flatten
 from radflow.data.dataset import Dataset, open_dataset
 from radflow.data.sample import dataset_folder
+from radflow.environment import installed_versions
 from radflow.errors import MISTAKE, JobError, UserError
 from radflow.terminal import import_tensorflow, say
 from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.run import close_abandoned_run, create_run, go_on_with
 from radflow.training.config import DistributedConfig, TrainConfig, TrainingConfig
 from radflow.training.initial_weights import check_weights
-from radflow.training.job_folder import ANEW, Job, job_to_resume
-from radflow.training.plan import TrainingFilms, make_plan, plan_ranks, show_plan
+from radflow.training.job_folder import ANEW, RUNNING, Job, job_to_resume
+from radflow.training.plan import TrainingFilms, TrainingPlan, make_plan, plan_ranks, show_plan
+
+if TYPE_CHECKING:
+    from radflow.cluster.communicator import Communicator
+
+PACKAGES_OF_RANKS = ("radflow", "keras", "numpy")
+"""What all ranks compute with, beside TensorFlow; MLflow, for example, is the first rank's alone."""
 
 
 def train(config: TrainConfig) -> None:
@@ -108,15 +116,41 @@ def _train_as_rank(config: DistributedConfig) -> None:
     from radflow.training.job import run_job
 
     communicator = HorovodCommunicator()
-    if config.np not in ("auto", communicator.size):
-        raise UserError(f"np={config.np} given, but {communicator.size} ranks were started; leave np=auto")
-    dataset = _open_dataset(config)
-    films, ranks = TrainingFilms.of(dataset), communicator.size
-    local_batch = config.largest_local_batch(films.image_size)
-    plan = make_plan(config, films, config.gbz, local_batch, ranks, config.first_global_batches)
+    dataset = _open_alike(config, communicator)
+    plan = communicator.together(lambda: _plan_of_rank(config, dataset, communicator.size))
     if not was_launched():
         communicator.choose(lambda: show_plan(plan), lambda: None)
     run_job(plan, dataset, communicator)
+
+
+def _open_alike(config: DistributedConfig, communicator: Communicator) -> Dataset:
+    """Open the data set on every rank; raises UserError on all of them where they would not train the same."""
+    import tensorflow as tf
+
+    from radflow.cluster.agreement import Agreement, check_agreement
+
+    versions = {**installed_versions(PACKAGES_OF_RANKS), "tensorflow": tf.__version__}
+    told = {name: value for name, value in flatten(config).items() if name not in {*RUNNING, "data"}}
+    precision = {"precision": choose_precision(config.model.precision)}
+    for agreement in (
+        Agreement("versions", versions, "install the same on all hosts"),
+        Agreement("settings", told, "start all ranks with the same flags and the same config file"),
+        Agreement("number formats", precision, "give precision=float32, which every host computes"),
+    ):
+        check_agreement(communicator, agreement)
+    dataset = communicator.together(lambda: _open_dataset(config))
+    digest = {"SHA-256": dataset.digest[:16]}
+    mend = "copy one data set to all hosts, and start when no preprocess writes it"
+    check_agreement(communicator, Agreement("data sets", digest, mend))
+    return dataset
+
+
+def _plan_of_rank(config: DistributedConfig, dataset: Dataset, ranks: int) -> TrainingPlan:
+    if config.np not in ("auto", ranks):
+        raise UserError(f"np={config.np} given, but {ranks} ranks were started; leave np=auto")
+    films = TrainingFilms.of(dataset)
+    local_batch = config.largest_local_batch(films.image_size)
+    return make_plan(config, films, config.gbz, local_batch, ranks, config.first_global_batches)
 
 
 def _of_ranks(config: DistributedConfig, ranks: int, earlier: Job | None) -> DistributedConfig:
@@ -128,11 +162,15 @@ def _of_ranks(config: DistributedConfig, ranks: int, earlier: Job | None) -> Dis
 
 
 def _open_dataset(config: TrainingConfig) -> Dataset:
-    """Open the data set; raises UserError where a split that training needs is empty."""
+    """Open the data set with the splits that training needs; raises UserError where one is empty.
+
+    They are mapped at once, so that a data set that is replaced later does not matter.
+    """
     dataset = open_dataset(dataset_folder(config.data))
     for split, films in (("train", "training"), ("val", "validation"), ("test", "test")):
         if split not in dataset.manifest.splits or not dataset.manifest.splits[split].rows:
             raise UserError(
                 f"data={config.data} holds no {films} films; run `preprocess` with fractions or lists for them"
             )
+        dataset.split(split)
     return dataset

@@ -294,6 +294,29 @@ def test_values_of_another_type_or_range_are_told(tmp_path: Path, key: str, valu
         open_dataset(path.parent)
 
 
+def test_a_dataset_replaced_before_its_films_are_mapped_is_refused(tmp_path: Path) -> None:
+    """The films of another dataset of the same counts, under the manifest that was read: nothing else would tell."""
+    before = write(tmp_path / "made")
+    first = before.split("train").gather(np.arange(28))
+    with write_dataset(tmp_path / "made", HEADER, made_table(40)) as writer:
+        for row in range(40):
+            writer.put(row, made_film(row + 1000))
+    for split in ("val", "test"):
+        with pytest.raises(UserError, match="was replaced while it was being read"):
+            before.split(split)
+    # What was mapped stays as it was; who opens it now gets the new films.
+    assert np.array_equal(before.split("train").gather(np.arange(28)), first)
+    assert np.array_equal(open_dataset(tmp_path / "made").split("train").gather(np.array([0]))[0], made_film(1000))
+
+
+def test_a_dataset_that_vanishes_is_said_to_be_replaced(tmp_path: Path) -> None:
+    """In the middle of a replacement its shards are gone, which is no damage."""
+    dataset = write(tmp_path / "made")
+    dataset.path.rename(tmp_path / "aside")
+    with pytest.raises(UserError, match="was replaced while it was being read"):
+        dataset.split("train")
+
+
 def test_what_is_no_whole_dataset_is_one_line(tmp_path: Path) -> None:
     dataset = write(tmp_path / "made")
     manifest, shard = dataset.path / "manifest.json", dataset.path / "val-00000.arrow"
