@@ -41,6 +41,8 @@ class EvaluateConfig:
 def evaluate(config: EvaluateConfig) -> Assessment:
     """Predict the split, print AUCs with intervals, and log them with figures in a run of their own.
 
+    Patients of the split whom the model has seen in training are counted, told and logged first.
+
     Raises
     ------
     UserError
@@ -48,13 +50,17 @@ def evaluate(config: EvaluateConfig) -> Assessment:
     """
     set_threads(config.threads)  # which TensorFlow reads once, when it is imported
     import_tensorflow()
+    from radflow.evaluation.report import evaluation_markdown
     from radflow.training.assessment import assess, log_inputs, predictions_of
     from radflow.training.inference import SplitPredictor
+    from radflow.training.initial_weights import patients_seen_by, settled
     from radflow.training.job_folder import make_job_folder
+    from radflow.training.leakage import report_leakage
 
     dataset = open_dataset(dataset_folder(config.data))
     prepare_tracking()
-    loaded = load_classifier(config.model)
+    model = settled(config.model)
+    loaded = load_classifier(model)
     if (loaded.image_size, loaded.findings) != (dataset.image_size, dataset.findings):
         raise UserError(
             f"model={config.model} takes {loaded.image_size} px films and gives {len(loaded.findings)} findings, but "
@@ -63,7 +69,11 @@ def evaluate(config: EvaluateConfig) -> Assessment:
     split = dataset.split(config.split)
     with tracking_run(f"evaluate-{dataset.name}", flatten(config), {"radflow.data_digest": dataset.digest}) as run:
         log_inputs(dataset, (config.split,), run)
+        leakage = patients_seen_by(model).leakage(dataset, config.split)
+        report_leakage(leakage, "these AUCs are too high", run)
         probabilities = SplitPredictor(loaded.model, BATCH).predict(split)
         predictions = predictions_of(split, dataset.findings, probabilities)
         title = f"{loaded.model.name} on {dataset.name}, {config.split} films"
-        return assess(predictions, config.split, title, make_job_folder(Path(config.out), "evaluate"), run)
+        assessment = assess(predictions, config.split, title, make_job_folder(Path(config.out), "evaluate"), run)
+        run.set_note(evaluation_markdown(title, assessment.results, assessment.mean_interval, leakage.warning))
+        return assessment

@@ -123,15 +123,17 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def read_document(path: Path) -> str:
-    """Read a text file that people or programs keep settings in.
+    """Read a text file that people or programs keep settings in; raises as `read_bounded`, ValueError if not UTF-8."""
+    return read_bounded(path).decode("utf-8-sig")
 
-    Raises OSError for what is no regular file or over `MAX_DOCUMENT_BYTES`, and ValueError for what is not UTF-8.
-    """
+
+def read_bounded(path: Path) -> bytes:
+    """Read a small file; raises OSError for what is no regular file or over `MAX_DOCUMENT_BYTES`."""
     with open_regular(path) as file:
         content = file.read(MAX_DOCUMENT_BYTES + 1)
     if len(content) > MAX_DOCUMENT_BYTES:
         raise OSError(errno.EFBIG, f"over {MAX_DOCUMENT_BYTES:,} bytes", str(path))
-    return content.decode("utf-8-sig")
+    return content
 
 
 def read_json(path: Path) -> Any:
@@ -139,7 +141,7 @@ def read_json(path: Path) -> Any:
     return parse_json(read_document(path))
 
 
-def parse_json(content: bytes) -> Any:
+def parse_json(content: str | bytes) -> Any:
     """Parse JSON; raises ValueError for what is none, however deeply it is nested."""
     try:
         return json.loads(content)

@@ -11,7 +11,7 @@ from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from radflow.errors import UserError
-from radflow.files import atomic_file, parse_json, read_document
+from radflow.files import atomic_file, parse_json, read_bounded
 
 MANIFEST_NAME = "manifest.json"
 REJECTED_NAME = "rejected.csv"
@@ -130,7 +130,7 @@ def read_with_digest(folder: Path) -> tuple[Manifest, str]:
     """Read the manifest as `read_manifest` does, with the SHA-256 of the very bytes that were read."""
     path = folder / MANIFEST_NAME
     try:
-        content = read_document(path)
+        content = read_bounded(path)
         document = parse_json(content)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"no dataset at {folder}: {MANIFEST_NAME} is missing; make one with preprocess") from error

@@ -48,6 +48,8 @@ class RunFacts:
         As many as were trained.
     images_per_second, seconds_per_epoch : float
         Training throughput of all ranks together.
+    leakage : str
+        How many evaluated patients were seen in training, where there are any or it is not known.
     """
 
     model: str
@@ -63,6 +65,7 @@ class RunFacts:
     epochs: int
     images_per_second: float
     seconds_per_epoch: float
+    leakage: str = ""
 
     @property
     def global_batch(self) -> int:
@@ -124,6 +127,27 @@ def summary_markdown(
     return "\n\n".join(paragraphs) + "\n"
 
 
+def evaluation_markdown(
+    title: str, results: Mapping[str, FindingAuc], mean_interval: tuple[float, float], leakage: str = ""
+) -> str:
+    """Write the note of an evaluation: its AUCs, after a warning of patients who were seen in training.
+
+    Parameters
+    ----------
+    title : what was evaluated on what
+    results : from `auc_per_finding`
+    mean_interval : from `mean_auc_interval`
+    leakage : how many patients were seen in training, where there are any or it is not known
+    """
+    paragraphs = [
+        f"**{escaped(title)}**: mean AUC **{_number(mean_auc(results))}** (95 % interval {_range(*mean_interval)}).",
+        *([leakage_markdown(leakage)] if leakage else []),
+        auc_markdown(results),
+        f"*{RESEARCH_ONLY}*",
+    ]
+    return "\n\n".join(paragraphs) + "\n"
+
+
 def _group_rows(groups: Groups) -> list[tuple[str, FindingAuc]]:
     return [
         (f"{finding}, per {group}", result) for group, results in groups.items() for finding, result in results.items()
@@ -163,6 +187,8 @@ def auc_markdown(results: Mapping[str, FindingAuc]) -> str:
 def _remarks(facts: RunFacts, results: Mapping[str, FindingAuc]) -> list[str]:
     """List what a reader could otherwise take wrongly, a paragraph each."""
     remarks = ["Intervals are taken between patients: the films of one patient are not independent."]
+    if facts.leakage:
+        remarks.insert(0, leakage_markdown(facts.leakage))
     if any(math.isnan(result.auc) for result in results.values()):
         remarks.append("A finding without an AUC has no positive or no negative film in this split.")
     training_films = facts.films.get("train", 0)
@@ -172,6 +198,11 @@ def _remarks(facts: RunFacts, results: Mapping[str, FindingAuc]) -> list[str]:
             "each epoch was one step on all of them."
         )
     return remarks
+
+
+def leakage_markdown(leakage: str) -> str:
+    """Warn of patients who were evaluated although they were, or may have been, seen in training."""
+    return f"**Leakage: {escaped(leakage)}.** AUCs of patients who were seen in training say nothing of new ones."
 
 
 def _cells(result: FindingAuc) -> tuple[str, str, str, str]:

@@ -17,6 +17,7 @@ from radflow.errors import UserError
 from radflow.evaluation.predictions import Predictions, read_predictions
 from radflow.promotion.policy import Family
 from radflow.training.job_folder import PREDICTIONS_FILE
+from radflow.training.leakage import LEAKAGE_METRIC, VALIDATION_METRIC
 
 SELECTION_METRIC = "best/val_auc"
 """The candidate is chosen on validation films, so that the test films judge one candidate, not the luckiest of many."""
@@ -36,6 +37,12 @@ class Contender:
     def digest(self) -> str:
         """Of the manifest of the data set, which covers its films, labels and split."""
         return self.run.data.tags.get(DIGEST_TAG, "")
+
+    @property
+    def seen_patients(self) -> int | None:
+        """Patients of the test films that the model has seen in training; None where the run has not counted them."""
+        seen = self.run.data.metrics.get(LEAKAGE_METRIC)
+        return None if seen is None else int(seen)
 
     def tested(self) -> Predictions:
         """The predictions of the test films; raises UserError where there are none."""
@@ -85,13 +92,20 @@ def named_run(client: MlflowClient, run_id: str) -> Run:
 
 
 def best_run(client: MlflowClient, family: Family, digest: str | None, without: Collection[str]) -> Run | None:
-    """The run with the highest validation AUC on one data set (the newest run's without a digest) not in `without`."""
+    """The run with the highest validation AUC on one data set (the newest run's without a digest) not in `without`.
+
+    Runs that were judged on patients seen in training come last: their validation AUC would win, and be refused.
+    """
     candidates = []
     for run in _finished_runs(client, family):
         digest = digest or run.data.tags.get(DIGEST_TAG, "")
         if run.data.tags.get(DIGEST_TAG) == digest and run.info.run_id not in without:
             candidates.append(run)
-    return max(candidates, key=lambda run: run.data.metrics[SELECTION_METRIC], default=None)
+    return max(candidates, key=lambda run: (not _leaks(run), run.data.metrics[SELECTION_METRIC]), default=None)
+
+
+def _leaks(run: Run) -> bool:
+    return any(run.data.metrics.get(key, 0) > 0 for key in (LEAKAGE_METRIC, VALIDATION_METRIC))
 
 
 def _finished_runs(client: MlflowClient, family: Family) -> Iterator[Run]:

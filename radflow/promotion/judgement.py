@@ -10,8 +10,10 @@ from radflow.evaluation.comparison import PairedComparison, compare_paired
 from radflow.promotion.contenders import Contender
 from radflow.promotion.policy import BETTER, Rules
 from radflow.tracking.models import load_classifier
+from radflow.training.leakage import LEAKAGE_TAG, UNKNOWN_TAG
 
-SAME_DATA, MINIMUM_AUC, AGAINST_CHAMPION, GOLDEN_IMAGE = "same data", "minimum AUC", "against champion", "golden image"
+SAME_DATA, UNSEEN_PATIENTS, MINIMUM_AUC = "same data", "unseen patients", "minimum AUC"
+AGAINST_CHAMPION, GOLDEN_IMAGE = "against champion", "golden image"
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,12 @@ class Judgement:
 def judge(rules: Rules, candidate: Contender, champion: Contender | None, champion_name: str) -> Judgement:
     """Judge every rule; the model is fetched and loaded only if it could still become champion or challenger."""
     checks = [_minimum_auc(rules, candidate), _against_champion(rules, candidate, champion, champion_name)]
+    if rules.unseen_patients:
+        checks.insert(0, _unseen_patients(candidate))
     if champion and rules.same_data:
         checks.insert(0, _same_data(candidate, champion, champion_name))
     if rules.golden_image:
-        could_pass = all(check.passed for check in checks if check.rule != AGAINST_CHAMPION)
+        could_pass = all(check.passed is not False for check in checks if check.rule != AGAINST_CHAMPION)
         checks.append(_golden_image(candidate, could_pass))
     return Judgement(tuple(checks))
 
@@ -71,6 +75,15 @@ def judge(rules: Rules, candidate: Contender, champion: Contender | None, champi
 def _same_data(candidate: Contender, champion: Contender, champion_name: str) -> Check:
     asked = f"data set and split of {champion_name}, {champion.digest[:12]}"
     return Check(SAME_DATA, asked, candidate.digest[:12] or "none named", candidate.digest == champion.digest)
+
+
+def _unseen_patients(candidate: Contender) -> Check:
+    asked = "no test patient seen in training, by the model or one that it started from"
+    tags, seen = candidate.run.data.tags, candidate.seen_patients
+    if seen is None:
+        return Check(UNSEEN_PATIENTS, asked, "not known: the run is of an earlier radflow", passed=None)
+    passed = None if UNKNOWN_TAG in tags and not seen else not seen
+    return Check(UNSEEN_PATIENTS, asked, tags.get(LEAKAGE_TAG, f"{seen} seen"), passed)
 
 
 def _minimum_auc(rules: Rules, candidate: Contender) -> Check:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,6 +27,7 @@ class Rules:
     margin: float
     confidence: float
     golden_image: bool
+    unseen_patients: bool = True
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ _ALLOWED: dict[str, tuple[str, Any]] = {
     "margin": ("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1),
     "confidence": ("a number from 0.5 to 0.999", lambda value: _is_number(value) and 0.5 <= value <= 0.999),
     "golden_image": ("true or false", lambda value: isinstance(value, bool)),
+    "unseen_patients": ("true or false", lambda value: isinstance(value, bool)),
 }
 
 
@@ -80,7 +82,7 @@ def _family(name: str, own: Any, defaults: Mapping[str, Any], path: Path) -> Fam
         expected = f"radflow-<{' or '.join(TASKS)}>-<{', '.join(ARCHITECTURES)}>"
         _refuse(path, key, f"is no name of a family; expected {expected}")
     rules = {**defaults, **_rules(own, path, key)}
-    missing = [field.name for field in fields(Rules) if field.name not in rules]
+    missing = [field.name for field in fields(Rules) if field.name not in rules and field.default is MISSING]
     if missing:
         _refuse(path, key, f"has no {missing[0]}; give it there or under defaults: {_ALLOWED[missing[0]][0]}")
     if rules["against_champion"] == BETTER and rules["margin"] != 0:

@@ -65,6 +65,12 @@ METRICS: tuple[MetricRow, ...] = (
     MetricRow("data/patients/<split>", "patients", "patients of the split"),
     MetricRow("data/positives/<split>/<Finding>", "films", "films of the split that show the finding"),
     MetricRow("data/rejected_films", "films", "films that could not be read; rejected.csv names them with the reason"),
+    MetricRow(
+        "leakage/patients",
+        "patients",
+        "of the split that is judged: seen in training by the model, or by one that it started from",
+    ),
+    MetricRow("leakage/val_patients", "patients", "of val: trained on by a model that this one started from"),
     MetricRow("predict/films", "films", "films that got a row of probabilities"),
     MetricRow("predict/rejected_films", "films", "films that could not be read; the .rejected.csv names them"),
     MetricRow(

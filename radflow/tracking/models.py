@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from radflow.errors import UserError
+from radflow.files import sha256_file
 from radflow.secrets import hide_secrets
 from radflow.terminal import import_tensorflow
 from radflow.tracking.description import Description, NotReproducedError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 _UPLOAD_TAG = "radflow.upload"
+_KERAS_TAG = "radflow.keras_sha256"
 _URI = re.compile(r"[a-z0-9+-]+:/")
 _ALIAS = re.compile(r"models:/([^/@]+)@([^/@]+)")
 
@@ -60,7 +62,7 @@ def publish_model(client: MlflowClient, address: RunAddress, folder: Path, descr
         name=description.name,
         source_run_id=address.run_id,
         params=description.params,
-        tags={_UPLOAD_TAG: description.upload},
+        tags={_UPLOAD_TAG: description.upload, _KERAS_TAG: sha256_file(folder / KERAS_FILE)},
         model_type="keras",
     )
     client.log_outputs(address.run_id, models=[LoggedModelOutput(logged.model_id, step=0)])
@@ -166,6 +168,44 @@ def keras_file(uri: str) -> Iterator[Path]:
     """The .keras file of a model, for the block; raises UserError as `load_classifier` does."""
     with tempfile.TemporaryDirectory(prefix="radflow-model-") as temporary:
         yield _keras_file_in(_local_folder(uri, temporary), uri)
+
+
+def read_model_file(uri: str, name: str) -> str | None:
+    """Text of a file in a model's folder, fetched without the weights; None where the model has no such file.
+
+    Raises UserError as `load_classifier` does.
+    """
+    if Path(uri).is_dir():
+        file = Path(uri) / name
+        return file.read_text(encoding="utf-8") if file.is_file() else None
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    try:
+        repository = get_artifact_repository(uri)
+        if name not in [PurePosixPath(entry.path).name for entry in repository.list_artifacts("")]:
+            return None
+        with tempfile.TemporaryDirectory(prefix="radflow-model-") as temporary:
+            return Path(repository.download_artifacts(name, temporary)).read_text(encoding="utf-8")
+    except (MlflowException, OSError) as error:
+        raise UserError(_no_such_model(uri, error)) from error
+
+
+def model_of_file(file: Path) -> str | None:
+    """URI of the model that a .keras file is of: that of the folder in which it lies, or one in MLflow with its bytes.
+
+    None where there is none. Raises UserError where MLflow cannot be asked.
+    """
+    folder = file.resolve().parent.parent
+    if (folder / "MLmodel").is_file() and file.resolve() == folder / KERAS_FILE:
+        return str(folder)
+    client = MlflowClient()
+    same_bytes = f"tags.`{_KERAS_TAG}` = '{sha256_file(file)}'"
+    try:
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        found = client.search_logged_models(experiments, filter_string=same_bytes, max_results=1)
+    except MlflowException as error:
+        raise UserError(f"whose weights {file} holds cannot be asked of MLflow: {root_cause(error)}") from error
+    return f"models:/{found[0].model_id}" if found else None
 
 
 def _keras_file_in(folder: Path, uri: str) -> Path:

@@ -143,6 +143,7 @@ class Run:
         name: str = "model",
         metrics: Mapping[str, float] | None = None,
         params: Mapping[str, object] | None = None,
+        files: Sequence[Path] = (),
     ) -> str | None:
         """See TrackedRun. Unlike the other calls it sends at once, since the caller wants the URI."""
         from radflow.tracking.models import ModelDescription, publish_model
@@ -154,7 +155,7 @@ class Run:
             params=_cut(params or {}, _PARAM_LENGTH),
         )
         folder, relative = self._spool.new_file("model")
-        save_keras_model(model, example, folder, description.params)
+        save_keras_model(model, example, folder, description.params, files)
         try:
             uri = publish_model(self._client, self._spool.address, folder, description)
         except Exception as error:  # noqa: BLE001 - any client's failure: the trained model must not be lost for it

@@ -10,7 +10,7 @@ import base64
 import json
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,14 +58,18 @@ THRESHOLDS_PARAM = "thresholds"
 
 
 def save_keras_model(
-    model: keras.Model, example: np.ndarray, folder: Path, metadata: Mapping[str, str] | None = None
+    model: keras.Model,
+    example: np.ndarray,
+    folder: Path,
+    metadata: Mapping[str, str] | None = None,
+    files: Sequence[Path] = (),
 ) -> None:
     """Write a model as an MLflow model folder with both flavours, without pickling anything.
 
     The first film of `example`, uint8 [N, size, size], and what the model gives for it now go along: a model that does
     not reproduce it is not loaded. `metadata` stays with the folder wherever it goes; its FINDINGS_PARAM and
-    THRESHOLDS_PARAM say what the outputs mean. The requirements are given, since MLflow would else load and run the
-    model in a second process to find them.
+    THRESHOLDS_PARAM say what the outputs mean. Copies of `files` lie beside it. The requirements are given, since
+    MLflow would else load and run the model in a second process to find them.
 
     Raises ValueError if `example` is not uint8 [N, size, size].
     """
@@ -83,6 +87,8 @@ def save_keras_model(
             metadata=dict(metadata or {}),
         )
     description.write(folder)
+    for file in files:
+        shutil.copyfile(file, folder / file.name)
     _add_served_flavour(folder, _signature(description.findings))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -71,6 +71,7 @@ class TrackedRun(Protocol):
         name: str = "model",
         metrics: Mapping[str, float] | None = None,
         params: Mapping[str, object] | None = None,
+        files: Sequence[Path] = (),
     ) -> str | None:
         """Log a Keras model as a LoggedModel; return its URI, `models:/m-...`, or None if it waits in the spool.
 
@@ -80,6 +81,7 @@ class TrackedRun(Protocol):
             name: the model's name within the run: `runs:/<run_id>/<name>` finds it too.
             metrics: values that are shown with the model (keys of the metric table).
             params: values that are shown with the model; what saved_model names goes into its files too.
+            files: stored beside the model's own, under their names.
         """
         ...
 
@@ -130,6 +132,7 @@ class SilentRun:
         name: str = "model",
         metrics: Mapping[str, float] | None = None,
         params: Mapping[str, object] | None = None,
+        files: Sequence[Path] = (),
     ) -> str | None:
         """Do nothing and return None."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from radflow.data.patients import PATIENTS_FILE, SeenPatients
 from radflow.errors import UserError
 from radflow.models.config import ModelConfig
 from radflow.models.weights_file import NO_FILE, check_weights_file
@@ -48,6 +49,28 @@ def settled(weights: str) -> str:
     from radflow.tracking.models import without_alias
 
     return without_alias(weights)
+
+
+def patients_seen_by(weights: str) -> SeenPatients:
+    """The patients that a model or a file of weights has seen, as the model says; unknown where nothing says so.
+
+    `weights` is as in `ModelConfig`, by a name that is settled. ImageNet's and random weights have seen none.
+
+    Raises UserError where the model cannot be asked, or what it says is damaged.
+    """
+    if weights in NO_FILE:
+        return SeenPatients()
+    from radflow.tracking.models import model_of_file, read_model_file
+
+    is_model = are_in_mlflow(weights) or Path(weights).is_dir()
+    model = weights if is_model else model_of_file(Path(weights))
+    text = read_model_file(model, PATIENTS_FILE) if model else None
+    if text is None:
+        return SeenPatients(unknown=(weights,))
+    try:
+        return SeenPatients.from_json(text)
+    except ValueError as error:
+        raise UserError(f"{PATIENTS_FILE} of {weights} cannot be read: {error}; give another model") from error
 
 
 @contextmanager

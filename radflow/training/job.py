@@ -17,6 +17,7 @@ from radflow.cluster.threads import choose_precision
 from radflow.data.dataset import Dataset
 from radflow.data.findings import FINDINGS
 from radflow.data.images import resize_film
+from radflow.data.patients import PATIENTS_FILE, Leakage, SeenPatients
 from radflow.data.phantom_films import LARGEST_FILM, SMALLEST_FILM, render_films
 from radflow.data.tasks import task_of
 from radflow.environment import installed_versions
@@ -33,8 +34,9 @@ from radflow.training.assessment import Assessment, assess, log_inputs, predicti
 from radflow.training.checkpoint import CheckpointFolder
 from radflow.training.config import TrainingConfig
 from radflow.training.inference import SplitPredictor
-from radflow.training.initial_weights import weights_file
+from radflow.training.initial_weights import patients_seen_by, settled, weights_file
 from radflow.training.job_folder import Job, job_to_resume, make_job_folder, mark_finished
+from radflow.training.leakage import keep_seen_patients
 from radflow.training.loop import Checkpoints, NoCheckpoints, Reporting, fit
 from radflow.training.plan import TrainingPlan
 from radflow.training.progress import EpochProgress, SilentProgress, TerminalProgress
@@ -60,16 +62,17 @@ def run_job(plan: TrainingPlan, dataset: Dataset, communicator: Communicator) ->
         folder = communicator.choose(lambda: _job_folder(plan, earlier, run), lambda: None)
         kept = folder if config.assess else None
         checkpoints: Checkpoints = CheckpointFolder(kept, config.checkpoint_minutes) if kept else NoCheckpoints()
-        state = communicator.together(lambda: _first_state(plan, dataset, checkpoints, communicator))
+        state, seen = communicator.together(lambda: _first_state(plan, dataset, checkpoints, communicator))
         state.share(communicator)
+        leakage = communicator.together(lambda: keep_seen_patients(seen, dataset, folder, run) if folder else None)
         fit(state, dataset, config, communicator, Reporting(run, progress, checkpoints, folder))
         if folder:
             _describe_training(config, dataset, state, run)
         if config.assess:
             predictor = SplitPredictor(state.classifier, plan.batches.local_batch, communicator)
             probabilities = {split: predictor.predict(dataset.split(split)) for split in ("val", "test")}
-            if folder:
-                _conclude(plan, dataset, state, probabilities, folder, run)
+            if folder and leakage:
+                _conclude(plan, dataset, state, probabilities, leakage, folder, run)
     if folder:
         mark_finished(folder)
 
@@ -91,12 +94,16 @@ def _job_folder(plan: TrainingPlan, earlier: Job | None, run: TrackedRun) -> Pat
 
 def _first_state(
     plan: TrainingPlan, dataset: Dataset, checkpoints: Checkpoints, communicator: Communicator
-) -> TrainingState:
-    """New weights, or on the first rank those of the newest checkpoint; other ranks get the first one's afterwards."""
+) -> tuple[TrainingState, SeenPatients | None]:
+    """New weights, or on the first rank those of the newest checkpoint; other ranks get the first one's afterwards.
+
+    With the patients whom the initial weights have seen, unless a checkpoint is taken up.
+    """
     newest = checkpoints.newest()
     config, recipe = plan.config, plan.recipe
     # One rank reads or downloads the initial weights, and none if it goes on with a checkpoint.
-    weights = "none" if newest else communicator.choose(lambda: config.model.weights, lambda: "none")
+    weights = "none" if newest else communicator.choose(lambda: settled(config.model.weights), lambda: "none")
+    seen = None if newest else patients_seen_by(weights)
     with weights_file(weights) as file:
         classifier = build_classifier(
             replace(config.model, norm=recipe.norm, weights=weights),
@@ -117,7 +124,7 @@ def _first_state(
     if newest:
         state.restore(newest, checkpoints.best(), checkpoints.snapshots())
         say(f"from epoch {state.epoch + 1}, step {state.step + 1} of {state.plan.steps_per_epoch}")
-    return state
+    return state, seen
 
 
 def _describe_training(config: TrainingConfig, dataset: Dataset, state: TrainingState, run: TrackedRun) -> None:
@@ -132,6 +139,7 @@ def _conclude(
     dataset: Dataset,
     state: TrainingState,
     probabilities: dict[str, np.ndarray],
+    leakage: Leakage,
     folder: Path,
     run: TrackedRun,
 ) -> None:
@@ -139,9 +147,9 @@ def _conclude(
     predictions = predictions_of(dataset.split("test"), dataset.findings, probabilities["test"])
     title = f"{plan.config.model.arch} on {dataset.name}, test films"
     assessment = assess(predictions, "test", title, folder, run, state.epoch)
-    run.set_note(_note(plan, dataset, state, assessment))
+    run.set_note(_note(plan, dataset, state, assessment, leakage))
     thresholds = youden_thresholds(dataset.split("val").labels, probabilities["val"])
-    _log_model(plan, dataset, state, thresholds, assessment, run)
+    _log_model(plan, dataset, state, thresholds, assessment, folder, run)
     say(run.url())
 
 
@@ -184,7 +192,7 @@ def _draw_learning_rate(config: TrainingConfig, dataset: Dataset, learning_rate:
     return learning_rate_figure(epochs, [learning_rate.at(epoch) for epoch in epochs], title)
 
 
-def _note(plan: TrainingPlan, dataset: Dataset, state: TrainingState, assessment: Assessment) -> str:
+def _note(plan: TrainingPlan, dataset: Dataset, state: TrainingState, assessment: Assessment, leakage: Leakage) -> str:
     # The first epoch includes tracing of the graph; the median says what training costs.
     facts = RunFacts(
         model=f"{plan.config.model.arch}, norm {plan.recipe.norm}",
@@ -200,6 +208,7 @@ def _note(plan: TrainingPlan, dataset: Dataset, state: TrainingState, assessment
         epochs=state.epoch,
         images_per_second=float(np.nanmedian([epoch["throughput/images_per_second"] for epoch in state.history])),
         seconds_per_epoch=float(np.nanmedian([epoch["throughput/seconds_per_epoch"] for epoch in state.history])),
+        leakage=leakage.warning,
     )
     return summary_markdown(facts, assessment.results, assessment.mean_interval, assessment.groups)
 
@@ -210,6 +219,7 @@ def _log_model(
     state: TrainingState,
     thresholds: np.ndarray,
     assessment: Assessment,
+    folder: Path,
     run: TrackedRun,
 ) -> None:
     params = {
@@ -219,7 +229,8 @@ def _log_model(
         "norm": plan.recipe.norm,
         "data_digest": dataset.digest,
     }
-    run.log_model(state.classifier, _golden_film(dataset.image_size), metrics=assessment.metrics, params=params)
+    film, seen = _golden_film(dataset.image_size), [folder / PATIENTS_FILE]
+    run.log_model(state.classifier, film, metrics=assessment.metrics, params=params, files=seen)
 
 
 def _golden_film(image_size: int) -> np.ndarray:

@@ -20,8 +20,9 @@ from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.run import STUDY_TAG, close_abandoned_run, create_run, go_on_with, tracking_run
 from radflow.training.child import Epoch, follow_training, training_command
 from radflow.training.history import HISTORY_FILE, read_epochs
-from radflow.training.initial_weights import check_weights, settled
+from radflow.training.initial_weights import check_weights, patients_seen_by, settled
 from radflow.training.job_folder import JOB_FILE, PREDICTIONS_FILE, RUNNING, Job, read_job
+from radflow.training.leakage import report_leakage
 from radflow.transfer.config import TransferConfig
 
 Arm = Literal["pretrained", "scratch"]
@@ -59,18 +60,20 @@ def compare(config: TransferConfig, dataset: Dataset) -> None:
     check_weights(replace(config.model, weights=config.pretrained))
     prepare_tracking()
     config = replace(config, pretrained=settled(config.pretrained), data=str(dataset.path))
+    leakage = patients_seen_by(config.pretrained).leakage(dataset, "test")
     name = study_name(config, dataset.digest)
     folder = Path(config.out) / name
     _go_on(folder)
     tags = {STUDY_TAG: name, KIND_TAG: KIND, "radflow.data_name": dataset.name, "radflow.data_digest": dataset.digest}
     with tracking_run(name, flatten(config), tags) as run:
         _remember(folder, run.run_id)
+        report_leakage(leakage, "the test AUCs with pre-training will be too high", run)
         say(f"study {name}: {config.seeds} seeds with {config.pretrained}, and as many from scratch")
         seeds = range(config.seed, config.seed + config.seeds)
         trained = [_train(config, name, folder, arm, seed) for seed in seeds for arm in ARMS]
         from radflow.transfer.report import report  # it draws: matplotlib takes a second to import
 
-        report(trained, config, dataset, run)
+        report(trained, config, dataset, leakage.warning, run)
         say(run.url())
 
 

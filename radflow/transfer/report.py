@@ -14,7 +14,7 @@ from radflow.data.dataset import Dataset
 from radflow.evaluation.auc import auc_per_finding
 from radflow.evaluation.groups import GROUPS, auc_per_group
 from radflow.evaluation.repeated import RepeatedComparison, compare_repeated
-from radflow.evaluation.report import RESEARCH_ONLY
+from radflow.evaluation.report import RESEARCH_ONLY, leakage_markdown
 from radflow.terminal import print_table, say
 from radflow.tracking.run import TrackedRun
 from radflow.transfer.comparison import ARMS, Arm, Trained
@@ -27,13 +27,16 @@ _LOSS, _AUC = "val/loss", "val/auc/mean"
 _SPEED, _SECONDS = "throughput/images_per_second", "throughput/seconds_per_epoch"
 
 
-def report(trained: Sequence[Trained], config: TransferConfig, dataset: Dataset, run: TrackedRun) -> None:
-    """Log table, metrics, figures, conclusion and note to `run`, and print the table and the conclusion."""
+def report(trained: Sequence[Trained], config: TransferConfig, dataset: Dataset, leakage: str, run: TrackedRun) -> None:
+    """Log table, metrics, figures, conclusion and note to `run`, and print the table and the conclusion.
+
+    `leakage` says how many test patients the pre-trained body has seen, where there are any or it is not known.
+    """
     goal = config.target_auc or reached_by_all(trained)
     rows = table_of(trained, goal)
     first, second = ([each.predictions for each in trained if each.arm == arm] for arm in ARMS)
     tested = compare_repeated(first, second)
-    text = conclusion(rows, tested, goal, dataset.name, config)
+    text = conclusion(rows, tested, goal, dataset.name, config, leakage)
     run.log_table(rows, "comparison.json")
     run.log_metrics(_metrics(rows, tested), step=0)
     run.log_text(text, "conclusion.md")
@@ -78,9 +81,14 @@ def reached_by_all(trained: Sequence[Trained]) -> float:
 
 
 def conclusion(
-    rows: pd.DataFrame, tested: RepeatedComparison, goal: float, data_name: str, config: TransferConfig
+    rows: pd.DataFrame,
+    tested: RepeatedComparison,
+    goal: float,
+    data_name: str,
+    config: TransferConfig,
+    leakage: str = "",
 ) -> str:
-    """What the numbers say, in a paragraph on accuracy and one on convergence."""
+    """What the numbers say, in a paragraph on accuracy and one on convergence, after a warning of leakage."""
     means = rows.groupby("body").mean(numeric_only=True)
     pretrained, scratch = (means.loc[LABELS[arm]] for arm in ARMS)
     between = "patients and seeds" if tested.seeds > 1 else "patients; one seed says nothing about others"
@@ -91,7 +99,8 @@ def conclusion(
         f"{tested.low:+.3f} to {tested.high:+.3f}, p = {_p(tested.p_value)}, {tested.patients} patients; paired t test "
         f"on the same crops with the variance between {between}). {_verdict(tested)}"
     )
-    return f"{accuracy}\n\n{_convergence(rows, goal)}\n"
+    warning = [leakage_markdown(leakage)] if leakage else []
+    return "\n\n".join([*warning, accuracy, _convergence(rows, goal)]) + "\n"
 
 
 def _verdict(tested: RepeatedComparison) -> str:

@@ -8,7 +8,7 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from radflow.evaluation.auc import FindingAuc
-from radflow.evaluation.report import RunFacts, auc_table, summary_markdown
+from radflow.evaluation.report import RunFacts, auc_table, evaluation_markdown, summary_markdown
 
 RESULTS = {
     "Mass": FindingAuc(0.8, 0.7512, 0.8488, 150, 1350),
@@ -98,6 +98,26 @@ def test_the_note_says_so_where_no_finding_has_both_classes() -> None:
     note = summary_markdown(FACTS, {"Hernia": RESULTS["Hernia"]})
     assert "no AUC on the test split" in note
     assert "nan" not in note
+
+
+LEAKAGE = "31 of 47 test patients were seen in training (25 trained on, 6 validated on)"
+
+
+def test_the_note_warns_of_patients_who_were_seen_in_training() -> None:
+    assert "Leakage" not in summary_markdown(FACTS, RESULTS)
+    note = summary_markdown(dataclasses.replace(FACTS, leakage=LEAKAGE), RESULTS)
+    assert f"<strong>Leakage: {LEAKAGE}.</strong>" in MarkdownIt("commonmark").render(note)
+
+
+def test_the_note_of_an_evaluation_has_its_aucs_and_the_warning() -> None:
+    renderer = MarkdownIt("commonmark").enable("table")
+    clean = renderer.render(evaluation_markdown("net on films_a, test films", RESULTS, (0.651, 0.749)))
+    assert "<strong>net on films_a, test films</strong>: mean AUC <strong>0.700</strong>" in clean
+    assert "95 % interval 0.651 to 0.749" in clean
+    assert clean.count("<tr>") == 1 + len(RESULTS)
+    assert "Leakage" not in clean
+    warned = renderer.render(evaluation_markdown("net on films", RESULTS, (0.651, 0.749), LEAKAGE))
+    assert f"<strong>Leakage: {LEAKAGE}.</strong>" in warned
 
 
 def test_the_note_warns_of_a_global_batch_larger_than_the_training_split() -> None:

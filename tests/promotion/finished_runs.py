@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +37,13 @@ def finished_run(
     digest: str = "d" * 64,
     validation: float | None = None,
     tested: Predictions | None = None,
+    leakage: Mapping[str, float] = {"leakage/patients": 0},
+    unknown: str = "",
 ) -> str:
-    """Id of a finished run with a model and, unless it has no films, the predictions file."""
+    """Id of a finished run with a model and, unless it has no films, the predictions file.
+
+    `leakage` counts the patients whom it has seen before, `unknown` names weights that do not say whom they have seen.
+    """
     experiment_id = "0"
     tags = {
         "radflow.arch": arch,
@@ -49,6 +55,10 @@ def finished_run(
     for key, value in {"arch": arch, "epochs": 3, "data_split": "official, seed 0", "optimizer": "adam"}.items():
         client.log_param(run_id, f"cfg/{key}", value)
     client.log_metric(run_id, "best/val_auc", skill / 10 if validation is None else validation)
+    for key, count in leakage.items():
+        client.log_metric(run_id, key, count)
+    if unknown:
+        client.set_tag(run_id, "radflow.leakage_unknown", unknown)
     if tested is None or len(tested):
         file = Path("predictions.parquet")
         write_predictions(file, tested or predictions(skill))

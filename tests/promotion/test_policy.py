@@ -32,6 +32,7 @@ def test_the_published_policy_asks_all_of_six_families() -> None:
         margin=0,
         confidence=0.95,
         golden_image=True,
+        unseen_patients=True,
     )
     assert all(family.rules == strict for family in families)
 
@@ -40,6 +41,12 @@ def test_the_policy_explains_every_rule() -> None:
     comments = "".join(line for line in PUBLISHED.read_text().splitlines() if line.startswith("#"))
     for rule in dataclasses.fields(Rules):
         assert f"#   {rule.name} " in comments
+
+
+def test_a_policy_that_does_not_name_unseen_patients_asks_for_them(tmp_path: Path) -> None:
+    defaults = yaml.safe_load(PUBLISHED.read_text())["defaults"]
+    del defaults["unseen_patients"]
+    assert all(family.rules.unseen_patients for family in read_policy(written(tmp_path / "p.yaml", defaults=defaults)))
 
 
 def test_a_family_overrides_the_defaults(tmp_path: Path) -> None:

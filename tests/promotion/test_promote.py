@@ -67,6 +67,7 @@ def test_a_worse_run_is_refused_with_its_reasons_and_becomes_challenger(store: M
         assert decision.outcome == "refused; version 1 stays champion, version 2 is challenger"
         assert [(check.rule, check.passed) for check in decision.judgement.checks] == [
             ("same data", True),
+            ("unseen patients", True),
             ("minimum AUC", True),
             ("against champion", False),
         ]
@@ -152,6 +153,54 @@ def test_other_data_is_refused_unless_the_policy_asks_for_the_same_films_only(
     assert "tested on different films (400 and 400, of which 800 are in one only" in incomparable.judgement.reasons
     assert aliases(store)["champion"] == "1"
     assert promoted(run=more_training_films, same_data=False).judgement.is_passed
+
+
+def test_a_run_judged_on_patients_that_it_has_seen_is_refused(store: MlflowClient, promoted: Promote) -> None:
+    leaking = finished_run(store, 1.6, leakage={"leakage/patients": 31})
+    decision = promoted()
+    assert decision.outcome == "refused; there is no champion"
+    assert [(check.rule, check.seen) for check in decision.judgement.failed] == [("unseen patients", "31 seen")]
+    assert promoted(run=leaking, unseen_patients=False).outcome == "version 1 is champion"
+
+
+@pytest.mark.parametrize("key", ["leakage/patients", "leakage/val_patients"])
+def test_a_run_that_leaks_does_not_stand_in_the_way_of_one_that_does_not(
+    store: MlflowClient, promoted: Promote, key: str
+) -> None:
+    """Its validation AUC is the highest because it has seen the films."""
+    finished_run(store, 1.6, validation=0.9, leakage={"leakage/patients": 0, key: 5})
+    honest = finished_run(store, 1.0, validation=0.7)
+    assert promoted().outcome == "version 1 is champion"
+    assert versions(store) == {"1": honest}
+
+
+@pytest.mark.parametrize(
+    ("recorded", "says"),
+    [
+        ({"leakage": {}}, "not known: the run is of an earlier radflow"),
+        ({"leakage": {"leakage/patients": 0}, "unknown": "body.weights.h5"}, "0 seen"),
+    ],
+)
+def test_what_is_not_known_is_told_and_not_refused(
+    store: MlflowClient,
+    promoted: Promote,
+    monkeypatch: pytest.MonkeyPatch,
+    recorded: dict[str, object],
+    says: str,
+) -> None:
+    monkeypatch.setattr(judgement, "load_classifier", lambda uri: None)
+    finished_run(store, 1.0, **recorded)
+    decision = promoted(golden_image=True)
+    assert decision.outcome == "version 1 is champion"
+    checks = {check.rule: check for check in decision.judgement.checks}
+    assert (checks["unseen patients"].passed, checks["unseen patients"].seen) == (None, says)
+    # It does not spare the model its golden image.
+    assert checks["golden image"].seen == "reproduced"
+
+
+def test_seen_patients_beside_unknown_ones_are_refused(store: MlflowClient, promoted: Promote) -> None:
+    finished_run(store, 1.0, leakage={"leakage/patients": 1}, unknown="body.weights.h5")
+    assert [check.rule for check in promoted().judgement.failed] == ["unseen patients"]
 
 
 def test_a_run_without_predictions_is_refused(store: MlflowClient, promoted: Promote) -> None:

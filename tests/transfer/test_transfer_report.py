@@ -23,11 +23,11 @@ def study(separation_scratch: float):
     return half + [trained("scratch", seed, [0.6, 0.7, 0.91], separation_scratch) for seed in range(3)]
 
 
-def text_of(all_trained, goal: float) -> str:
+def text_of(all_trained, goal: float, leakage: str = "") -> str:
     tested = compare_repeated(
         *([each.predictions for each in all_trained if each.arm == arm] for arm in ("pretrained", "scratch"))
     )
-    return conclusion(table_of(all_trained, goal), tested, goal, "phantom_mammograms", CONFIG)
+    return conclusion(table_of(all_trained, goal), tested, goal, "phantom_mammograms", CONFIG, leakage)
 
 
 def test_the_rows_are_counted_from_history_and_predictions():
@@ -49,6 +49,12 @@ def test_no_difference_is_no_evidence():
     assert "models:/radflow-chest-densenet121/3" in text
     assert "after 2.0 epochs pre-trained and 3.0 epochs from scratch" in text
     assert "sooner with pre-training in 3 of 3" in text
+
+
+def test_test_patients_whom_the_source_has_seen_come_first():
+    leakage = "3 of 20 test patients were seen in training (3 trained on, 0 validated on)"
+    assert text_of(study(2.0), 0.9, leakage).startswith(f"**Leakage: {leakage}.**")
+    assert "Leakage" not in text_of(study(2.0), 0.9)
 
 
 @pytest.mark.parametrize(("separation", "verdict"), [(0.0, "improves"), (6.0, "worsens")])
