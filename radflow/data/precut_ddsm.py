@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -206,12 +207,17 @@ def _pathology_of(features: dict[str, list[Any]]) -> str:
 def _crops_of_arrays(pixels: Path, labels: Path) -> Iterator[PrecutCrop | DamagedCrop]:
     try:
         with open_regular(labels) as file:
-            numbers = np.load(file, allow_pickle=False).ravel()
+            (count, *_), dtype = _read_array_header(file)
+            there = labels.stat().st_size - file.tell()
+            if dtype.kind not in "iuf" or count * dtype.itemsize != there:
+                raise ValueError(f"{labels.name} announces {count} labels of type {dtype} and has {there:,} bytes")
+            numbers = np.frombuffer(file.read(), dtype)
         with open_regular(pixels) as file:
             shape, dtype = _read_array_header(file)
             begin = file.tell()
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{pixels.name} or {labels.name} in {labels.parent} is no whole array: {error}") from error
+    except (OSError, ValueError, EOFError, SyntaxError, TokenError) as error:
+        told = " ".join(str(error).split())[:300]
+        raise UserError(f"{pixels.name} or {labels.name} in {labels.parent} is no whole array: {told}") from error
     if dtype != np.uint8 or shape not in (
         (len(numbers), CROP_SIDE, CROP_SIDE),
         (len(numbers), CROP_SIDE, CROP_SIDE, 1),

@@ -17,7 +17,8 @@ MEMORY = 4 * 2**30
 
 def main(path: str, size: int) -> str | None:
     """Read the arrays of a file of `size` bytes; return what is wrong with it, or None."""
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY if most == resource.RLIM_INFINITY else min(MEMORY, most), most))
     room = size
 
     def look(name: str, link: object) -> str | None:

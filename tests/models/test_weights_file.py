@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import os
 import struct
+import subprocess
+import sys
 import warnings
 import zipfile
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 
 from radflow.errors import UserError
 from radflow.models.weights_file import check_weights_file
@@ -160,3 +163,11 @@ def test_a_file_that_ends_the_library_is_one_line(
     monkeypatch.setattr("radflow.models.weights_file.SECONDS", 0.5)
     (tmp_path / "body.weights.h5").write_bytes(hdf5())
     refused(tmp_path / "body.weights.h5", reason)
+
+
+def test_a_limit_on_memory_that_is_there_already_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "body.weights.h5").write_bytes(hdf5())
+    check = "from radflow.models.weights_file import check_weights_file; check_weights_file('body.weights.h5')"
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_DATA, (10**9, 10**9)); {check}"
+    command = [sys.executable, "-c", limited]
+    subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, check=True)
