@@ -49,7 +49,7 @@ def exit_code_of(command: Callable[[], object]) -> int:
 
 
 def _end(message: str, code: int) -> int:
-    print(hide_secrets(message), file=sys.stderr)  # noqa: T201
+    print(hide_secrets(message.replace("\n", " ")), file=sys.stderr)  # noqa: T201
     return code
 
 

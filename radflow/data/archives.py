@@ -180,6 +180,8 @@ def _reason_to_refuse(member: tarfile.TarInfo) -> str:
 
 def _reason_to_refuse_zipped(member: zipfile.ZipInfo) -> str:
     kind = stat.S_IFMT(member.external_attr >> 16)
+    if not member.filename:
+        return "it has no name"
     if _leaves_archive(member.filename):
         return "its path leaves the archive"
     if member.is_dir():

@@ -190,7 +190,7 @@ def _find_folder(name: str, roots: list[Path]) -> Path:
 
 def _dicom_files(folder: Path) -> list[Path]:
     """List the DICOM files under a folder, by name; raises `BadFilm` where there is none."""
-    files = sorted(folder.rglob("*.dcm"))
+    files = sorted(path for path in folder.rglob("*.dcm") if path.is_file())  # no pipe, which would never end
     if not files:
         raise BadFilm(f"no DICOM file in {folder.name}" if folder.is_dir() else f"no folder {folder.name}")
     return files

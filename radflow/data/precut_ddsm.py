@@ -7,12 +7,14 @@ calcifications only, and its author says to join them: here both are the test pa
 
 from __future__ import annotations
 
+import io
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -41,6 +43,7 @@ NOTES = (
 )
 
 _CROP_BYTES = CROP_SIDE * CROP_SIDE
+_LONGEST_ARRAY_HEADER = 2**16
 
 
 @dataclass(frozen=True)
@@ -206,15 +209,8 @@ def _pathology_of(features: dict[str, list[Any]]) -> str:
 
 def _crops_of_arrays(pixels: Path, labels: Path) -> Iterator[PrecutCrop | DamagedCrop]:
     try:
-        with open_regular(labels) as file:
-            (count, *_), dtype = _read_array_header(file)
-            there = labels.stat().st_size - file.tell()
-            if dtype.kind not in "iuf" or count * dtype.itemsize != there:
-                raise ValueError(f"{labels.name} announces {count} labels of type {dtype} and has {there:,} bytes")
-            numbers = np.frombuffer(file.read(), dtype)
-        with open_regular(pixels) as file:
-            shape, dtype = _read_array_header(file)
-            begin = file.tell()
+        numbers = _read_labels(labels)
+        shape, dtype, begin = _read_array_header(pixels)
     except (OSError, ValueError, EOFError, SyntaxError, TokenError) as error:
         told = " ".join(str(error).split())[:300]
         raise UserError(f"{pixels.name} or {labels.name} in {labels.parent} is no whole array: {told}") from error
@@ -232,10 +228,21 @@ def _crops_of_arrays(pixels: Path, labels: Path) -> Iterator[PrecutCrop | Damage
             yield DamagedCrop(name, f"label {label}, expected 0 to {len(PATHOLOGIES) - 1}")
 
 
-def _read_array_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of an array, whose values then begin at the file's place: the file may be truncated after it."""
-    read = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
-    shape, in_columns, dtype = read(file)
+def _read_labels(path: Path) -> NDArray:
+    """Numbers of an array's file; raises what `_read_array_header` raises."""
+    shape, dtype, begin = _read_array_header(path)
+    there = path.stat().st_size - begin
+    if dtype.kind not in "iuf" or math.prod(shape) * dtype.itemsize != there:
+        raise ValueError(f"{path.name} announces labels {shape} of type {dtype} and has {there:,} bytes")
+    return np.frombuffer(path.read_bytes(), dtype, offset=begin)
+
+
+def _read_array_header(path: Path) -> tuple[tuple[int, ...], np.dtype, int]:
+    """Shape and type of an array, and where its values begin: the file may be truncated after that."""
+    with open_regular(path) as file:
+        begin = io.BytesIO(file.read(_LONGEST_ARRAY_HEADER))  # of which numpy reads as much as the header announces
+    read = npy.read_array_header_1_0 if npy.read_magic(begin) == (1, 0) else npy.read_array_header_2_0
+    shape, in_columns, dtype = read(begin)
     if in_columns:
         raise ValueError("stored by columns")
-    return shape, dtype
+    return shape, dtype, begin.tell()

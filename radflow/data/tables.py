@@ -89,5 +89,6 @@ def _column_places(path: Path, header: list[str], columns: tuple[str, ...]) -> l
         raise UserError(f"{path} is empty; give the release's label file, which begins with {columns[0]!r}")
     missing = [column for column in columns if column not in names]
     if missing:
-        raise UserError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(names)[:MAX_CELL]}")
+        there = " ".join(", ".join(names).split())[:MAX_CELL]
+        raise UserError(f"{path} lacks the columns {', '.join(missing)}; it has {there}")
     return [names.index(column) for column in columns]

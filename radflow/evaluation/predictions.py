@@ -181,8 +181,8 @@ def _read_table(path: Path) -> pa.Table:
         raise UserError(f"no predictions at {path}; expected the Parquet file that train and evaluate write")
     try:
         table = pq.ParquetFile(path).read()
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except (pa.ArrowException, OSError, MemoryError) as error:
+        reason = str(error).partition("\n")[0]
         raise UserError(f"{path} cannot be read as Parquet ({reason}); evaluate the model again to write it") from error
     for name in table.column_names:
         if table[name].null_count:

@@ -71,10 +71,10 @@ class Description:
     @classmethod
     def read(cls, folder: Path) -> Description:
         """Read what `write` wrote; raises ValueError or OSError where it is absent or not whole."""
-        content = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
-        with Image.open(folder / GOLDEN_FILM_FILE, formats=("PNG",)) as film:
-            golden_film = np.asarray(film)
         try:
+            content = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+            with Image.open(folder / GOLDEN_FILM_FILE, formats=("PNG",)) as film:
+                golden_film = np.asarray(film)
             return cls(
                 tuple(content["findings"]),
                 np.array(content["thresholds"], np.float64),  # None becomes NaN
@@ -82,7 +82,7 @@ class Description:
                 np.array(content["golden_probabilities"], np.float64),
                 dict(content["about"]),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError, RecursionError, Image.DecompressionBombError) as error:
             raise ValueError(f"{DESCRIPTION_FILE} is not whole: {error!r}") from error
 
     def check(self, predict: Callable[[NDArray[np.uint8]], np.ndarray]) -> None:

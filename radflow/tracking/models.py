@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 import uuid
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -222,7 +223,7 @@ def _load_keras_file(folder: Path, uri: str) -> keras.Model:
 
     try:
         return keras.saving.load_model(file, compile=False, safe_mode=True)
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
         reason = str(error).strip().partition("\n")[0][:300]
         raise UserError(f"model {uri} cannot be loaded: {reason}; it needs the radflow that saved it") from error
 

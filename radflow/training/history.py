@@ -27,7 +27,7 @@ def read_epochs(path: Path) -> Iterator[dict[str, float | None]]:
     A last line that is still being written is left for the next time, and one that its writer did not live to end is
     passed over: the epoch is validated, and written, again.
     """
-    if not path.exists():
+    if not path.is_file():
         return
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         with suppress(ValueError, RecursionError):

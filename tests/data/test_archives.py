@@ -261,6 +261,14 @@ def test_a_broken_entry_of_a_zip_s_directory_leaves_the_other_members(
     assert film == StoredFilm("b.png", b"2")
 
 
+def test_a_member_without_a_name_is_refused(tmp_path: Path) -> None:
+    archive = write_zip(tmp_path / "i.zip", ("a.png", b"1"), ("b.png", b"2"))
+    archive.write_bytes(archive.read_bytes().replace(b"a.png", b"\0.png"))
+    refused, film = films_in_archive(archive, frozenset(["b.png"]))
+    assert refused == RefusedMember("i.zip:", "archive member refused: it has no name")
+    assert film == StoredFilm("b.png", b"2")
+
+
 def test_a_zip_s_directory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = write_zip(tmp_path / "i.zip", *[(f"{number}.png", b"") for number in range(1000)])
     assert list(films_in_archive(archive, frozenset(["5.png"]))) == [StoredFilm("5.png", b"")]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from tcia_folder import HEIGHT, WIDTH, TciaFolder, made_film, made_mask, write_dicom
 
-from radflow.data.cbis_ddsm import LABEL_FILES, CbisDdsm, FilmFolder, read_lesion_rows
+from radflow.data.cbis_ddsm import LABEL_FILES, CbisDdsm, FilmFolder, LesionFolder, read_lesion_rows
 from radflow.data.images import BadFilm
 from radflow.data.mammograms import Mammogram
 from radflow.errors import UserError
@@ -192,3 +193,10 @@ def test_repeated_lesions_and_empty_files_are_errors(tree: TciaFolder) -> None:
     path.write_text(path.read_text().splitlines()[0])
     with pytest.raises(UserError, match="has no rows"):
         read_lesion_rows(path)
+
+
+def test_a_pipe_named_like_a_film_is_passed_over(tmp_path: Path) -> None:
+    """It would be waited for without end."""
+    write_dicom(tmp_path / "lesion" / "1-2.dcm", made_mask(BOX))
+    os.mkfifo(tmp_path / "lesion" / "1-1.dcm")
+    assert np.array_equal(LesionFolder(tmp_path / "lesion").read_mask(SHAPE), made_mask(BOX) == 255)

@@ -71,3 +71,9 @@ def test_cells_and_rows_are_bounded_together(tmp_path: Path, monkeypatch: pytest
 def test_long_cells_of_other_columns_do_not_matter(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text(f"name,report\na.png,{'word ' * 1000}\n")
     assert list(read_rows(tmp_path / "labels.csv", ("name",))) == [(2, ["a.png"])]
+
+
+def test_a_header_with_line_breaks_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text('name,"find\ning"\n')
+    with pytest.raises(UserError, match="lacks the columns finding; it has name, find ing"):
+        list(read_rows(tmp_path / "labels.csv", ("name", "finding")))
