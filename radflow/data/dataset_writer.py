@@ -114,7 +114,7 @@ class DatasetWriter:
             self._plan_split(split)
         if (self._place < 0).any():
             raise ValueError(f"splits are {sorted(set(table.splits.tolist()))}, expected only {SPLITS}")
-        for shard in unfinished.whole:
+        for shard in filter(self._belongs_here, unfinished.whole):
             self._filling[shard.number].waiting = 0
             self._rejections |= shard.rejections
             self._left_out |= shard.left_out
@@ -201,6 +201,14 @@ class DatasetWriter:
             path = self._unfinished.folder / f"{split}-{number:05d}.arrow"
             self._filling.append(_FillingShard(path, split, members, self._header.image_size))
 
+    def _belongs_here(self, shard: WholeShard) -> bool:
+        """Whether a journal, of which any line may be damaged, says of a shard what it can be."""
+        if not 0 <= shard.number < len(self._filling):
+            return False
+        rows, missing = self._filling[shard.number].rows.tolist(), shard.rejections.keys() | shard.left_out.keys()
+        name, films = (shard.entry.file, shard.entry.rows) if shard.entry else (self._filling[shard.number].name, 0)
+        return missing <= set(rows) and films == len(rows) - len(missing) and name == self._filling[shard.number].name
+
     def _write_if_complete(self, number: int) -> None:
         shard = self._filling[number]
         if shard.waiting:
@@ -245,6 +253,7 @@ class _FillingShard:
     """A shard that waits for its films. They are kept in a file, so that any number of shards may wait."""
 
     def __init__(self, path: Path, split: str, rows: NDArray[np.integer], image_size: int) -> None:
+        self.name = path.name
         self.waiting = len(rows)
         self._path = path
         self._pixels_path = path.with_suffix(".pixels")

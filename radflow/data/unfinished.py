@@ -24,6 +24,8 @@ from radflow.terminal import say
 
 _JOURNAL = "journal.jsonl"
 _DATASET = "dataset"
+_BAD_LINE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What a line raises that was cut short or damaged."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def _read_journal(journal: IO[str], digest: str) -> list[WholeShard]:
     """The shards of a journal of this digest, up to a line that was cut short; none of another journal."""
     journal.seek(0)
     shards: list[WholeShard] = []
-    with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):  # of a torn line
+    with suppress(*_BAD_LINE):
         if json.loads(journal.readline())["digest"] == digest:
             for line in journal:
                 shards.append(_parse_shard(json.loads(line)))  # noqa: PERF401  (the lines before a torn one count)

@@ -181,10 +181,11 @@ def _read_table(path: Path) -> pa.Table:
         raise UserError(f"no predictions at {path}; expected the Parquet file that train and evaluate write")
     try:
         table = pq.ParquetFile(path).read()
-    except (pa.ArrowException, OSError, MemoryError) as error:
+        names = table.column_names
+    except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"{path} cannot be read as Parquet ({reason}); evaluate the model again to write it") from error
-    for name in table.column_names:
+    for name in names:
         if table[name].null_count:
             raise UserError(f"{path}: column '{name}' has {table[name].null_count} empty values; expected none")
     return table

@@ -187,7 +187,7 @@ def _distribution(name: str, values: dict[str, Any]) -> BaseDistribution:
         if all(isinstance(number, int) for number in numbers.values()):
             return IntDistribution(log=log, **numbers)
         return FloatDistribution(log=log, **numbers)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"space: {name} is neither {{choices: [...]}} nor {{low, high, step, log}}: {reason}"

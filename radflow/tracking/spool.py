@@ -51,7 +51,7 @@ class RunAddress:
         try:
             address = cls(**read_json(description))
             if not isinstance(address.tracking_uri, str) or address.run_id != description.parent.name:
-                raise ValueError(f"it names the run {address.run_id!r}")
+                raise ValueError(f"it names the run {str(address.run_id)[:40]!r}")
         except (OSError, ValueError, TypeError) as error:
             raise UserError(
                 f"{description} is damaged ({error}); write the tracking_uri and run_id of the run into it as JSON, or "

@@ -114,7 +114,28 @@ def lose_the_journal(folder: Path) -> None:
     (folder / "journal.jsonl").unlink()
 
 
-@pytest.mark.parametrize("damage", [cut_the_journal, flip_a_bit, lose_a_shard, lose_the_journal])
+def name_no_shard(partial: Path) -> None:
+    journal = partial / "journal.jsonl"
+    journal.write_text(journal.read_text().replace('"number": 1,', '"number": 1000,'))
+
+
+def name_another_shard(partial: Path) -> None:
+    journal = partial / "journal.jsonl"
+    journal.write_text(journal.read_text().replace('"number": 1,', '"number": 2,'))
+
+
+def give_infinite_rows(partial: Path) -> None:
+    journal = partial / "journal.jsonl"
+    journal.write_text(journal.read_text().replace('"number": 1,', '"number": 1e999,'))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(cut_the_journal, flip_a_bit, lose_a_shard, lose_the_journal),
+        *(name_no_shard, name_another_shard, give_infinite_rows),
+    ],
+)
 def test_what_is_damaged_is_made_again(tmp_path: Path, whole: dict[str, bytes], damage: Callable[[Path], None]) -> None:
     folder = interrupted(tmp_path / "made")
     damage(folder)

@@ -92,6 +92,7 @@ LR = {"low": 1e-5, "high": 1e-3}
         ({"search": {"base_lr": {"low": 2.0, "high": 1.0}}}, "base_lr"),
         ({"search": {"base_lr": {"low": 0.0, "high": 1.0, "log": True}}}, "base_lr"),
         ({"search": {"base_lr": {"low": 0.1, "high": 1.0, "steps": 3}}}, "steps"),
+        ({"search": {"base_lr": {"low": 0.1, "high": float("inf"), "step": 0.1}}}, "base_lr is neither"),
         ({"search": {"momentum": {**LR, "when": {"optimizer": ["sgd"]}}, "optimizer": {"choices": ["sgd"]}}}, "above"),
         ({"search": {"base_lr": LR}, "baseline": [{}]}, "lacks base_lr"),
         ({"search": {"base_lr": LR}, "baseline": [{"base_lr": 0.1}]}, "outside"),
