@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from commands import runs_of, user_environment
+
+from radflow.training.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.slow
 
 
-def mlflow_run(checkout: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+def environment_of(checkout: Path) -> dict[str, str]:
+    """Without PYTHONPATH: entry points start in the checkout and so import its own radflow, whosever environment it is."""
     environment = user_environment(checkout)
-    # Entry points start in the checkout and so import its own radflow, whatever checkout the environment belongs to.
     del environment["PYTHONPATH"]
+    return environment
+
+
+def mlflow_run(checkout: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     line = ["mlflow", "run", ".", *flags]
-    return subprocess.run(line, cwd=checkout, env=environment, capture_output=True, text=True, check=False, timeout=600)
+    settings = {"cwd": checkout, "env": environment_of(checkout), "text": True}
+    return subprocess.run(line, capture_output=True, check=False, timeout=600, **settings)
 
 
 def test_a_large_global_batch_without_any_other_flag(checkout: Path, workplace: Path) -> None:
@@ -31,6 +42,34 @@ def test_a_large_global_batch_without_any_other_flag(checkout: Path, workplace: 
     assert int(params["cfg/ranks"]) >= 2
     assert int(params["cfg/micro_steps"]) > 1
     assert params["gbz"].strip("'") == "4096"
+
+
+@pytest.mark.parametrize(
+    ("entry", "batch"), [("train", ["-P", "bz=16"]), ("distributed", ["-P", "gbz=16", "-P", "lbz=8", "-P", "np=2"])]
+)
+def test_ctrl_c_leaves_a_whole_checkpoint_no_process_and_the_run_killed(
+    checkout: Path, workplace: Path, entry: str, batch: list[str]
+) -> None:
+    """On Ctrl-C MLflow sends SIGTERM to what has received SIGINT already."""
+    out = checkout / "jobs"
+    line = ["mlflow", "run", ".", "-e", entry, "-P", f"data={workplace / 'dataset'}", "-P", f"out={out}", *batch]
+    line += ["-P", "arch=vgg16", "-P", "epochs=1000", "-P", "checkpoint_minutes=0"]
+    with (checkout / "output.log").open("wb") as log:
+        settings = {"cwd": checkout, "env": environment_of(checkout), "stdout": log, "stderr": log}
+        process = subprocess.Popen(line, start_new_session=True, **settings)
+    while not (seen := sorted(out.glob("*/step-*.npz"))):
+        assert process.poll() is None, (checkout / "output.log").read_text()
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    process.wait(60)
+    left = [each for each in psutil.process_iter(["cmdline"]) if str(out) in " ".join(each.info["cmdline"] or [])]
+    _, alive = psutil.wait_procs(left, timeout=30)
+    assert alive == []
+    newest = max(out.glob("*/step-*.npz"))
+    assert newest >= seen[-1]
+    read_checkpoint(newest)
+    (run,) = runs_of(checkout)
+    assert run.info.status == "KILLED"
 
 
 def test_a_mistake_fails_the_run(checkout: Path) -> None:
