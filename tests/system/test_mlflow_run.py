@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 
 def environment_of(checkout: Path) -> dict[str, str]:
-    """Without PYTHONPATH: entry points start in the checkout and so import its own radflow, whosever environment it is."""
+    """A user's, without PYTHONPATH: entry points start in the checkout and so import its own radflow."""
     environment = user_environment(checkout)
     del environment["PYTHONPATH"]
     return environment
