@@ -178,11 +178,12 @@ def dataset_files() -> dict[str, SmallFile]:
     """Kinds by name."""
     made = made_dataset()
 
-    def of_dataset(name: str, right_hash: bool, weight: int) -> SmallFile:
-        return SmallFile(name, made[name], _read_dataset, partial(_write_dataset, made, name, right_hash), weight)
+    def of_dataset(name: str, right_hash: bool, weight: int, is_hashed: bool = False) -> SmallFile:
+        write = partial(_write_dataset, made, name, right_hash)
+        return SmallFile(name, made[name], _read_dataset, write, weight, is_hashed)
 
     return {
-        "shard": of_dataset(SHARD, False, 4),
+        "shard": of_dataset(SHARD, False, 4, is_hashed=True),
         "shard, hash right": of_dataset(SHARD, True, 12),
         "manifest": of_dataset(MANIFEST_NAME, False, 8),
         "journal of a data set": SmallFile(
@@ -197,7 +198,7 @@ def result_files() -> dict[str, SmallFile]:
     address = json.dumps({"tracking_uri": "sqlite:///x.db", "run_id": RUN})
     return {
         "predictions": SmallFile("predictions.parquet", predictions(), read_predictions, weight=8),
-        "checkpoint": SmallFile("step.npz", checkpoint(), read_checkpoint),
+        "checkpoint": SmallFile("step.npz", checkpoint(), read_checkpoint, is_hashed=True),
         "checkpoint, hash right": SmallFile("step.npz", checkpoint()[:-32], read_checkpoint, _with_digest, weight=8),
         "journal of a search": SmallFile("study.journal", journal(), _read_journal, weight=12),
         "job.json": SmallFile(JOB_FILE, json.dumps(JOB).encode(), lambda path: read_job(path.parent)),

@@ -36,3 +36,5 @@ class SmallFile:
     """writes mutated content to a path, with what belongs beside it"""
     weight: int = 4
     """share among the mutations"""
+    is_hashed: bool = False
+    """whether a hash covers every byte, so that any change must be told"""

@@ -18,6 +18,8 @@ REJECTED_NAME = "rejected.csv"
 FORMAT = "radflow-dataset"
 VERSION = 1
 SPLITS = ("train", "val", "test")
+MAX_NAME = 100
+"""Most letters of a file's name; file systems refuse more than 255 bytes."""
 MAX_IMAGE_SIZE = 8192
 """Largest height and width of an image; preprocess makes none of over 1024."""
 
@@ -199,6 +201,6 @@ def _is_of(value: object, hint: Any) -> bool:
 
 def _plainly_named(entry: Entry) -> Entry:
     """Pass on an entry that names a file of the folder: it may come from a bucket, and is written to where it says."""
-    if PurePath(entry.file).name != entry.file:
-        raise ValueError(f"file {entry.file!r} is no plain file name")
+    if PurePath(entry.file).name != entry.file or len(entry.file) > MAX_NAME:
+        raise ValueError(f"file {entry.file[:MAX_NAME]!r} is no plain file name")
     return entry

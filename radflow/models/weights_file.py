@@ -8,6 +8,7 @@ This finds damage and bombs; it does not make a hostile file safe: files of weig
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import struct
@@ -52,7 +53,7 @@ def check_weights_file(weights: str) -> None:
     if weights in NO_FILE:
         return
     path = Path(weights)
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file() raises OSError for a name that is too long
         raise UserError(
             f"weights={weights} is no file at {path.absolute()}; give none, imagenet, a .keras model, a .weights.h5 or "
             "a model in MLflow such as models:/NAME@champion"

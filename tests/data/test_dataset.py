@@ -284,6 +284,7 @@ def test_another_arrow_file_is_told_from_a_shard(tmp_path: Path, shard: bytes, r
         ("splits", {"train": {"rows": "many", "patients": 1, "no_finding": 1, "positives": {}}}),
         ("splits", {"train": {"rows": 1, "patients": 1, "no_finding": 1, "positives": {"Mass": 1}}}),
         ("shards", [{"file": "a.arrow", "split": "val", "rows": 1, "bytes": None, "sha256": ""}]),
+        ("shards", [{"file": "a" * 300, "split": "val", "rows": 1, "bytes": 1, "sha256": ""}]),
         ("sources", {"a": 1}),
     ],
 )

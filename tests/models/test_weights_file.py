@@ -61,7 +61,7 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path: Path, name: str, content:
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.h5")
-    for name in ("nowhere.h5", "pipe.h5"):
+    for name in ("nowhere.h5", "pipe.h5", "x" * 300):
         with pytest.raises(UserError, match=rf"{name} is not a file"):
             check_weights_file(str(tmp_path / name))
 
