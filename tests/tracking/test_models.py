@@ -76,7 +76,17 @@ def test_a_logged_model_says_what_it_takes_and_how_good_it_is(store: MlflowClien
     run_id, uri = logged
     info = mlflow.models.get_model_info(uri)
     assert info.signature.inputs.input_names() == ["film"]
-    assert info.signature.outputs.input_names() == ["film", "A", "B", "C", "above/A", "above/B", "above/C", "error"]
+    assert info.signature.outputs.input_names() == [
+        "film",
+        "A",
+        "B",
+        "C",
+        "above/A",
+        "above/B",
+        "above/C",
+        "error",
+        "warning",
+    ]
     assert info.flavors.keys() == {"tensorflow", "python_function"}
     assert (info.run_id, info.model_id) == (run_id, uri.removeprefix("models:/"))
     entity = store.get_logged_model(info.model_id)

@@ -58,6 +58,7 @@ def train_in_no_time(
 def fake_trainings(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "follow_training", train_in_no_time)
     monkeypatch.setattr(comparison, "check_weights", lambda model: None)
+    Path("body.weights.h5").write_bytes(b"weights")
 
 
 def config(**settings: object) -> TransferConfig:
