@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from trained import trained
 
+from radflow.data.patients import Leakage
 from radflow.errors import JobError, UserError
 from radflow.evaluation.predictions import write_predictions
 from radflow.optim.config import OptimizerConfig
@@ -58,7 +59,9 @@ def train_in_no_time(
 def fake_trainings(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "follow_training", train_in_no_time)
     monkeypatch.setattr(comparison, "check_weights", lambda model: None)
-    Path("body.weights.h5").write_bytes(b"weights")
+    nobody = Leakage("test", patients=40, trained=0, validated=0, unknown=())
+    seen = SimpleNamespace(leakage=lambda dataset, split: nobody)
+    monkeypatch.setattr(comparison, "patients_seen_by", lambda weights: seen)
 
 
 def config(**settings: object) -> TransferConfig:
