@@ -119,6 +119,8 @@ def read_film_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise BadFilm(f"cannot be read: {error.strerror}") from error
+    except MemoryError as error:
+        raise BadFilm(f"file of {size:,} bytes, which is more memory than there is") from error
 
 
 def decode_film_file(path: Path) -> NDArray[np.uint8]:

@@ -84,7 +84,7 @@ def _is_padding(film: Dataset, every: NDArray[np.integer]) -> NDArray[np.bool_]:
         return np.zeros(every.shape, bool)
     limit = film.get("PixelPaddingRangeLimit")
     ends = np.array([given, limit if isinstance(limit, int) else given])
-    ends = ends.astype(every.dtype)  # 65536 - n and -n have the same bits
+    ends = ends.astype(f"{every.dtype.kind}2")  # 65536 - n and -n have the same bits
     return (every >= ends.min()) & (every <= ends.max())
 
 

@@ -55,3 +55,14 @@ def test_files_that_cannot_be_films_are_refused_unread(tmp_path: Path, monkeypat
     films = [StoredFilm(name, tmp_path / name) for name in ("pipe.png", "huge.png", "absent.png")]
     reasons = [str(outcome) for _, outcome in decode_films(films, size=4, workers=1)]
     assert reasons == ["not a regular file", "file of 101 bytes, the limit is 100", "not a regular file"]
+
+
+def test_a_file_that_memory_does_not_hold_is_one_bad_film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.png").write_bytes(bytes(7))
+
+    def fail(_: Path) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    ((_, outcome),) = decode_films([StoredFilm("a.png", tmp_path / "a.png")], size=4, workers=1)
+    assert str(outcome) == "file of 7 bytes, which is more memory than there is"

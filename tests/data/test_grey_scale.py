@@ -296,6 +296,12 @@ def test_padding_of_unsigned_pixels_written_as_signed() -> None:
     assert np.array_equal(grey[5:], scaled(SMOOTH[5:], 0, 4095))
 
 
+def test_padding_that_bytes_cannot_hold_is_none() -> None:
+    film = dicom_film(RAMP, bits=8)
+    film.add_new("PixelPaddingValue", "US", 63_536)
+    assert np.array_equal(decode(film), RAMP)
+
+
 def test_a_film_of_one_value_or_of_padding_alone_is_a_film() -> None:
     assert decode(dicom_film(np.full((8, 8), 7, np.uint16), bits=16)).max() == 7
     film = dicom_film(np.full((8, 8), 7, np.uint16), bits=16)
