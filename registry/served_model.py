@@ -30,7 +30,7 @@ BATCH = 32
 MAX_FILM_BYTES = 64 * 2**20
 """Largest film that is taken: the largest digital mammograms have 20 megapixels of 2 bytes."""
 
-_EXPECTED = f"expected a column '{COLUMN}' that holds PNG, JPEG or DICOM films as base64 text"
+_EXPECTED = f"expected a column '{COLUMN}' that holds films (PNG, JPEG, TIFF, DICOM ...) as base64 text"
 
 
 class RefusedError(MlflowException):

@@ -15,7 +15,8 @@ MAKEFILE = Path(__file__).parents[1] / "Makefile"
 def test_a_clone_where_horovod_would_not_build_is_told_so_at_once(tmp_path: Path, folder: str, advice: str) -> None:
     (tmp_path / folder).mkdir()
     shutil.copy(MAKEFILE, tmp_path / folder)
-    ended = subprocess.run(["make", "demo"], cwd=tmp_path / folder, capture_output=True, text=True, check=False)
+    line = ["make", "--no-print-directory", "demo"]  # which it prints where `make test` has started the tests
+    ended = subprocess.run(line, cwd=tmp_path / folder, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert ended.stdout == ""
     (line,) = ended.stderr.splitlines()
