@@ -123,7 +123,7 @@ class Trial:
         if newest:
             read_checkpoint(newest[0])  # raises where it is not whole
             run_id = read_job(newest[0].parent).run_id
-            if (status := self.status_of(run_id)) != "KILLED":
+            if (status := self.last_status_of(run_id)) != "KILLED":
                 wrong.append(f"run {run_id} is {status}")
         return f": WRONG: {', '.join(wrong)}" if wrong else ""
 
@@ -137,10 +137,15 @@ class Trial:
                 return left
             time.sleep(0.2)
 
-    def status_of(self, run_id: str) -> str:
+    def last_status_of(self, run_id: str) -> str:
+        """The status after MLflow's own, which is FAILED at first, was corrected."""
         from mlflow import MlflowClient
 
-        return str(MlflowClient(self.environment["MLFLOW_TRACKING_URI"]).get_run(run_id).info.status)
+        client = MlflowClient(self.environment["MLFLOW_TRACKING_URI"])
+        deadline = time.monotonic() + END_SECONDS
+        while (status := str(client.get_run(run_id).info.status)) != "KILLED" and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return status
 
 
 def training(folder: Path, entry: str) -> dict[str, object]:

@@ -37,12 +37,20 @@ def end_with_mlflow_run() -> None:
     SIGTERM to `mlflow run` alone would leave its training behind. A process that a shell has started is left alone: it
     may be meant to outlive its terminal.
     """
+    parent = mlflow_run_above() if "MLFLOW_RUN_ID" in os.environ else None
+    if parent is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent.pid:  # it died before it could be watched
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def mlflow_run_above() -> psutil.Process | None:
+    """The `mlflow run` that is the parent of this process, if it is."""
     with suppress(psutil.Error):
         parent = psutil.Process(os.getppid())
-        if "MLFLOW_RUN_ID" in os.environ and any(Path(word).name == "mlflow" for word in parent.cmdline()[:3]):
-            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-            if os.getppid() != parent.pid:  # it died before it could be watched
-                os.kill(os.getpid(), signal.SIGTERM)
+        if any(Path(word).name == "mlflow" for word in parent.cmdline()[:3]):
+            return parent
+    return None
 
 
 def stop(process: subprocess.Popen[bytes], patience: float) -> int:

@@ -26,6 +26,7 @@ from radflow.environment import installed_versions
 from radflow.errors import MISTAKE, JobError, UserError
 from radflow.terminal import import_tensorflow, say
 from radflow.tracking.connection import prepare_tracking
+from radflow.tracking.last_word import keep_killed
 from radflow.tracking.run import close_abandoned_run, create_run, go_on_with
 from radflow.training.config import DistributedConfig, TrainConfig, TrainingConfig
 from radflow.training.initial_weights import check_weights
@@ -88,6 +89,7 @@ def _launch_ranks(config: DistributedConfig) -> None:
         code = launch(command, ranks, hosts, config.threads, launcher, {"MLFLOW_RUN_ID": run_id})
     except KeyboardInterrupt as interruption:
         _settle(run_id, "KILLED", str(interruption), replaces=("RUNNING", "FAILED", "KILLED"))
+        keep_killed(run_id)
         raise
     except Exception as error:
         _settle(run_id, "FAILED", str(error))

@@ -90,7 +90,7 @@ def test_where_the_films_came_from_is_in_the_store_too(trained: Path) -> None:
         "240",
         "3",
     )
-    assert (preprocessed.info.status, preprocessed.data.params["cfg/source"]) == ("FINISHED", "films")
+    assert (preprocessed.info.status, preprocessed.data.params["cfg/source"]) == ("FINISHED", str(trained / "films"))
 
 
 def test_the_logged_aucs_are_those_of_the_predictions_file(trained: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_registered_model_loads_with_mlflow_alone(trained: Path) -> None:
     ended = subprocess.run(line, cwd=trained, env=environment, capture_output=True, text=True, check=False)
     # Keras shows a bar of its own before.
     printed = ended.stdout.splitlines()
-    assert ("(1, 30) False" in printed, printed[-1:]) == (True, ["(2, 14)"]), ended.stderr
+    assert ("(1, 31) False" in printed, printed[-1:]) == (True, ["(2, 14)"]), ended.stderr
 
 
 @pytest.mark.long
