@@ -18,14 +18,7 @@ from radflow.terminal import Table, import_tensorflow, print_table
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--arch", default="densenet121")
-    options.add_argument("--batch", type=int, default=16)
-    options.add_argument("--image_size", type=int, default=224)
-    options.add_argument("--precision", default="float32", choices=("float32", "mixed_bfloat16"))
-    options.add_argument("--threads", type=int, default=0)
-    options.add_argument("--rounds", type=int, default=5)
-    given = options.parse_args()
+    given = read_options()
     set_threads(given.threads)
     import_tensorflow()
     import keras
@@ -70,6 +63,17 @@ def main() -> None:
         table.add_row(*map(str, (side, size, channels, filters, count)), *speeds, "products" if taken else "oneDNN")
     print_table(table)
     print("GFLOP/s; seconds of all layers:", ", ".join(f"{name} {seconds:.2f}" for name, seconds in spent.items()))
+
+
+def read_options() -> argparse.Namespace:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--arch", default="densenet121")
+    options.add_argument("--batch", type=int, default=16)
+    options.add_argument("--image_size", type=int, default=224)
+    options.add_argument("--precision", default="float32", choices=("float32", "mixed_bfloat16"))
+    options.add_argument("--threads", type=int, default=0)
+    options.add_argument("--rounds", type=int, default=5)
+    return options.parse_args()
 
 
 def fastest(calls: list[Callable[[], object]], rounds: int) -> list[float]:
