@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from radflow.cpu import available_cores
 from radflow.data.decoding import decode_film_file, read_film_file
 from radflow.data.images import FILM_SUFFIXES, BadFilm, decode_film, is_dicom, resize_film
-from radflow.data.remarks import is_blank, remark_on
+from radflow.data.remarks import Remark, remark_on
 from radflow.errors import UserError
 from radflow.storage import locate
 
@@ -34,10 +34,10 @@ class Film:
         """Pixels uint8 [size, size] and what is odd about them, or what is wrong with the film."""
         try:
             if not isinstance(self.content, Path):
-                return ReadFilm(resize_film(self.content, size), is_blank(self.content), remark_on(self.content))
+                return ReadFilm(resize_film(self.content, size), remark_on(self.content))
             content = read_film_file(self.content)
             whole = decode_film(content, self.content.name)
-            return ReadFilm(resize_film(whole, size), is_blank(whole), remark_on(whole, content))
+            return ReadFilm(resize_film(whole, size), remark_on(whole, content))
         except BadFilm as reason:
             return reason
 
@@ -51,10 +51,7 @@ class ReadFilm(NamedTuple):
 
     pixels: NDArray[np.uint8]
     """[size, size]"""
-    is_blank: bool
-    """whether there is nothing on it to judge"""
-    warning: str
-    """what makes it unlikely to be a frontal film; empty where it may well be one"""
+    remark: Remark
 
 
 FilmSource = str | Path | Sequence[str | Path | Film] | NDArray[np.uint8]

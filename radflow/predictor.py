@@ -115,8 +115,8 @@ class FilmPredictor:
             if isinstance(film, BadFilm):
                 errors[row] = str(film)
             else:
-                warnings[row] = film.warning
-            if isinstance(film, ReadFilm) and not film.is_blank:
+                warnings[row] = film.remark.text
+            if isinstance(film, ReadFilm) and not film.remark.is_blank:
                 rows.append(row)
                 pixels.append(film.pixels)
             if len(rows) == BATCH or (rows and row == len(films) - 1):

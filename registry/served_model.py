@@ -23,7 +23,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from radflow_served.description import Description
 from radflow_served.images import BadFilm, decode_film, resize_film
-from radflow_served.remarks import is_blank, remark_on
+from radflow_served.remarks import remark_on
 
 COLUMN = "film"
 BATCH = 32
@@ -93,8 +93,8 @@ class ServedClassifier(mlflow.pyfunc.PythonModel):
             except BadFilm as reason:
                 errors[row] = str(reason)
                 continue
-            warnings[row] = remark_on(film, content)
-            if not is_blank(film):
+            warnings[row], is_blank = remark_on(film, content)
+            if not is_blank:
                 films.append(resize_film(film, self._size))
                 readable.append(row)
         if readable:

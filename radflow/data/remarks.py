@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from contextlib import suppress
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,17 @@ _PIXELS_LOOKED_AT = 2**13
 _THUMBNAIL = (128, 128)
 
 
-def remark_on(film: NDArray[np.uint8], content: bytes = b"") -> str:
-    """Say what makes a film unlikely to be a frontal radiograph, in a line; nothing where it may well be one.
+class Remark(NamedTuple):
+    """What there is to say of a film beside its prediction."""
+
+    text: str
+    """what makes it unlikely to be a frontal radiograph, in a line; empty where it may well be one"""
+    is_blank: bool
+    """whether there is nothing on it that a classifier could judge"""
+
+
+def remark_on(film: NDArray[np.uint8], content: bytes = b"") -> Remark:
+    """Look for what makes a film unlikely to be a frontal radiograph.
 
     Parameters
     ----------
@@ -37,19 +47,14 @@ def remark_on(film: NDArray[np.uint8], content: bytes = b"") -> str:
         The file that they were decoded from, for its colours; empty where there is none.
     """
     height, width = film.shape
-    remarks = []
-    if is_blank(film):
-        remarks.append(f"no contrast: nearly all of it lies within {_contrast(film) + 1} of 256 grey levels")
+    contrast, remarks = _contrast(film), []
+    if is_blank := contrast < LEAST_CONTRAST:
+        remarks.append(f"no contrast: nearly all of it lies within {contrast + 1} of 256 grey levels")
     if _is_coloured(content):
         remarks.append("not grey: a colour picture")
     if max(width, height) > LONGEST_SIDE * min(width, height):
         remarks.append(f"{width}x{height} pixels, as of a lateral view or a part: frontal films are nearly square")
-    return "; ".join(remarks)
-
-
-def is_blank(film: NDArray[np.uint8]) -> bool:
-    """Whether there is nothing on a film [H, W] that a classifier could judge."""
-    return _contrast(film) < LEAST_CONTRAST
+    return Remark("; ".join(remarks), is_blank)
 
 
 def _contrast(film: NDArray[np.uint8]) -> int:

@@ -160,6 +160,7 @@ def _prepare_sqlite(uri: str) -> str:
     database = Path(unquote(urlsplit(uri).path)[1:])
     if str(database) in (".", ":memory:"):
         raise UserError(f"MLFLOW_TRACKING_URI {uri!r} names no file; expected sqlite:///mlflow.db or another path")
+    from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     from sqlalchemy.exc import SQLAlchemyError
@@ -172,8 +173,10 @@ def _prepare_sqlite(uri: str) -> str:
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
         with _locked(database.with_name(f"{database.name}.lock")):
-            # MLflow's own client would put the artefacts into `mlruns` of whatever folder the first process is in.
-            SqlAlchemyStore(absolute_uri, str(database.parent / "mlruns")).search_experiments(max_results=1)
+            if not database.exists():
+                # MLflow's own client would put the artefacts into `mlruns` of whatever folder this process is in.
+                SqlAlchemyStore(absolute_uri, str(database.parent / "mlruns"))
+            MlflowClient(absolute_uri).search_experiments(max_results=1)
     except (OSError, MlflowException, SQLAlchemyError) as error:
         reason = root_cause(error)
         raise UserError(

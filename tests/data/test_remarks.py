@@ -43,21 +43,21 @@ def photograph() -> np.ndarray:
     ],
 )
 def test_what_is_no_frontal_film_is_remarked_upon(pixels: np.ndarray, says: str) -> None:
-    assert remark_on(pixels, encoded(pixels)).startswith(says)
-    assert remark_on(pixels).startswith(says)
+    assert remark_on(pixels, encoded(pixels)).text.startswith(says)
+    assert remark_on(pixels).text.startswith(says)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
 def test_colours_are_remarked_upon_and_grey_saved_as_colour_is_not(kind: str) -> None:
     content = encoded(photograph(), kind)
-    assert remark_on(decode_film(content, ""), content) == "not grey: a colour picture"
+    assert remark_on(decode_film(content, ""), content).text == "not grey: a colour picture"
     content = encoded(np.stack([film()] * 3, axis=-1), kind)
-    assert remark_on(decode_film(content, ""), content) == ""
+    assert remark_on(decode_film(content, ""), content).text == ""
 
 
 def test_frontal_films_of_common_detectors_are_not(real_data: Path) -> None:
     for height, width in ((1024, 1024), (2544, 3056), (3056, 2544), (2500, 2048)):
-        assert remark_on(film(height, width)) == ""
+        assert remark_on(film(height, width)) == ("", False)
     for path in sorted((real_data / "nih" / "images").glob("*.png"))[:60]:
         content = path.read_bytes()
-        assert remark_on(decode_film(content, path.name), content) == ""
+        assert remark_on(decode_film(content, path.name), content) == ("", False)
