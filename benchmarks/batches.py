@@ -26,9 +26,9 @@ from radflow.config import run_command
 from radflow.data.augmentation import Augmentation, AugmentationConfig
 from radflow.data.batches import Augment, gather_ahead
 from radflow.data.config import PreprocessConfig
-from radflow.data.dataset import Dataset, Split
-from radflow.data.images import read_film
-from radflow.data.phantom import write_phantom_films
+from radflow.data.dataset.reading import Dataset, Split
+from radflow.data.images.film import read_film
+from radflow.data.phantom.chest.folder import write_phantom_films
 from radflow.data.preprocess import preprocess
 
 

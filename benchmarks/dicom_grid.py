@@ -40,7 +40,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from radflow.data.dicom import decode_dicom
+from radflow.data.images.dicom import decode_dicom
 
 PHOTOMETRIC = {
     "MONOCHROME1": ("MONOCHROME1", None),

@@ -24,8 +24,8 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from radflow.data.chestxray14 import ChestXray14
-from radflow.data.findings import NO_FINDING, RELEASED_COUNTS, RELEASED_FILMS
+from radflow.data.readers.chestxray14 import ChestXray14
+from radflow.data.readers.findings import NO_FINDING, RELEASED_COUNTS, RELEASED_FILMS
 
 ARCHIVES = 12
 DIFFERENT_FILMS = 100
@@ -43,7 +43,7 @@ if __name__ == "__main__":
 OPEN = """
 import sys, time
 start = time.perf_counter()
-from radflow.data.dataset import open_dataset
+from radflow.data.dataset.reading import open_dataset
 dataset = open_dataset(sys.argv[1])
 films = sum(len(dataset.split(name)) for name in ("train", "val", "test"))
 print(films, time.perf_counter() - start)

@@ -122,9 +122,10 @@ class Trial:
             wrong.append(f"processes {left} are left")
         if newest:
             read_checkpoint(newest[0])  # raises where it is not whole
-            run_id = read_job(newest[0].parent).run_id
-            if (status := self.last_status_of(run_id)) != "KILLED":
-                wrong.append(f"run {run_id} is {status}")
+            job = read_job(newest[0].parent)
+            wanted = "FINISHED" if job.is_finished else "KILLED"  # the signal came after the last of its work
+            if (status := self.last_status_of(job.run_id, wanted)) != wanted:
+                wrong.append(f"run {job.run_id} is {status}")
         return f": WRONG: {', '.join(wrong)}" if wrong else ""
 
     def processes_left(self) -> list[int]:
@@ -137,13 +138,13 @@ class Trial:
                 return left
             time.sleep(0.2)
 
-    def last_status_of(self, run_id: str) -> str:
-        """The status after MLflow's own, which is FAILED at first, was corrected."""
+    def last_status_of(self, run_id: str, wanted: str) -> str:
+        """Status of a run, as soon as it is the wanted one: MLflow's own, which is FAILED at first, is corrected."""
         from mlflow import MlflowClient
 
         client = MlflowClient(self.environment["MLFLOW_TRACKING_URI"])
         deadline = time.monotonic() + END_SECONDS
-        while (status := str(client.get_run(run_id).info.status)) != "KILLED" and time.monotonic() < deadline:
+        while (status := str(client.get_run(run_id).info.status)) != wanted and time.monotonic() < deadline:
             time.sleep(0.2)
         return status
 

@@ -32,11 +32,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from radflow.data.dataset import open_dataset
+from radflow.data.dataset.reading import open_dataset
 from radflow.evaluation.auc import auc_per_finding, mean_auc
-from radflow.evaluation.figures import BLUE, GREEN, GREY, ORANGE, PALE, PURPLE
 from radflow.evaluation.predictions import Predictions, read_predictions
 from radflow.evaluation.repeated import compare_repeated
+from radflow.plots.figures import BLUE, GREEN, GREY, ORANGE, PALE, PURPLE
 from radflow.training.history import HISTORY_FILE, read_epochs
 from radflow.training.job_folder import JOB_FILE, PREDICTIONS_FILE, read_job
 

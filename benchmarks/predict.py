@@ -22,9 +22,9 @@ import pandas as pd
 
 import radflow
 from radflow.config import run_command
-from radflow.film_sources import Film, list_films, read_ahead
-from radflow.predictor import BATCH, FilmPredictor
-from radflow.tracking.models import LoadedClassifier
+from radflow.inference.film_sources import Film, list_films, read_ahead
+from radflow.inference.loaded_model import LoadedClassifier
+from radflow.inference.predictor import BATCH, FilmPredictor
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ from radflow.config import run_command
 from radflow.cpu import available_cores
 from radflow.data.config import PreprocessConfig
 from radflow.data.decoding import FILMS_PER_TASK, in_order
-from radflow.data.phantom import write_phantom_films
+from radflow.data.phantom.chest.folder import write_phantom_films
 from radflow.data.preprocess import preprocess
 
 SAMPLES_OF_MEMORY = 20

@@ -25,9 +25,10 @@ from radflow.cluster.batch_plan import BatchPlan, epoch_order, films_of_step, mi
 from radflow.cluster.communicator import SerialCommunicator
 from radflow.cluster.threads import choose_precision, set_threads
 from radflow.data.batches import gather_ahead
-from radflow.data.dataset import Dataset, Split, open_dataset
+from radflow.data.dataset.reading import Dataset, Split, open_dataset
 from radflow.data.sample import dataset_folder
 from radflow.evaluation.auc import auc_per_finding, mean_auc
+from radflow.inference.split_predictor import SplitPredictor
 from radflow.models.classifier import build_classifier, logits_of
 from radflow.models.config import ModelConfig
 from radflow.optim.config import OptimizerConfig
@@ -35,7 +36,6 @@ from radflow.optim.factory import build_optimizer
 from radflow.optim.learning_rate import LearningRate
 from radflow.training.assessment import predictions_of
 from radflow.training.batch_statistics import BatchStatistics
-from radflow.training.inference import SplitPredictor
 from radflow.training.loss import build_loss
 from radflow.training.loss_config import LossConfig
 from radflow.training.step import TrainingStep

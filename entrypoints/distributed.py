@@ -8,7 +8,7 @@ from radflow.training.config import DistributedConfig
 
 def main(config: DistributedConfig) -> None:
     """Launch the ranks; in a process that a launcher has started, be a rank."""
-    from radflow.training.launch import train_distributed
+    from radflow.commands.distributed import train_distributed
 
     train_distributed(config)
 

@@ -2,8 +2,8 @@
 
 import sys
 
+from radflow.commands.evaluate import EvaluateConfig, evaluate
 from radflow.config import run_command
-from radflow.evaluate import EvaluateConfig, evaluate
 
 if __name__ == "__main__":
     sys.exit(run_command(EvaluateConfig, evaluate, sys.argv[1:]))

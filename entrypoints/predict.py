@@ -2,8 +2,8 @@
 
 import sys
 
+from radflow.commands.predict import PredictConfig, predict
 from radflow.config import run_command
-from radflow.predict import PredictConfig, predict
 
 if __name__ == "__main__":
     sys.exit(run_command(PredictConfig, predict, sys.argv[1:]))

@@ -8,7 +8,7 @@ from radflow.data.config import PreprocessConfig
 
 def main(config: PreprocessConfig) -> None:
     """Preprocess inside an MLflow run."""
-    from radflow.preparation import prepare
+    from radflow.commands.preprocess import prepare
 
     prepare(config)
 

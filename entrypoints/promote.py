@@ -2,9 +2,9 @@
 
 import sys
 
+from radflow.commands.promote import promote
 from radflow.config import run_command
 from radflow.promotion.config import PromoteConfig
-from radflow.promotion.promote import promote
 
 if __name__ == "__main__":
     sys.exit(run_command(PromoteConfig, promote, sys.argv[1:]))

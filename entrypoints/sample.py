@@ -8,7 +8,7 @@ from radflow.data.sample import SampleConfig
 
 def main(config: SampleConfig) -> None:
     """Draw films inside an MLflow run."""
-    from radflow.preparation import draw_films
+    from radflow.commands.preprocess import draw_films
 
     draw_films(config)
 

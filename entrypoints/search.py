@@ -8,7 +8,7 @@ from radflow.search.config import SearchConfig
 
 def main(config: SearchConfig) -> None:
     """Found the study and run its workers; in a process that was started as a worker, be one."""
-    from radflow.search.search import search
+    from radflow.commands.search import search
 
     search(config)
 

@@ -8,7 +8,7 @@ from radflow.training.config import TrainConfig
 
 def main(config: TrainConfig) -> None:
     """Set the threads, then import TensorFlow and train."""
-    from radflow.training.launch import train
+    from radflow.commands.distributed import train
 
     train(config)
 

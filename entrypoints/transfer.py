@@ -8,7 +8,7 @@ from radflow.transfer.config import TransferConfig
 
 def main(config: TransferConfig) -> None:
     """Train once, or compare."""
-    from radflow.transfer.transfer import transfer
+    from radflow.commands.transfer import transfer
 
     transfer(config)
 

@@ -18,7 +18,7 @@ app = cyclopts.App(name="radflow", help="radflow's own commands; jobs are starte
 @app.command
 def doctor() -> None:
     """Print what is installed and able, and what is missing with the mend."""
-    from radflow.doctor import examine, print_report
+    from radflow.commands.doctor import examine, print_report
 
     findings = examine()
     print_report(findings)
@@ -29,7 +29,7 @@ def doctor() -> None:
 @app.command
 def register() -> None:
     """Let plain `mlflow run` use this Python environment for this project, and print where MLflow finds it."""
-    from radflow.tracking.environment import register_environment
+    from radflow.tracking.project_environment import register_environment
 
     sys.stdout.write(f"{register_environment(Path.cwd(), Path(sys.prefix))}\n")
 
@@ -51,7 +51,7 @@ def plan(
     parameters
         name=value, as for `mlflow run`; may be given several times.
     """
-    from radflow.planning import print_plan
+    from radflow.commands.plan import print_plan
 
     print_plan(entry_point, parameters)
 
@@ -93,7 +93,7 @@ def show(path: Path, out: Path | None = None, seed: int = 0) -> None:
     seed
         Of the films that the contact sheets show.
     """
-    from radflow.overview import show_dataset
+    from radflow.plots.overview import show_dataset
 
     if seed < 0:
         raise UserError(f"seed={seed} must be 0 or positive")

@@ -22,7 +22,7 @@ import tensorflow as tf
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from radflow_served.description import Description
-from radflow_served.images import BadFilm, decode_film, resize_film
+from radflow_served.film import BadFilm, decode_film, resize_film
 from radflow_served.remarks import remark_on
 
 COLUMN = "film"

@@ -11,11 +11,11 @@ from typing import Any, get_type_hints
 import pytest
 import yaml
 
+from radflow.commands.evaluate import EvaluateConfig
+from radflow.commands.predict import PredictConfig
 from radflow.config import parse
 from radflow.data.config import PreprocessConfig
 from radflow.data.sample import SampleConfig
-from radflow.evaluate import EvaluateConfig
-from radflow.predict import PredictConfig
 from radflow.promotion.config import PromoteConfig
 from radflow.search.config import SearchConfig
 from radflow.training.config import DistributedConfig, TrainConfig

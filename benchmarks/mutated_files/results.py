@@ -14,11 +14,11 @@ import numpy as np
 import optuna
 
 from benchmarks.mutated_files.small_file import SmallFile
-from radflow.data.dataset import open_dataset
-from radflow.data.dataset_writer import DatasetHeader, write_dataset
-from radflow.data.manifest import MANIFEST_NAME, SplitRule
-from radflow.data.shards import FilmTable
-from radflow.data.unfinished import unfinished_dataset
+from radflow.data.dataset.manifest import MANIFEST_NAME, SplitRule
+from radflow.data.dataset.reading import open_dataset
+from radflow.data.dataset.shards import FilmTable
+from radflow.data.dataset.unfinished import unfinished_dataset
+from radflow.data.dataset.writing import DatasetHeader, write_dataset
 from radflow.evaluation.predictions import Predictions, read_predictions, write_predictions
 from radflow.models.weights_file import check_weights_file
 from radflow.search.journal import open_journal

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from radflow.data.images import BadFilm
-from radflow.data.tfrecord import BadRecord
+from radflow.data.images.film import BadFilm
+from radflow.data.readers.tfrecord import BadRecord
 from radflow.errors import JobError, UserError
 
 TOLD = (UserError, JobError, BadFilm, BadRecord)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from radflow.data.dataset import Split
+from radflow.data.dataset.reading import Split
 
 BATCHES_AHEAD = 2
 

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from radflow.data.film_lists import ListConfig
-from radflow.data.lesion_crops import CropConfig
+from radflow.data.crops.lesions import CropConfig
+from radflow.data.readers.film_lists import ListConfig
 from radflow.errors import UserError
 
 

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radflow.cpu import available_cores
-from radflow.data.archives import StoredFilm
-from radflow.data.images import MAX_FILM_BYTES, BadFilm, decode_film, read_film
+from radflow.data.images.film import MAX_FILM_BYTES, BadFilm, decode_film, read_film
+from radflow.data.readers.archives import StoredFilm
 from radflow.errors import JobError
 
 FILMS_PER_TASK = 16

@@ -12,25 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from radflow.data.archives import RefusedMember, StoredFilm
-from radflow.data.boxes import BOXES_NAME, FindingBox, count_boxes, read_box_list
-from radflow.data.cbis_ddsm import LABEL_FILES, CbisDdsm
-from radflow.data.chestxray14 import (
-    LABEL_FILE_PATTERN,
-    AbsentFilm,
-    ChestXray14,
-    LabelFile,
-    compare_with_release,
-)
 from radflow.data.config import PreprocessConfig, require
-from radflow.data.copies import on_disk
-from radflow.data.dataset import Dataset, open_dataset
-from radflow.data.dataset_writer import DatasetHeader, DatasetWriter, write_dataset
-from radflow.data.decoding import decode_films, fetch_film
-from radflow.data.film_lists import AssignedFilms, assign_by_lists, official_lists, table_of
-from radflow.data.findings import FINDINGS
-from radflow.data.images import BadFilm
-from radflow.data.mammograms import (
+from radflow.data.crops.mammograms import (
     TUMOUR_FINDINGS,
     LeftOut,
     LesionRow,
@@ -42,9 +25,32 @@ from radflow.data.mammograms import (
     lesion_rows,
     lesions_of,
 )
-from radflow.data.manifest import SplitRule
-from radflow.data.mini_mias import CSV_LIST, RELEASED_LIST, MiniMias
-from radflow.data.precut_ddsm import (
+from radflow.data.dataset.copies import on_disk
+from radflow.data.dataset.manifest import SplitRule
+from radflow.data.dataset.reading import Dataset, open_dataset
+from radflow.data.dataset.splits import (
+    official_split,
+    prove_no_lesion_crosses,
+    prove_no_patient_crosses,
+    random_split,
+)
+from radflow.data.dataset.writing import DatasetHeader, DatasetWriter, write_dataset
+from radflow.data.decoding import decode_films, fetch_film
+from radflow.data.images.film import BadFilm
+from radflow.data.readers.archives import RefusedMember, StoredFilm
+from radflow.data.readers.boxes import BOXES_NAME, FindingBox, count_boxes, read_box_list
+from radflow.data.readers.cbis_ddsm import LABEL_FILES, CbisDdsm
+from radflow.data.readers.chestxray14 import (
+    LABEL_FILE_PATTERN,
+    AbsentFilm,
+    ChestXray14,
+    LabelFile,
+    compare_with_release,
+)
+from radflow.data.readers.film_lists import AssignedFilms, assign_by_lists, official_lists, table_of
+from radflow.data.readers.findings import FINDINGS
+from radflow.data.readers.mini_mias import CSV_LIST, RELEASED_LIST, MiniMias
+from radflow.data.readers.precut_ddsm import (
     NOTES,
     RECORDS_PATTERN,
     DamagedCrop,
@@ -53,12 +59,6 @@ from radflow.data.precut_ddsm import (
     find_records,
     precut_table,
     read_crops,
-)
-from radflow.data.splits import (
-    official_split,
-    prove_no_lesion_crosses,
-    prove_no_patient_crosses,
-    random_split,
 )
 from radflow.errors import UserError
 from radflow.files import sha256_file
@@ -94,7 +94,7 @@ def preprocess(config: PreprocessConfig, progress: Progress | None = None) -> Da
     The dataset is the same, byte for byte, whatever the number of workers and whether films come from folders or
     archives. Films that are missing or damaged are named in `rejected.csv`; so are films of the label file that are
     on no list, which belong to no split and are not counted as rejected. Of mammograms the dataset holds crops, around
-    lesions and of normal tissue (`radflow.data.lesion_crops`), and `lesions.csv` accounts for every lesion. Raises
+    lesions and of normal tissue (`radflow.data.crops.lesions`), and `lesions.csv` accounts for every lesion. Raises
     `UserError`.
 
     When the process is interrupted or killed, the next one with the same settings and sources goes on with the shards

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from radflow.data.config import PreprocessConfig
-from radflow.data.copies import on_disk
-from radflow.data.dataset import Dataset
-from radflow.data.lesion_crops import CropConfig
-from radflow.data.phantom import write_phantom_films
-from radflow.data.phantom_mammograms import write_phantom_mammograms
+from radflow.data.crops.lesions import CropConfig
+from radflow.data.dataset.copies import on_disk
+from radflow.data.dataset.reading import Dataset
+from radflow.data.phantom.chest.folder import write_phantom_films
+from radflow.data.phantom.mammogram.folder import write_phantom_mammograms
 from radflow.data.preprocess import preprocess
 from radflow.errors import UserError
 from radflow.files import only_one_process

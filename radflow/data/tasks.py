@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from radflow.data.findings import FINDINGS
-from radflow.data.mammograms import TUMOUR_FINDINGS
+from radflow.data.crops.mammograms import TUMOUR_FINDINGS
+from radflow.data.readers.findings import FINDINGS
 
 Task = Literal["chest", "mammo"]
 """Findings on chest films, or tumour against normal tissue on mammograms."""

@@ -12,7 +12,7 @@ import numpy as np
 from radflow.models.backbones import build_backbone
 from radflow.models.batch_norm import SumTensors
 from radflow.models.config import ModelConfig
-from radflow.models.training_twin import training_twin
+from radflow.models.training_graph import training_twin
 
 # What each backbone's ImageNet weights were trained with (keras.applications' preprocess_input), for three channels.
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -10,9 +10,9 @@ import keras
 from radflow.optim.adam import Adam, AdamW
 from radflow.optim.body_and_head import BodyAndHead
 from radflow.optim.config import OptimizerConfig, OptimizerName
+from radflow.optim.exclusions import is_bias_or_norm
 from radflow.optim.lamb import LAMB
 from radflow.optim.lars import LARS
-from radflow.optim.skip_list import is_bias_or_norm
 
 
 def build_optimizer(

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from radflow.optim.skip_list import is_bias_or_norm
+from radflow.optim.exclusions import is_bias_or_norm
 
 
 @keras.saving.register_keras_serializable("radflow")

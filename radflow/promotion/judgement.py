@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from radflow.errors import UserError
 from radflow.evaluation.auc import auc_per_finding, mean_auc, mean_auc_interval
 from radflow.evaluation.comparison import PairedComparison, compare_paired
+from radflow.inference.loaded_model import load_classifier
 from radflow.promotion.contenders import Contender
 from radflow.promotion.policy import BETTER, Rules
-from radflow.tracking.models import load_classifier
 from radflow.training.leakage import LEAKAGE_TAG, UNKNOWN_TAG
 
 SAME_DATA, UNSEEN_PATIENTS, MINIMUM_AUC = "same data", "unseen patients", "minimum AUC"

@@ -12,7 +12,7 @@ from mlflow.entities import Run
 from radflow.errors import UserError
 from radflow.evaluation.auc import FindingAuc, auc_per_finding, mean_auc, mean_auc_interval
 from radflow.evaluation.predictions import Predictions
-from radflow.evaluation.report import RESEARCH_ONLY, auc_markdown, escaped
+from radflow.plots.report import RESEARCH_ONLY, auc_markdown, escaped
 from radflow.promotion.judgement import Judgement
 
 PLACES = (

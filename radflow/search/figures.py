@@ -19,7 +19,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from radflow.evaluation.figures import BLUE, GREY, ORANGE, PALE
+from radflow.plots.figures import BLUE, GREY, ORANGE, PALE
 
 _WIDTH, _DPI = 10.0, 100
 _UNUSED = -0.14

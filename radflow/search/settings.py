@@ -14,7 +14,7 @@ from optuna.trial import FixedTrial
 from radflow.cluster.batch_plan import plan_batches
 from radflow.cluster.launcher import Host, choose_ranks, parse_hosts
 from radflow.config import flatten, make
-from radflow.data.dataset import Dataset
+from radflow.data.dataset.reading import Dataset
 from radflow.search.config import AUTO, SearchConfig
 from radflow.search.space import Space
 from radflow.training.config import DistributedConfig

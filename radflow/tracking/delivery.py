@@ -85,7 +85,7 @@ class Delivery:
         self._client.log_inputs(self._address.run_id, datasets=[DatasetInput(dataset, tags)])
 
     def _send_model(self, record: Record) -> None:
-        from radflow.tracking.models import ModelDescription, publish_model
+        from radflow.tracking.logged_model import ModelDescription, publish_model
 
         publish_model(self._client, self._address, self._staged(record), ModelDescription(**record["description"]))
         self._spool.forget_file(record["file"])

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
@@ -24,8 +24,6 @@ from radflow.tracking.spool import SPOOL_FOLDER, RunAddress, Spool, root_cause, 
 from radflow.tracking.tracked_run import SilentRun, TrackedRun
 
 if TYPE_CHECKING:
-    import keras
-    import numpy as np
     import pandas as pd
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
@@ -139,16 +137,13 @@ class Run:
 
     def log_model(
         self,
-        model: keras.Model,
-        example: np.ndarray,
+        write: Callable[[Path], None],
         name: str = "model",
         metrics: Mapping[str, float] | None = None,
         params: Mapping[str, object] | None = None,
-        files: Sequence[Path] = (),
     ) -> str | None:
         """See TrackedRun. Unlike the other calls it sends at once, since the caller wants the URI."""
-        from radflow.tracking.models import ModelDescription, publish_model
-        from radflow.tracking.saved_model import save_keras_model
+        from radflow.tracking.logged_model import ModelDescription, publish_model
 
         description = ModelDescription(
             name,
@@ -156,7 +151,7 @@ class Run:
             params=_cut(params or {}, _PARAM_LENGTH),
         )
         folder, relative = self._spool.new_file("model")
-        save_keras_model(model, example, folder, description.params, files)
+        write(folder)
         try:
             uri = publish_model(self._client, self._spool.address, folder, description)
         except Exception as error:  # noqa: BLE001 - any client's failure: the trained model must not be lost for it

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    import keras
-    import numpy as np
     import pandas as pd
     from matplotlib.figure import Figure
 
@@ -66,22 +64,18 @@ class TrackedRun(Protocol):
 
     def log_model(
         self,
-        model: keras.Model,
-        example: np.ndarray,
+        write: Callable[[Path], None],
         name: str = "model",
         metrics: Mapping[str, float] | None = None,
         params: Mapping[str, object] | None = None,
-        files: Sequence[Path] = (),
     ) -> str | None:
-        """Log a Keras model as a LoggedModel; return its URI, `models:/m-...`, or None if it waits in the spool.
+        """Log a model as a LoggedModel; return its URI, `models:/m-...`, or None if it waits in the spool.
 
         Args:
-            model: maps uint8 films [N, H, W] to probabilities, float32 [N, findings].
-            example: one or more films, uint8 [N, H, W]; stored as input example, and its shape gives the signature.
+            write: writes the MLflow model of the Keras flavour into the folder that it is given.
             name: the model's name within the run: `runs:/<run_id>/<name>` finds it too.
             metrics: values that are shown with the model (keys of the metric table).
-            params: values that are shown with the model; what saved_model names goes into its files too.
-            files: stored beside the model's own, under their names.
+            params: values that are shown with the model.
         """
         ...
 
@@ -127,12 +121,10 @@ class SilentRun:
 
     def log_model(
         self,
-        model: keras.Model,
-        example: np.ndarray,
+        write: Callable[[Path], None],
         name: str = "model",
         metrics: Mapping[str, float] | None = None,
         params: Mapping[str, object] | None = None,
-        files: Sequence[Path] = (),
     ) -> str | None:
         """Do nothing and return None."""
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from radflow.data.dataset import Dataset, Split
-from radflow.data.mammograms import are_named_crops, films_of, lesions_of
+from radflow.data.crops.mammograms import are_named_crops, films_of, lesions_of
+from radflow.data.dataset.reading import Dataset, Split
 from radflow.evaluation.auc import FindingAuc, auc_per_finding, mean_auc, mean_auc_interval
-from radflow.evaluation.figures import auc_figure, roc_figure
 from radflow.evaluation.groups import Group, auc_per_group
 from radflow.evaluation.predictions import Predictions, write_predictions
-from radflow.evaluation.report import auc_table
+from radflow.inference.split_predictor import mean_loss
+from radflow.plots.figures import auc_figure, roc_figure
+from radflow.plots.report import auc_table
 from radflow.terminal import print_table, say
 from radflow.tracking.run import TrackedRun
-from radflow.training.inference import mean_loss
 from radflow.training.job_folder import PREDICTIONS_FILE
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from radflow.cluster.batch_plan import BatchPlan
 from radflow.cluster.communicator import Communicator
 from radflow.data.batches import gather_ahead
-from radflow.data.dataset import Split
+from radflow.data.dataset.reading import Split
 
 FILMS = 512
 """Films of all ranks together from which the statistics are estimated."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from radflow.data.patients import PATIENTS_FILE, SeenPatients
+from radflow.data.seen_patients import PATIENTS_FILE, SeenPatients
 from radflow.errors import UserError
 from radflow.models.config import ModelConfig
 from radflow.models.weights_file import NO_FILE, check_weights_file
@@ -19,7 +19,7 @@ def check_weights(config: ModelConfig) -> None:
         check_weights_file(config.weights)
         return
     prepare_tracking()
-    from radflow.tracking.models import model_metadata
+    from radflow.inference.loaded_model import model_metadata
 
     check_fit(config.weights, model_metadata(config.weights), config)
 
@@ -37,7 +37,7 @@ def are_in_mlflow(weights: str) -> bool:
     """Whether they are those of a model that MLflow keeps."""
     if weights in NO_FILE:
         return False
-    from radflow.tracking.models import names_model
+    from radflow.inference.loaded_model import names_model
 
     return names_model(weights)
 
@@ -46,7 +46,7 @@ def settled(weights: str) -> str:
     """The same weights by a name that will not mean others tomorrow: the version that a registry's alias stands for."""
     if not are_in_mlflow(weights):
         return weights
-    from radflow.tracking.models import without_alias
+    from radflow.inference.loaded_model import without_alias
 
     return without_alias(weights)
 
@@ -60,7 +60,7 @@ def patients_seen_by(weights: str) -> SeenPatients:
     """
     if weights in NO_FILE:
         return SeenPatients()
-    from radflow.tracking.models import model_of_file, read_model_file
+    from radflow.inference.loaded_model import model_of_file, read_model_file
 
     is_model = are_in_mlflow(weights) or Path(weights).is_dir()
     model = weights if is_model else model_of_file(Path(weights))
@@ -79,7 +79,7 @@ def weights_file(weights: str) -> Iterator[Path | None]:
     if not are_in_mlflow(weights):
         yield None
         return
-    from radflow.tracking.models import keras_file
+    from radflow.inference.loaded_model import keras_file
 
     with keras_file(weights) as file:
         yield file

@@ -14,26 +14,25 @@ from matplotlib.figure import Figure
 
 from radflow.cluster.communicator import Communicator
 from radflow.cluster.threads import choose_precision
-from radflow.data.dataset import Dataset
-from radflow.data.findings import FINDINGS
-from radflow.data.images import resize_film
-from radflow.data.patients import PATIENTS_FILE, Leakage, SeenPatients
-from radflow.data.phantom_films import LARGEST_FILM, SMALLEST_FILM, render_films
+from radflow.data.dataset.reading import Dataset
+from radflow.data.images.film import resize_film
+from radflow.data.phantom.chest.films import LARGEST_FILM, SMALLEST_FILM, render_films
+from radflow.data.readers.findings import FINDINGS
+from radflow.data.seen_patients import PATIENTS_FILE, Leakage, SeenPatients
 from radflow.data.tasks import task_of
-from radflow.environment import installed_versions
-from radflow.evaluation.figures import learning_curves_figure, learning_rate_figure
-from radflow.evaluation.report import RunFacts, summary_markdown
 from radflow.evaluation.thresholds import youden_thresholds
+from radflow.inference.saved_model import FINDINGS_PARAM, THRESHOLDS_PARAM, save_classifier
+from radflow.inference.split_predictor import SplitPredictor
 from radflow.models.classifier import build_classifier
 from radflow.optim.factory import build_optimizer
 from radflow.optim.learning_rate import LearningRate
+from radflow.plots.figures import learning_curves_figure, learning_rate_figure
+from radflow.plots.report import RunFacts, summary_markdown
 from radflow.terminal import say
 from radflow.tracking.run import SilentRun, TrackedRun, go_on_with, tracking_run
-from radflow.tracking.saved_model import FINDINGS_PARAM, THRESHOLDS_PARAM
 from radflow.training.assessment import Assessment, assess, log_inputs, predictions_of
 from radflow.training.checkpoint import CheckpointFolder
 from radflow.training.config import TrainingConfig
-from radflow.training.inference import SplitPredictor
 from radflow.training.initial_weights import patients_seen_by, settled, weights_file
 from radflow.training.job_folder import Job, job_to_resume, make_job_folder, mark_finished
 from radflow.training.leakage import keep_seen_patients
@@ -41,6 +40,7 @@ from radflow.training.loop import Checkpoints, NoCheckpoints, Reporting, fit
 from radflow.training.plan import TrainingPlan
 from radflow.training.progress import EpochProgress, SilentProgress, TerminalProgress
 from radflow.training.state import TrainingState
+from radflow.versions import installed_versions
 
 RECORDED_PACKAGES = ("radflow", "keras", "tensorflow", "tensorflow-cpu", "horovod", "mlflow")
 
@@ -230,7 +230,11 @@ def _log_model(
         "data_digest": dataset.digest,
     }
     film, seen = _golden_film(dataset.image_size), [folder / PATIENTS_FILE]
-    run.log_model(state.classifier, film, metrics=assessment.metrics, params=params, files=seen)
+
+    def write(place: Path) -> None:
+        save_classifier(state.classifier, film, place, params, seen)
+
+    run.log_model(write, metrics=assessment.metrics, params=params)
 
 
 def _golden_film(image_size: int) -> np.ndarray:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from radflow.data.dataset import Dataset
-from radflow.data.patients import PATIENTS_FILE, Leakage, SeenPatients
+from radflow.data.dataset.reading import Dataset
+from radflow.data.seen_patients import PATIENTS_FILE, Leakage, SeenPatients
 from radflow.errors import UserError
 from radflow.terminal import say
 from radflow.tracking.run import TrackedRun

@@ -17,9 +17,10 @@ from radflow.cluster.batch_plan import epoch_order, films_of_step, micro_batches
 from radflow.cluster.communicator import Communicator
 from radflow.data.augmentation import Augmentation
 from radflow.data.batches import gather_ahead
-from radflow.data.dataset import Dataset, Split
+from radflow.data.dataset.reading import Dataset, Split
 from radflow.errors import JobError
 from radflow.evaluation.auc import FindingAuc, auc_per_finding, mean_auc
+from radflow.inference.split_predictor import SplitPredictor, mean_loss
 from radflow.models.classifier import average_of_snapshots, logits_of
 from radflow.terminal import say
 from radflow.tracking.run import TrackedRun
@@ -28,7 +29,6 @@ from radflow.training.batch_statistics import BatchStatistics
 from radflow.training.checkpoint import Checkpoint
 from radflow.training.config import TrainingConfig
 from radflow.training.history import write_epoch
-from radflow.training.inference import SplitPredictor, mean_loss
 from radflow.training.loss import build_loss
 from radflow.training.progress import EpochProgress
 from radflow.training.roofline import peak_images_per_second

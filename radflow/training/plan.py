@@ -15,7 +15,7 @@ from radflow.cluster.batch_plan import BatchPlan, BatchSchedule, nearest_global_
 from radflow.cluster.launcher import choose_ranks, parse_hosts, unused_slots_warning
 from radflow.cluster.threads import choose_precision
 from radflow.config import flatten
-from radflow.data.dataset import Dataset
+from radflow.data.dataset.reading import Dataset
 from radflow.models.config import SMALLEST_BATCH_OF_STATISTICS, Norm
 from radflow.optim.rule import expected_loss_of_auc, rate_warning
 from radflow.terminal import print_table, say

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Literal
 
 from radflow.config import flatten
-from radflow.data.dataset import Dataset
+from radflow.data.dataset.reading import Dataset
 from radflow.errors import MISTAKE, JobError, UserError
 from radflow.evaluation.predictions import Predictions, read_predictions
 from radflow.files import atomic_file, read_json
 from radflow.terminal import say
 from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.run import STUDY_TAG, close_abandoned_run, create_run, go_on_with, tracking_run
-from radflow.training.child import Epoch, follow_training, training_command
+from radflow.training.child_process import Epoch, follow_training, training_command
 from radflow.training.history import HISTORY_FILE, read_epochs
 from radflow.training.initial_weights import check_weights, patients_seen_by, settled
 from radflow.training.job_folder import JOB_FILE, PREDICTIONS_FILE, RUNNING, Job, read_job

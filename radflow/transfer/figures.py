@@ -11,7 +11,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from radflow.evaluation.figures import BLUE, GREY, ORANGE, PALE
+from radflow.plots.figures import BLUE, GREY, ORANGE, PALE
 
 Curves = Mapping[str, NDArray[np.floating]]
 """By label of a half: [seeds, epochs], NaN where a training had ended."""

@@ -10,11 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from rich.table import Table
 
-from radflow.data.dataset import Dataset
+from radflow.data.dataset.reading import Dataset
 from radflow.evaluation.auc import auc_per_finding
 from radflow.evaluation.groups import GROUPS, auc_per_group
 from radflow.evaluation.repeated import RepeatedComparison, compare_repeated
-from radflow.evaluation.report import RESEARCH_ONLY, leakage_markdown
+from radflow.plots.report import RESEARCH_ONLY, leakage_markdown
 from radflow.terminal import print_table, say
 from radflow.tracking.run import TrackedRun
 from radflow.transfer.comparison import ARMS, Arm, Trained

@@ -8,10 +8,10 @@ import pytest
 from radflow.cluster.batch_plan import epoch_order, micro_batches, plan_batches
 from radflow.data.augmentation import Augmentation, AugmentationConfig
 from radflow.data.batches import gather_ahead
-from radflow.data.dataset import Split, open_dataset
-from radflow.data.dataset_writer import DatasetHeader, write_dataset
-from radflow.data.manifest import SplitRule
-from radflow.data.shards import FilmTable
+from radflow.data.dataset.manifest import SplitRule
+from radflow.data.dataset.reading import Split, open_dataset
+from radflow.data.dataset.shards import FilmTable
+from radflow.data.dataset.writing import DatasetHeader, write_dataset
 from radflow.errors import UserError
 
 SIZE = 64

@@ -8,7 +8,7 @@ import pytest
 from nih_folder import write_release
 from test_preprocess import rejected, run
 
-from radflow.data.film_lists import ListConfig
+from radflow.data.readers.film_lists import ListConfig
 from radflow.errors import UserError
 
 

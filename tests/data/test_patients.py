@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radflow.data.dataset import Dataset, open_dataset
-from radflow.data.dataset_writer import DatasetHeader, write_dataset
-from radflow.data.manifest import SplitRule
-from radflow.data.patients import SeenPatients, SeenSource, hashes
-from radflow.data.shards import FilmTable
+from radflow.data.dataset.manifest import SplitRule
+from radflow.data.dataset.reading import Dataset, open_dataset
+from radflow.data.dataset.shards import FilmTable
+from radflow.data.dataset.writing import DatasetHeader, write_dataset
+from radflow.data.seen_patients import SeenPatients, SeenSource, hashes
 
 LABELS = {"Data_Entry_2017.csv": "a" * 64}
 OFFICIAL = {"train": "1 2 3 4", "val": "5", "test": "6 7 8"}

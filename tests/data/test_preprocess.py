@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 from nih_folder import HEADER, png_bytes, write_release
 
-from radflow.data import shards
-from radflow.data.boxes import FindingBox, read_boxes
 from radflow.data.config import PreprocessConfig
-from radflow.data.dataset import Dataset, verify_dataset
-from radflow.data.film_lists import ListConfig
-from radflow.data.findings import FINDINGS
-from radflow.data.frequencies import frequency_table
-from radflow.data.images import read_film
+from radflow.data.dataset import shards
+from radflow.data.dataset.frequencies import frequency_table
+from radflow.data.dataset.reading import Dataset, verify_dataset
+from radflow.data.images.film import read_film
 from radflow.data.preprocess import preprocess
+from radflow.data.readers.boxes import FindingBox, read_boxes
+from radflow.data.readers.film_lists import ListConfig
+from radflow.data.readers.findings import FINDINGS
 from radflow.errors import UserError
 
 

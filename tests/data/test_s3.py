@@ -19,11 +19,11 @@ from s3_server import BUCKET, S3Server
 from tcia_folder import TciaFolder
 
 from radflow import s3_requests, storage
-from radflow.data import shards
 from radflow.data.config import PreprocessConfig
-from radflow.data.copies import cache_folder, on_disk
-from radflow.data.dataset import Dataset, verify_dataset
-from radflow.data.lesion_crops import CropConfig
+from radflow.data.crops.lesions import CropConfig
+from radflow.data.dataset import shards
+from radflow.data.dataset.copies import cache_folder, on_disk
+from radflow.data.dataset.reading import Dataset, verify_dataset
 from radflow.data.preprocess import preprocess
 from radflow.errors import JobError, UserError
 from radflow.s3_requests import ask, client

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from radflow.data import sample
-from radflow.data.dataset import open_dataset
-from radflow.data.phantom_mammograms import write_phantom_mammograms
+from radflow.data.dataset.reading import open_dataset
+from radflow.data.phantom.mammogram.folder import write_phantom_mammograms
 from radflow.data.sample import SampleConfig, make_sample, mammogram_folder
 from radflow.errors import UserError
 

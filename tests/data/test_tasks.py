@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from radflow.data.findings import FINDINGS
+from radflow.data.readers.findings import FINDINGS
 from radflow.data.tasks import TASKS, task_of
 
 

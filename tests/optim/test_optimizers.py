@@ -16,10 +16,10 @@ from radflow.cluster.communicator import SerialCommunicator
 from radflow.data.batches import Batch
 from radflow.errors import UserError
 from radflow.optim.config import OptimizerConfig
+from radflow.optim.exclusions import is_bias_or_norm
 from radflow.optim.factory import build_optimizer
 from radflow.optim.lamb import LAMB
 from radflow.optim.lars import LARS
-from radflow.optim.skip_list import is_bias_or_norm
 from radflow.training.loss import build_loss
 from radflow.training.loss_config import LossConfig
 from radflow.training.step import TrainingStep

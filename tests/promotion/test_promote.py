@@ -9,11 +9,11 @@ from finished_runs import REPOSITORY, finished_run, predictions, write_policy
 from markdown_it import MarkdownIt
 from mlflow import MlflowClient
 
+from radflow.commands.promote import Decision, promote
 from radflow.errors import JobError, UserError
 from radflow.promotion import judgement
 from radflow.promotion.config import PromoteConfig
 from radflow.promotion.lock import LOCK_MODEL
-from radflow.promotion.promote import Decision, promote
 
 NAME = "radflow-chest-vgg16"
 CARD = str(REPOSITORY / "registry/model_card.md")
@@ -314,7 +314,7 @@ def test_a_promotion_that_comes_second_judges_anew(
     store: MlflowClient, promoted: Promote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between its judgement and its turn another promotion makes a better run champion."""
-    from radflow.promotion import promote as module
+    from radflow.commands import promote as module
 
     finished_run(store, 0.7)
     promoted()

@@ -26,7 +26,7 @@ from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.run import go_on_with, tracking_run
 from radflow.training.config import DistributedConfig
 
-FAKE = [sys.executable, str(Path(__file__).parent / "fake_training.py")]
+FAKE = [sys.executable, str(Path(__file__).parents[1] / "helpers" / "fake_training.py")]
 # The best, three that lag behind it, one that diverges.
 RATES = [1e-5, 2e-5, 5e-6, 3e-5, 1e-8, 1e-3]
 

@@ -19,7 +19,7 @@ set_threads(1)
 from radflow.cluster.batch_plan import epoch_order, films_of_step, micro_batches, plan_batches  # noqa: E402
 from radflow.cluster.communicator import HorovodCommunicator  # noqa: E402
 from radflow.data.batches import gather_ahead  # noqa: E402
-from radflow.data.dataset import open_dataset  # noqa: E402
+from radflow.data.dataset.reading import open_dataset  # noqa: E402
 from radflow.models.classifier import build_classifier, logits_of  # noqa: E402
 from radflow.models.config import ModelConfig  # noqa: E402
 from radflow.optim.config import OptimizerConfig  # noqa: E402

@@ -17,8 +17,8 @@ from commands import REPOSITORY, Command, run_entry_point, runs_of, user_environ
 from mlflow import MlflowClient
 from sklearn.metrics import roc_auc_score
 
-from radflow.data.findings import FINDINGS
-from radflow.planning import plan_of
+from radflow.commands.plan import plan_of
+from radflow.data.readers.findings import FINDINGS
 from radflow.training.plan import plan_rows
 
 pytestmark = pytest.mark.slow

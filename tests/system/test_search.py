@@ -88,7 +88,7 @@ def test_a_search_that_was_stopped_goes_on_where_it_was(workplace: Path, tmp_pat
     entry_points.mkdir()
     for name in ("__init__", "search"):
         shutil.copyfile(REPOSITORY / "entrypoints" / f"{name}.py", entry_points / f"{name}.py")
-    shutil.copyfile(REPOSITORY / "tests" / "search" / "fake_training.py", entry_points / "distributed.py")
+    shutil.copyfile(REPOSITORY / "tests" / "helpers" / "fake_training.py", entry_points / "distributed.py")
     (tmp_path / "dataset").symlink_to(workplace / "dataset")
     flags = ("--n_trials=3", "--epochs=2")
 

@@ -25,9 +25,9 @@ from request_forms import FORMS
 from small_classifier import FINDINGS, base64_of, encoded, random_films, small_classifier
 from test_bad_input import bomb
 
-from radflow.data.dicom import decode_dicom
-from radflow.data.images import resize_film
-from radflow.tracking.saved_model import save_keras_model
+from radflow.data.images.dicom import decode_dicom
+from radflow.data.images.film import resize_film
+from radflow.inference.saved_model import save_classifier
 
 pytestmark = [
     pytest.mark.slow,
@@ -51,7 +51,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     mlflow.set_tracking_uri(environment["MLFLOW_TRACKING_URI"])
     client = MlflowClient()
     params = {"findings": ",".join(FINDINGS), "thresholds": "0.5,0.5,0.5"}
-    save_keras_model(small_classifier(), random_films(1), folder / "model", params)
+    save_classifier(small_classifier(), random_films(1), folder / "model", params)
     client.create_registered_model("small")
     version = client.create_model_version("small", source=str(folder / "model"))
     client.set_registered_model_alias("small", "champion", version.version)

@@ -15,9 +15,9 @@ from number_formats import FLOAT32_ROUNDING
 from PIL import Image
 
 from radflow.errors import UserError
-from radflow.tracking.models import load_classifier
+from radflow.inference.loaded_model import load_classifier
+from radflow.inference.saved_model import save_classifier
 from radflow.tracking.run import tracking_run
-from radflow.tracking.saved_model import save_keras_model
 
 pytestmark = [
     # Keras' TensorFlow backend copies variables in a way that NumPy 2 deprecates.
@@ -50,7 +50,11 @@ def logged(store: MlflowClient, model: keras.Model) -> tuple[str, str]:
     """The run and the URI of a logged model."""
     with tracking_run("model", {}) as run:
         run.log_metrics({"test/auc/mean": 0.75, "test/loss": 0.2}, step=3)
-        uri = run.log_model(model, FILMS[:1], metrics={"test/auc/mean": 0.75}, params=PARAMS)
+        uri = run.log_model(
+            lambda folder: save_classifier(model, FILMS[:1], folder, PARAMS),
+            metrics={"test/auc/mean": 0.75},
+            params=PARAMS,
+        )
     assert uri is not None
     return run.run_id, uri
 
@@ -101,7 +105,7 @@ def test_nothing_in_a_saved_model_is_pickled(model: keras.Model, tmp_path: Path)
     class Registered(keras.layers.Layer):
         pass
 
-    save_keras_model(model, FILMS[:1], tmp_path / "model")
+    save_classifier(model, FILMS[:1], tmp_path / "model")
     names = sorted(str(file.relative_to(tmp_path / "model")) for file in (tmp_path / "model").rglob("*"))
     assert "data/model.keras" in names
     assert not [name for name in names if "pickle" in name or name.endswith(".pkl")]
@@ -110,7 +114,7 @@ def test_nothing_in_a_saved_model_is_pickled(model: keras.Model, tmp_path: Path)
 
 
 def test_a_model_keeps_its_findings_thresholds_and_golden_film(model: keras.Model, tmp_path: Path) -> None:
-    save_keras_model(model, FILMS, tmp_path / "model", {**PARAMS, "data_digest": "abc"})
+    save_classifier(model, FILMS, tmp_path / "model", {**PARAMS, "data_digest": "abc"})
     description = load_classifier(str(tmp_path / "model")).description
     assert description.findings == ("A", "B", "C")
     np.testing.assert_array_equal(description.thresholds, [0.4, 0.6, np.nan])
@@ -123,7 +127,7 @@ def test_a_model_keeps_its_findings_thresholds_and_golden_film(model: keras.Mode
 def test_a_model_that_computes_something_else_is_not_loaded(model: keras.Model, tmp_path: Path) -> None:
     """Weights that were exchanged, a TensorFlow that computes otherwise: the golden film tells, to both doors."""
     folder = tmp_path / "model"
-    save_keras_model(model, FILMS, folder, PARAMS)
+    save_classifier(model, FILMS, folder, PARAMS)
     other = keras.models.clone_model(model)
     other.save(folder / "data" / "model.keras")
     with pytest.raises(UserError, match="golden film") as error:
@@ -134,7 +138,7 @@ def test_a_model_that_computes_something_else_is_not_loaded(model: keras.Model, 
 
 
 def test_rounding_of_another_machine_is_no_reason_to_refuse_a_model(model: keras.Model, tmp_path: Path) -> None:
-    save_keras_model(model, FILMS, tmp_path / "model", PARAMS)
+    save_classifier(model, FILMS, tmp_path / "model", PARAMS)
     file = tmp_path / "model" / "classifier.json"
     content = json.loads(file.read_text())
     content["golden_probabilities"] = [1.02 * probability for probability in content["golden_probabilities"]]
@@ -143,7 +147,7 @@ def test_rounding_of_another_machine_is_no_reason_to_refuse_a_model(model: keras
 
 
 def test_a_model_that_does_not_describe_itself_is_one_line(model: keras.Model, tmp_path: Path) -> None:
-    save_keras_model(model, FILMS, tmp_path / "model", PARAMS)
+    save_classifier(model, FILMS, tmp_path / "model", PARAMS)
     (tmp_path / "model" / "classifier.json").write_text("{}")
     with pytest.raises(UserError, match="does not describe itself") as error:
         load_classifier(str(tmp_path / "model"))
@@ -155,7 +159,7 @@ def test_requirements_are_pinned_to_what_is_installed(
 ) -> None:
     # As in an environment made by uv, which has no pip.
     monkeypatch.setattr("mlflow.utils.environment._get_package_version", lambda _: None)
-    save_keras_model(model, FILMS[:1], tmp_path / "model")
+    save_classifier(model, FILMS[:1], tmp_path / "model")
     assert "WARNING" not in capfd.readouterr().err
     requirements = (tmp_path / "model/requirements.txt").read_text().split()
     assert f"keras=={keras.__version__}" in requirements
@@ -166,7 +170,7 @@ def test_requirements_are_pinned_to_what_is_installed(
 @pytest.mark.parametrize("example", [FILMS.astype(np.float32), FILMS[0], FILMS[:, :6]])
 def test_an_example_that_is_not_films_is_refused(model: keras.Model, example: np.ndarray, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected uint8 films \[N, size, size\]"):
-        save_keras_model(model, example, tmp_path / "model")
+        save_classifier(model, example, tmp_path / "model")
 
 
 @pytest.mark.parametrize(

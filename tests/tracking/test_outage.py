@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,8 @@ from mlflow import MlflowClient
 from number_formats import FLOAT32_ROUNDING
 
 from radflow.errors import UserError
-from radflow.tracking.models import load_classifier
+from radflow.inference.loaded_model import load_classifier
+from radflow.inference.saved_model import save_classifier
 from radflow.tracking.run import close_abandoned_run, tracking_run
 from radflow.tracking.spool import RunAddress, Spool
 from radflow.tracking.sync import sync_spool
@@ -87,7 +89,8 @@ def test_a_run_that_ends_in_the_outage_is_completed_by_sync(
         server.kill()
         run.log_metrics({"train/loss": 0.5, "test/auc/mean": 0.75}, step=1)
         run.log_table({"finding": ["Mass"]}, "auc.json")
-        assert run.log_model(model, films, metrics={"test/auc/mean": 0.75}) is None
+        write = partial(save_classifier, model, films)
+        assert run.log_model(write, metrics={"test/auc/mean": 0.75}) is None
     ended = time.time() * 1000
     assert "`radflow sync`" in caplog.text
     with pytest.raises(UserError, match=r"records in .* sync again"):

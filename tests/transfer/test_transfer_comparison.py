@@ -12,11 +12,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from trained import trained
 
-from radflow.data.patients import Leakage
+from radflow.data.seen_patients import Leakage
 from radflow.errors import JobError, UserError
 from radflow.evaluation.predictions import write_predictions
 from radflow.optim.config import OptimizerConfig
-from radflow.training.child import Ended, Epoch
+from radflow.training.child_process import Ended, Epoch
 from radflow.training.job_folder import mark_finished
 from radflow.transfer import comparison
 from radflow.transfer.comparison import arm_config, compare, study_name

@@ -1,0 +1,178 @@
+"""From a command to running ranks. TensorFlow is imported only after threads are set and mistakes are found."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from radflow.cluster.launcher import (
+    check_allocation,
+    check_scheduler,
+    is_rank,
+    launch,
+    parse_hosts,
+    ranks_on_this_node,
+    take_secrets,
+    was_launched,
+)
+from radflow.cluster.threads import choose_precision, set_threads
+from radflow.config import command_line, flatten
+from radflow.data.dataset.reading import Dataset, open_dataset
+from radflow.data.sample import dataset_folder
+from radflow.errors import MISTAKE, JobError, UserError
+from radflow.terminal import import_tensorflow, say
+from radflow.tracking.connection import prepare_tracking
+from radflow.tracking.last_word import keep_killed
+from radflow.tracking.run import close_abandoned_run, create_run, go_on_with
+from radflow.training.config import DistributedConfig, TrainConfig, TrainingConfig
+from radflow.training.initial_weights import check_weights
+from radflow.training.job_folder import ANEW, RUNNING, Job, job_to_resume
+from radflow.training.plan import TrainingFilms, TrainingPlan, make_plan, plan_ranks, show_plan
+from radflow.versions import installed_versions
+
+if TYPE_CHECKING:
+    from radflow.cluster.communicator import Communicator
+
+PACKAGES_OF_RANKS = ("radflow", "keras", "numpy")
+"""What all ranks compute with, beside TensorFlow; MLflow, for example, is the first rank's alone."""
+
+
+def train(config: TrainConfig) -> None:
+    """Train in this process."""
+    train_in_this_process(config, config.bz, config.bz)
+
+
+def train_in_this_process(config: TrainingConfig, global_batch: int, local_batch: int) -> None:
+    """Be the only rank; a global batch above the local one takes micro-steps."""
+    check_weights(config.model)
+    dataset = _open_dataset(config)
+    plan = make_plan(config, TrainingFilms.of(dataset), global_batch, local_batch, ranks=1)
+    show_plan(plan)
+    prepare_tracking()
+    set_threads(config.threads)
+    import_tensorflow()
+    from radflow.cluster.communicator import SerialCommunicator
+    from radflow.training.job import run_job
+
+    run_job(plan, dataset, SerialCommunicator())
+
+
+def train_distributed(config: DistributedConfig) -> None:
+    """Start the ranks and wait for them; in a rank, train."""
+    check_scheduler()
+    if is_rank():
+        _train_as_rank(config)
+    else:
+        _launch_ranks(config)
+
+
+def _launch_ranks(config: DistributedConfig) -> None:
+    check_allocation(config.hosts)
+    check_weights(config.model)
+    dataset = _open_dataset(config)
+    plan = plan_ranks(config, TrainingFilms.of(dataset))
+    earlier = job_to_resume(plan.settings)
+    show_plan(plan)
+    prepare_tracking()
+    # The run is made here, so that it can be closed as failed when the ranks die too suddenly to do it themselves.
+    if earlier:
+        go_on_with(earlier.run_id)
+    run_id = create_run(config.run_name(dataset.name))
+    ranks, hosts = plan.batches.ranks, parse_hosts(config.hosts)
+    command = [sys.executable, "-m", "entrypoints.distributed", *command_line(_of_ranks(config, ranks, earlier))]
+    launcher = "mpirun" if config.launcher == "auto" else config.launcher
+    say(f"starting {ranks} ranks with {launcher}")
+    try:
+        code = launch(command, ranks, hosts, config.threads, launcher, {"MLFLOW_RUN_ID": run_id})
+    except KeyboardInterrupt as interruption:
+        _settle(run_id, "KILLED", str(interruption), replaces=("RUNNING", "FAILED", "KILLED"))
+        keep_killed(run_id)
+        raise
+    except Exception as error:
+        _settle(run_id, "FAILED", str(error))
+        raise
+    if code:
+        # mpirun ends the other ranks with SIGTERM when one has failed: to the first rank that looks like a user's.
+        _settle(run_id, "FAILED", f"a rank failed; the job ended with exit code {code}", replaces=("RUNNING", "KILLED"))
+    if code == MISTAKE:
+        sys.exit(MISTAKE)  # a rank has said in its one line what was wrong
+    if code < 0:
+        raise JobError(f"{launcher} was ended by {signal.Signals(-code).name}, and its {ranks} ranks with it")
+    if code:
+        raise JobError(f"{ranks} ranks ended with exit code {code}; the reason is above")
+
+
+def _settle(run_id: str, status: str, reason: str, replaces: Sequence[str] = ("RUNNING",)) -> None:
+    """Let the launcher, which knows whether a user stopped the job, correct what the first rank could say."""
+    close_abandoned_run(run_id, reason, status, replaces, patience=30.0)
+
+
+def _train_as_rank(config: DistributedConfig) -> None:
+    take_secrets()
+    set_threads(config.threads, ranks_on_this_node())
+    import_tensorflow()
+    from radflow.cluster.communicator import HorovodCommunicator
+    from radflow.training.job import run_job
+
+    communicator = HorovodCommunicator()
+    dataset = _open_alike(config, communicator)
+    plan = communicator.together(lambda: _plan_of_rank(config, dataset, communicator.size))
+    if not was_launched():
+        communicator.choose(lambda: show_plan(plan), lambda: None)
+    run_job(plan, dataset, communicator)
+
+
+def _open_alike(config: DistributedConfig, communicator: Communicator) -> Dataset:
+    """Open the data set on every rank; raises UserError on all of them where they would not train the same."""
+    import tensorflow as tf
+
+    from radflow.cluster.agreement import Agreement, check_agreement
+
+    versions = {**installed_versions(PACKAGES_OF_RANKS), "tensorflow": tf.__version__}
+    told = {name: value for name, value in flatten(config).items() if name not in {*RUNNING, "data"}}
+    precision = {"precision": choose_precision(config.model.precision)}
+    for agreement in (
+        Agreement("versions", versions, "install the same on all hosts"),
+        Agreement("settings", told, "start all ranks with the same flags and the same config file"),
+        Agreement("number formats", precision, "give precision=float32, which every host computes"),
+    ):
+        check_agreement(communicator, agreement)
+    dataset = communicator.together(lambda: _open_dataset(config))
+    digest = {"SHA-256": dataset.digest[:16]}
+    mend = "copy one data set to all hosts, and start when no preprocess writes it"
+    check_agreement(communicator, Agreement("data sets", digest, mend))
+    return dataset
+
+
+def _plan_of_rank(config: DistributedConfig, dataset: Dataset, ranks: int) -> TrainingPlan:
+    if config.np not in ("auto", ranks):
+        raise UserError(f"np={config.np} given, but {ranks} ranks were started; leave np=auto")
+    films = TrainingFilms.of(dataset)
+    local_batch = config.largest_local_batch(films.image_size)
+    return make_plan(config, films, config.gbz, local_batch, ranks, config.first_global_batches)
+
+
+def _of_ranks(config: DistributedConfig, ranks: int, earlier: Job | None) -> DistributedConfig:
+    """What ranks are told: their number, and the job that they resume with the normalisation that it began with."""
+    config = replace(config, np=ranks, resume=str(earlier.folder) if earlier else ANEW)
+    if earlier and config.model.norm == "auto":
+        return replace(config, model=replace(config.model, norm=earlier.settings["norm"]))
+    return config
+
+
+def _open_dataset(config: TrainingConfig) -> Dataset:
+    """Open the data set with the splits that training needs; raises UserError where one is empty.
+
+    They are mapped at once, so that a data set that is replaced later does not matter.
+    """
+    dataset = open_dataset(dataset_folder(config.data))
+    for split, films in (("train", "training"), ("val", "validation"), ("test", "test")):
+        if split not in dataset.manifest.splits or not dataset.manifest.splits[split].rows:
+            raise UserError(
+                f"data={config.data} holds no {films} films; run `preprocess` with fractions or lists for them"
+            )
+        dataset.split(split)
+    return dataset

@@ -1,0 +1,65 @@
+"""`python -m radflow plan`: what an entry point would train, and at what cost, without starting it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from radflow.config import parse
+from radflow.data.config import PreprocessConfig
+from radflow.data.dataset.manifest import MANIFEST_NAME
+from radflow.data.dataset.reading import open_dataset
+from radflow.data.readers.chestxray14 import LABEL_FILE_PATTERN, ChestXray14
+from radflow.data.readers.film_lists import assign_by_lists, official_lists
+from radflow.data.sample import dataset_folder, mammogram_folder
+from radflow.errors import UserError
+from radflow.training.config import DistributedConfig, TrainConfig
+from radflow.training.initial_weights import check_weights
+from radflow.training.plan import TrainingFilms, TrainingPlan, make_plan, plan_ranks, show_plan
+from radflow.transfer.config import TransferConfig
+
+EntryPoint = Literal["distributed", "train", "transfer"]
+CHEST_SIZE = 224
+"""Side in pixels of the chest films that `preprocess` makes unless told otherwise."""
+
+
+def print_plan(entry_point: EntryPoint, parameters: Sequence[str]) -> None:
+    """Print the plan of an entry point with these parameters, each name=value as `mlflow run -P` takes them.
+
+    Raises UserError where the entry point would.
+    """
+    for parameter in parameters:
+        if "=" not in parameter:
+            raise UserError(f"-P {parameter} is not name=value; give for example -P gbz=4096")
+    show_plan(plan_of(entry_point, [f"--{parameter}" for parameter in parameters]))
+
+
+def plan_of(entry_point: EntryPoint, arguments: Sequence[str]) -> TrainingPlan:
+    """Plan what an entry point would train with these flags."""
+    if entry_point == "train":
+        single = parse(TrainConfig, arguments)
+        check_weights(single.model)
+        return make_plan(single, training_films(single.data), single.bz, single.bz, ranks=1)
+    if entry_point == "transfer":
+        transfer = parse(TransferConfig, arguments)
+        if transfer.compares:
+            raise UserError("source=compare is several trainings; plan one of them with source=none or a model")
+        config = transfer.training(str(mammogram_folder(transfer.data)))
+    else:
+        config = parse(DistributedConfig, arguments)
+    check_weights(config.model)
+    return plan_ranks(config, training_films(config.data))
+
+
+def training_films(data: str) -> TrainingFilms:
+    """The training films of a data set, or of a folder of ChestX-ray14 that `preprocess` has yet to go through.
+
+    Of the latter only label file and split lists are read: they tell how many films there will be.
+    """
+    folder = Path(data)
+    if (folder / MANIFEST_NAME).exists() or not any(folder.glob(f"{LABEL_FILE_PATTERN}*")):
+        return TrainingFilms.of(open_dataset(dataset_folder(data)))
+    release, rule = ChestXray14.at(folder), PreprocessConfig()
+    films = assign_by_lists(release.read_labels(), official_lists(release), rule.val_fraction, rule.seed)
+    return TrainingFilms(release.name, CHEST_SIZE, int((films.table.splits == "train").sum()))

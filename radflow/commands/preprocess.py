@@ -1,0 +1,62 @@
+"""Films drawn or as released -> a data set on disk, with its counts, tables and pictures in an MLflow run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from radflow.config import flatten
+from radflow.data.config import PreprocessConfig
+from radflow.data.dataset.frequencies import frequency_table
+from radflow.data.dataset.manifest import MANIFEST_NAME, REJECTED_NAME
+from radflow.data.dataset.reading import Dataset
+from radflow.data.preprocess import resolve
+from radflow.data.sample import SampleConfig, check_new, make_sample, preprocess_with_bar, source_folder
+from radflow.plots.overview import draw_overview, print_overview, rejection_table, split_table
+from radflow.terminal import say
+from radflow.tracking.connection import prepare_tracking
+from radflow.tracking.run import TrackedRun, tracking_run
+
+
+def draw_films(config: SampleConfig) -> None:
+    """Make phantom films inside an MLflow run that says how; raises `UserError` where the folder exists already."""
+    settled = config.settled()
+    check_new(settled)
+    prepare_tracking()
+    with tracking_run(f"sample-{Path(settled.out).name}", flatten(settled)):
+        make_sample(settled)
+
+
+def prepare(config: PreprocessConfig) -> Dataset:
+    """Preprocess `config.source` into `config.out`, print what is in it and log that with its pictures."""
+    # A wrong folder is told at once, before MLflow is imported.
+    resolved = resolve(replace(config, source=str(source_folder(config.source))))
+    prepare_tracking()
+    with tracking_run(f"preprocess-{Path(config.out).name}", flatten(resolved)) as run:
+        dataset = preprocess_with_bar(resolved)
+        print_overview(dataset)
+        for note in dataset.manifest.notes:
+            say(note)
+        _log(dataset, resolved.seed, run)
+        say(f"data set: {dataset.path}")
+    return dataset
+
+
+def _log(dataset: Dataset, seed: int, run: TrackedRun) -> None:
+    metrics = {"data/rejected_films": float(dataset.manifest.rejected)}
+    for split, counts in dataset.manifest.splits.items():
+        metrics |= {f"data/films/{split}": counts.rows, f"data/patients/{split}": counts.patients}
+        metrics |= {f"data/positives/{split}/{finding}": count for finding, count in counts.positives.items()}
+    run.log_metrics(metrics, step=0)
+    run.log_table(frequency_table(dataset), "table_1.json")
+    run.log_table(split_table(dataset), "splits.json")
+    run.log_table(rejection_table(dataset), "rejections.json")
+    run.log_file(dataset.path / MANIFEST_NAME, "dataset")
+    for name in (REJECTED_NAME, *(entry.file for entry in dataset.manifest.tables)):
+        run.log_file(dataset.path / name, "dataset")
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "figures"
+        for picture in draw_overview(dataset, folder, seed):
+            run.log_file(picture, str(picture.parent.relative_to(temporary)))
+    run.set_tags({"radflow.data_name": dataset.name, "radflow.data_digest": dataset.digest})

@@ -1,0 +1,1 @@
+"""Crops of mammograms: around lesions, and of normal tissue."""

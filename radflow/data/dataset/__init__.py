@@ -1,0 +1,1 @@
+"""The dataset on disk: manifest, shards, splits; written, read and verified."""

@@ -1,0 +1,1 @@
+"""Phantom films, which stand for real ones that may not be shared."""

@@ -1,0 +1,1 @@
+"""Phantom chest films in the layout of ChestX-ray14."""

@@ -1,0 +1,1 @@
+"""Phantom mammograms in the layout of CBIS-DDSM."""

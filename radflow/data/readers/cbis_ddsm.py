@@ -1,0 +1,220 @@
+"""CBIS-DDSM as TCIA publishes it: four CSVs that describe the lesions, and DICOM folders with films and masks.
+
+Sawyer-Lee et al. 2016, doi 10.7937/K9/TCIA.2016.7O02S9CY. What the CSVs say of files is not reliable: the paths of
+mask and crop are swapped in many rows, some hold line breaks, and the file names are not those that TCIA's downloader
+gives. Right are their first folders: one for each film (`Mass-Training_P_00001_LEFT_CC`), and one for each lesion
+(`..._CC_1`) with its mask and its crop, of which the mask is the one with the film's size.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from radflow.data.crops.mammograms import BENIGN, BENIGN_WITHOUT_CALLBACK, MALIGNANT, Lesion, Mammogram
+from radflow.data.decoding import decode_film_file
+from radflow.data.images.film import BadFilm
+from radflow.data.readers.chestxray14 import PHANTOM_MARK
+from radflow.data.tables import read_rows
+from radflow.errors import UserError
+from radflow.storage import locate
+
+LABEL_FILES = tuple(
+    f"{kind}_case_description_{part}_set.csv" for kind in ("mass", "calc") for part in ("train", "test")
+)
+PATHOLOGIES = {name.upper(): name for name in (BENIGN, BENIGN_WITHOUT_CALLBACK, MALIGNANT)}
+
+MAX_ASPECT_DIFFERENCE = 0.01
+"""How far the ratio of a mask's sides may be from the film's: less than the padding of a crop makes good."""
+
+_COLUMNS = (
+    "patient_id",
+    "left or right breast",
+    "image view",
+    "abnormality id",
+    "pathology",
+    "image file path",
+    "ROI mask file path",
+)
+_FILM_FOLDER = re.compile(r"(Mass|Calc)-(Training|Test)_(P_\d+)_(LEFT|RIGHT)_(CC|MLO)")
+
+
+@dataclass(frozen=True)
+class CsvRow:
+    """One row of a CSV: a lesion as one film shows it."""
+
+    film: str
+    """folder of the film, such as Mass-Training_P_00001_LEFT_CC"""
+    folder: str
+    """folder of the lesion's mask and crop, such as Mass-Training_P_00001_LEFT_CC_1"""
+    patient_id: str
+    side: str
+    view: str
+    abnormality: str
+    """number of the lesion on its film"""
+    pathology: str
+    in_test: bool
+    """whether the CSV is one of the test part"""
+
+
+@dataclass(frozen=True)
+class LesionFolder:
+    """The folder of a lesion's mask and crop."""
+
+    path: Path
+
+    def read_mask(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
+        """Read the mask for a film of this shape, bool [H, W]; raises `BadFilm` where the folder has no usable one.
+
+        Of the folder's files it is the one with the film's size, or else of the film's aspect, and it has two grey
+        levels; one of another size is resized to the nearest pixel. Pixels are decoded only of files that may be it.
+        """
+        shapes = _shapes_of(self.path)
+        alike = [path for path in shapes if _same_aspect(shapes[path], shape)]
+        alike.sort(key=lambda path: (shapes[path] != shape, path.name))
+        for path in alike:
+            pixels = decode_film_file(path)
+            if np.count_nonzero(Image.fromarray(pixels).histogram()) == 2:
+                return _resize_nearest(pixels == pixels.max(), shape)
+        if alike:
+            raise BadFilm(f"no mask in {self.path.name}: {alike[0].name} has not the two grey levels of one")
+        found = ", ".join(f"{columns}x{rows}" for rows, columns in shapes.values())
+        raise BadFilm(f"no mask in {self.path.name} for a film of {shape[1]}x{shape[0]} pixels: it holds {found}")
+
+
+@dataclass(frozen=True)
+class FilmFolder:
+    """The folder of a film."""
+
+    path: Path
+
+    def read_pixels(self) -> NDArray[np.uint8]:
+        """Read the film, grey uint8 [H, W]; raises `BadFilm` where its folder does not hold one readable film."""
+        files = _dicom_files(self.path)
+        if len(files) > 1:
+            raise BadFilm(f"{len(files)} DICOM files in {self.path.name}, expected the film alone")
+        return decode_film_file(files[0])
+
+
+@dataclass(frozen=True)
+class CbisDdsm:
+    """A folder with CSVs and DICOM folders. Nothing but names is read until the parts are asked for."""
+
+    folder: Path
+    label_paths: tuple[Path, ...]
+    name: str = "cbis_ddsm"
+
+    @classmethod
+    def at(cls, source: str | Path) -> CbisDdsm:
+        """Find the CSVs in a folder, one of the four at least; raises `UserError` where there is none."""
+        folder = locate(source)
+        found = tuple(folder / name for name in LABEL_FILES if (folder / name).is_file())
+        if not found:
+            raise UserError(f"none of {', '.join(LABEL_FILES)} in {folder}; put TCIA's CSVs beside the DICOM folders")
+        return cls(folder, found, "phantom_mammograms" if (folder / PHANTOM_MARK).is_file() else cls.name)
+
+    def read_films(self) -> list[Mammogram]:
+        """Join the rows of the CSVs to films, in the order in which they first name them; no image is opened."""
+        rows = [row for path in self.label_paths for row in read_lesion_rows(path)]
+        roots = [self.folder, self.folder / "CBIS-DDSM", *sorted(self.folder.glob("*/CBIS-DDSM"))]
+        by_film: dict[str, list[CsvRow]] = defaultdict(list)
+        by_view: dict[tuple[str, str, str], list[CsvRow]] = defaultdict(list)
+        for row in rows:
+            by_film[row.film].append(row)
+            by_view[row.patient_id, row.side, row.view].append(row)
+        return [_join_film(own, by_view[own[0].patient_id, own[0].side, own[0].view], roots)
+                for own in by_film.values()]  # fmt: skip
+
+
+def read_lesion_rows(path: Path) -> list[CsvRow]:
+    """Read one of the four CSVs; raises `UserError` with the row for an unknown pathology, film or repeated lesion."""
+    rows: dict[str, CsvRow] = {}
+    for number, cells in read_rows(path, _COLUMNS):
+        try:
+            row = _parse_row(cells)
+        except ValueError as error:
+            raise UserError(f"{path}, row {number} {error}") from error
+        if row.folder in rows:
+            raise UserError(f"{path}, row {number} lists lesion {row.folder} a second time; remove one")
+        rows[row.folder] = row
+    if not rows:
+        raise UserError(f"{path} has no rows; give the CSV as TCIA publishes it")
+    return list(rows.values())
+
+
+def _parse_row(cells: list[str]) -> CsvRow:
+    """Make a lesion of a row's cells; raises ValueError with what is wrong."""
+    patient, side, view, abnormality, pathology, film_path, mask_path = cells
+    film, folder = (path.partition("/")[0] for path in (film_path, mask_path))
+    match = _FILM_FOLDER.fullmatch(film)
+    if match is None or match.groups()[2:] != (patient, side, view):
+        raise ValueError(f"has the film {film!r}, expected {patient} {side} {view} as in Mass-Test_P_00001_LEFT_CC")
+    if not abnormality.isdigit() or folder != f"{film}_{abnormality}":
+        raise ValueError(f"has the mask folder {folder!r} of abnormality {abnormality!r}, expected {film}_1 of 1")
+    if pathology not in PATHOLOGIES:
+        raise ValueError(f"has the pathology {pathology!r}, expected one of {', '.join(PATHOLOGIES)}")
+    return CsvRow(film, folder, patient, side, view, abnormality, PATHOLOGIES[pathology], match[2] == "Test")
+
+
+def _join_film(own: list[CsvRow], of_view: list[CsvRow], roots: list[Path]) -> Mammogram:
+    """Make a film of its rows; `of_view` are all rows of the same breast and view.
+
+    A view with masses and calcifications is published twice, and either film shows both.
+    """
+
+    def lesion(row: CsvRow) -> Lesion:
+        return Lesion(row.abnormality, row.pathology, LesionFolder(_find_folder(row.folder, roots)))
+
+    first = own[0]
+    return Mammogram(
+        name=first.film,
+        patient_id=first.patient_id,
+        view=first.view,
+        in_test=first.in_test,
+        file=FilmFolder(_find_folder(first.film, roots)),
+        lesions=tuple(lesion(row) for row in own),
+        other_lesions=tuple(lesion(row) for row in of_view if row.film != first.film),
+    )
+
+
+def _find_folder(name: str, roots: list[Path]) -> Path:
+    """Find a folder in the first place that has it, or where it would be in the first place."""
+    return next((root / name for root in roots if (root / name).is_dir()), roots[0] / name)
+
+
+def _dicom_files(folder: Path) -> list[Path]:
+    """List the DICOM files under a folder, by name; raises `BadFilm` where there is none."""
+    files = sorted(path for path in folder.rglob("*.dcm") if path.is_file())  # no pipe, which would never end
+    if not files:
+        raise BadFilm(f"no DICOM file in {folder.name}" if folder.is_dir() else f"no folder {folder.name}")
+    return files
+
+
+def _shapes_of(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Rows and columns of the readable images under a folder, from their headers; raises `BadFilm` where none is."""
+    from radflow.data.images.dicom import read_dicom_shape  # pydicom takes longer to import than the CSVs take to read
+
+    shapes, reason = {}, None
+    for path in _dicom_files(folder):
+        try:
+            shapes[path] = read_dicom_shape(path)
+        except BadFilm as error:
+            reason = error
+    if not shapes and reason is not None:
+        raise reason
+    return shapes
+
+
+def _same_aspect(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    return abs((one[0] * other[1]) / (one[1] * other[0]) - 1) <= MAX_ASPECT_DIFFERENCE
+
+
+def _resize_nearest(mask: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    rows, columns = (np.arange(wanted) * given // wanted for wanted, given in zip(shape, mask.shape, strict=True))
+    return mask[rows][:, columns]

@@ -1,0 +1,199 @@
+"""A classifier used on films: what `radflow.load` gives and the entry point `predict` calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+
+from radflow.cluster.threads import set_threads
+from radflow.cpu import available_cores
+from radflow.data.images.film import BadFilm
+from radflow.errors import UserError
+from radflow.files import atomic_file
+from radflow.inference.film_sources import Film, FilmSource, ReadFilm, list_films, read_ahead
+from radflow.inference.loaded_model import LoadedClassifier, load_classifier
+from radflow.terminal import say
+from radflow.tracking.connection import prepare_tracking
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+BATCH = 32
+
+Thresholds = Literal["model", "none"] | float
+"""From which probability a finding counts as present: the model's own choice, no such columns, or one for all."""
+
+
+def load(model: str) -> FilmPredictor:
+    """Load a classifier from MLflow: `models:/NAME@champion`, `runs:/ID/model`, any other model URI, or its folder.
+
+    Raises UserError as `load_classifier` does.
+    """
+    set_threads(0)
+    prepare_tracking()
+    return FilmPredictor(load_classifier(model))
+
+
+class FilmPredictor:
+    """A classifier that takes films as they lie on disk."""
+
+    def __init__(self, classifier: LoadedClassifier) -> None:
+        self.classifier = classifier
+        """What it computes with, from arrays of its own film size."""
+        self.findings = classifier.findings
+        """Names of the findings, in the order of the columns."""
+
+    def predict(
+        self,
+        films: FilmSource,
+        thresholds: Thresholds = "model",
+        heatmaps: str | Path | None = None,
+        heatmap_findings: int = 0,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> pd.DataFrame:
+        """A table with a row per film: `film`, a probability per finding, `above/<finding>`, `error` and `warning`.
+
+        A film that cannot be read has no probabilities, and `error` says why; it does not stop the others. `warning`
+        says what makes a film unlikely to be a frontal radiograph, which a classifier would not notice; a blank film
+        gets no probabilities.
+
+        Parameters
+        ----------
+        films
+            A folder, searched in depth for PNG, JPEG, JPEG 2000, TIFF, PGM and DICOM; a film; a list of films; or grey
+            uint8 [n, H, W].
+        thresholds
+            From which probability `above/<finding>` is true; "none" leaves these columns out.
+        heatmaps
+            Folder for pictures of where in the film the evidence lies, one a finding, <film>.<finding>.png.
+        heatmap_findings
+            Draw that many findings of each film, the most probable ones; 0 draws those above their thresholds.
+        on_progress
+            Called with the number of films done.
+
+        Raises
+        ------
+        UserError
+            No films, or heat maps of a model that has none.
+        """
+        sources = list_films(films)
+        limits = self._limits(thresholds)
+        pictures = HeatMaps(Path(heatmaps), self.findings, limits, heatmap_findings) if heatmaps else None
+        probabilities = np.full((len(sources), len(self.findings)), np.nan)
+        errors: list[str | None] = [None] * len(sources)
+        warnings: list[str | None] = [None] * len(sources)
+        try:
+            for rows, batch in self._batches(sources, errors, warnings):
+                probabilities[rows], maps = self._compute(batch, with_maps=pictures is not None)
+                if pictures:
+                    pictures.draw([sources[row] for row in rows], probabilities[rows], maps)
+                if on_progress:
+                    on_progress(rows[-1] + 1)
+        finally:
+            if pictures:
+                pictures.close()
+        names = [film.name for film in sources]
+        return self.classifier.description.table(names, probabilities, errors, warnings, limits)
+
+    def _limits(self, thresholds: Thresholds) -> np.ndarray | None:
+        if thresholds == "model":
+            return self.classifier.description.thresholds
+        return None if thresholds == "none" else np.full(len(self.findings), float(thresholds))
+
+    def _batches(
+        self, films: Sequence[Film], errors: list[str | None], warnings: list[str | None]
+    ) -> Iterator[tuple[list[int], np.ndarray]]:
+        """Rows and pixels uint8 [n, size, size] of readable films, decoded while the batches before are computed."""
+        rows, pixels = [], []
+        for row, film in enumerate(read_ahead(films, self.classifier.image_size, 2 * BATCH)):
+            if isinstance(film, BadFilm):
+                errors[row] = str(film)
+            else:
+                warnings[row] = film.remark.text
+            if isinstance(film, ReadFilm) and not film.remark.is_blank:
+                rows.append(row)
+                pixels.append(film.pixels)
+            if len(rows) == BATCH or (rows and row == len(films) - 1):
+                yield rows, np.stack(pixels)
+                rows, pixels = [], []
+
+    def _compute(self, films: np.ndarray, with_maps: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities [n, F], and with them activation maps [n, h, w, F] or nothing."""
+        if not with_maps:
+            return self.classifier.predict(films), np.empty(0)
+        probabilities, maps = self._with_maps(films)
+        return probabilities.numpy(), maps.numpy()
+
+    @cached_property
+    def _with_maps(self) -> Callable[[np.ndarray], tuple[tf.Tensor, tf.Tensor]]:
+        import tensorflow as tf
+
+        from radflow.models.activation_maps import with_activation_maps
+
+        try:
+            model = with_activation_maps(self.classifier.model)
+        except ValueError as error:
+            raise UserError(f"this model has no heat maps: {error}; leave heatmaps out") from error
+        films = tf.TensorSpec(model.input_shape, tf.uint8)
+        return tf.function(lambda films: model(films, training=False), input_signature=[films], jit_compile=False)
+
+
+class HeatMaps:
+    """A folder of heat maps, drawn beside the computation of the next films."""
+
+    def __init__(self, folder: Path, findings: tuple[str, ...], limits: np.ndarray | None, most: int) -> None:
+        if not most and limits is None:
+            raise UserError(
+                "heat maps are drawn of findings above their thresholds, and thresholds=none; give thresholds, or "
+                "heatmap_findings=3 for the three most probable of each film"
+            )
+        self._folder, self._findings, self._limits, self._most = folder, findings, limits, most
+        folder.mkdir(parents=True, exist_ok=True)
+        self._pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="draw")
+        self._drawings: list[Future[None]] = []
+
+    def draw(self, films: Sequence[Film], probabilities: np.ndarray, maps: np.ndarray) -> None:
+        """Order the pictures of films with probabilities [n, F] and activation maps [n, h, w, F]."""
+        for film, shares, evidence in zip(films, probabilities, maps, strict=True):
+            chosen = self._choose(shares)
+            if len(chosen):
+                self._drawings.append(self._pool.submit(self._draw_film, film, chosen, shares, evidence))
+
+    def close(self) -> None:
+        """Wait for the pictures; raises what went wrong with one."""
+        self._pool.shutdown()
+        for drawing in self._drawings:
+            drawing.result()
+
+    def _choose(self, shares: np.ndarray) -> np.ndarray:
+        if self._most:
+            return np.argsort(-shares, kind="stable")[: self._most]
+        return np.flatnonzero(shares >= self._limits)
+
+    def _draw_film(self, film: Film, chosen: np.ndarray, shares: np.ndarray, evidence: np.ndarray) -> None:
+        from radflow.inference.heatmaps import draw_heatmap
+
+        try:
+            pixels = film.read_whole()
+            for column in chosen:
+                finding = self._findings[column]
+                picture = draw_heatmap(
+                    pixels, evidence[..., column], f"{finding} {shares[column]:.3f}   {PurePosixPath(film.name).name}"
+                )
+                path = self._folder / f"{_inside(film.name)}.{finding}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with atomic_file(path) as temporary:
+                    picture.save(temporary, format="PNG")
+        except (BadFilm, OSError) as error:  # a file that went away, a name that is too long, a full disk
+            say(f"warning: no heat map of {film.name}: {error}")
+
+
+def _inside(name: str) -> PurePosixPath:
+    """A film's name as a path that stays inside a folder, whatever list it came from."""
+    return PurePosixPath(*(part for part in PurePosixPath(name).parts if part not in ("/", "..")))

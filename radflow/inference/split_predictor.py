@@ -1,0 +1,38 @@
+"""Probabilities of a whole split, computed by all ranks together."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from radflow.cluster.communicator import Communicator, SerialCommunicator
+from radflow.data.batches import gather_ahead
+from radflow.data.dataset.reading import Split
+
+
+class SplitPredictor:
+    """Predicts splits; each rank takes an equal share of the films, and every rank gets all probabilities."""
+
+    def __init__(self, classifier: keras.Model, batch: int, communicator: Communicator | None = None) -> None:
+        self._batch = batch
+        self._communicator = communicator or SerialCommunicator()
+        self._predict = tf.function(lambda films: classifier(films, training=False), jit_compile=False)
+
+    def predict(self, split: Split) -> np.ndarray:
+        """Probabilities float32 [films, findings] in the order of the split."""
+        share = -(-len(split) // self._communicator.size)
+        own = np.arange(self._communicator.rank * share, min((self._communicator.rank + 1) * share, len(split)))
+        # The last batch repeats films up to full size: one shape, one traced function.
+        starts = range(0, len(own), self._batch)
+        weights = np.ones(self._batch, np.float32)
+        selections = ((np.resize(own[start : start + self._batch], self._batch), weights) for start in starts)
+        rows = [self._predict(tf.convert_to_tensor(batch.films)).numpy() for batch in gather_ahead(split, selections)]
+        mine = np.concatenate(rows)[: len(own)] if rows else np.zeros((0, split.labels.shape[1]), np.float32)
+        return self._communicator.gather(mine)
+
+
+def mean_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean binary cross-entropy over films and findings, of labels [n, f] and probabilities [n, f]."""
+    share = np.clip(probabilities.astype(np.float64), 1e-7, 1 - 1e-7)
+    return float(-np.mean(np.where(labels, np.log(share), np.log1p(-share))))
