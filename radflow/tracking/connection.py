@@ -30,13 +30,15 @@ def prepare_tracking() -> str:
 
     MLFLOW_TRACKING_URI decides, else MLflow's own default, `mlflow.db` in the working folder. A sqlite path becomes
     absolute, and the URI goes into the environment, so that child processes agree. A fresh sqlite store is created by
-    one process while others that start at the same moment wait.
+    one process while others that start at the same moment wait. User and password in a server's address become
+    MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD: MLflow prints the address at the end of each run.
 
     Raises UserError in one line, within ten seconds, for a server that does not answer or refuses, and for file stores.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
     # Before MLflow is imported (seconds) and long before any training.
     if urlsplit(uri).scheme in ("http", "https"):
+        uri = _without_credentials(uri)
         _check_server_answers(uri)
     import mlflow
 
@@ -99,6 +101,16 @@ def where_to_look(uri: str, experiment_id: str, run_id: str) -> str:
     address = shown.rstrip("/") if is_server else "http://127.0.0.1:5000"
     page = f"{address}/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
     return page if is_server else f"`mlflow ui --backend-store-uri {shown}` and {page}"
+
+
+def _without_credentials(uri: str) -> str:
+    """The address without user and password, which go into the environment instead; as in requests, they win there."""
+    user_information, at, host = urlsplit(uri).netloc.rpartition("@")
+    if not at:
+        return uri
+    user, _, password = user_information.partition(":")
+    os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(user), unquote(password)
+    return urlsplit(uri)._replace(netloc=host).geturl()
 
 
 def _check_server_answers(uri: str) -> None:

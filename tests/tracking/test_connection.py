@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow_server import MlflowServer
 
 from radflow.errors import UserError
 from radflow.tracking.connection import (
@@ -19,6 +20,7 @@ from radflow.tracking.connection import (
     show_as_training,
     where_to_look,
 )
+from radflow.tracking.run import tracking_run
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
@@ -108,6 +110,21 @@ def test_a_port_without_a_server_is_one_line_and_hides_the_password(monkeypatch:
     assert f"127.0.0.1:{port}" in one_line(error)
     assert "Connection refused" in one_line(error)
     assert "secret" not in one_line(error)
+
+
+@pytest.mark.slow
+def test_a_password_in_the_server_s_address_is_used_and_never_printed(
+    server: MlflowServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri.replace("://", "://ann:s%2Fcret@"))
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, "of another server")
+    with tracking_run("training", {}) as run:
+        run.log_metrics({"train/loss": 0.5}, step=0)
+    printed = "".join(capfd.readouterr())
+    assert run.run_id in printed
+    assert "cret" not in printed
+    assert (os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"]) == ("ann", "s/cret")
 
 
 def test_a_server_that_accepts_and_never_speaks_does_not_hold_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
