@@ -17,7 +17,7 @@ export GIT_PYTHON_REFRESH := quiet
 # Runs a command, showing it and how long it took.
 part = @echo "+ $(1)"; start=$$(date +%s); $(1) || exit $$?; echo "  ($$(( $$(date +%s) - start )) s)"
 
-.PHONY: setup demo test test-fast test-long bench lint format clean help
+.PHONY: setup mlproject demo test test-fast test-long bench lint format clean help
 
 help:
 	@echo "make demo    films, training on two ranks, registry, prediction: the whole product in small"
@@ -81,6 +81,9 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 	$(PYTHON) -m venv .venv-torch
 	.venv-torch/bin/pip install --quiet --retries=0 --extra-index-url=$(TORCH_INDEX) torch==2.13.0 torchvision==0.28.0 numpy
 	@touch $@
+
+mlproject: setup
+	$(BIN)/python -m radflow.commands.mlproject > MLproject.partial && mv MLproject.partial MLproject
 
 lint: setup
 	$(BIN)/ruff check .

@@ -39,7 +39,7 @@ END_SECONDS = 60
 
 
 def command(entry: str, **flags: object) -> list[str]:
-    return [sys.executable, "-m", f"entrypoints.{entry}", *(f"--{name}={value}" for name, value in flags.items())]
+    return [sys.executable, "-m", "radflow", entry, *(f"--{name}={value}" for name, value in flags.items())]
 
 
 def mlflow_run(entry: str, **flags: object) -> list[str]:
@@ -110,7 +110,13 @@ class Trial:
         if process.poll() is not None:
             return "finished before it could be stopped"
         STOPS[self.by](process)
-        process.wait(END_SECONDS)
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            tree = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
+            told = [f"{pid} {' '.join(psutil.Process(pid).cmdline())[:80]}" for pid in tree]
+            cut_power(process)
+            return f"WRONG: after {END_SECONDS} s there still were {told}"
         newest = checkpoints(self.out)[-1:]
         told = f"stopped after {newest[0].stem}" if newest else "stopped before the first checkpoint"
         return told if self.by == "power-cut" else f"{told}{self.what_is_wrong(newest)}"

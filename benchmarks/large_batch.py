@@ -160,7 +160,7 @@ class Trainer:
         flags = [f"--data={options.data}", f"--arch={options.arch}", f"--weights={options.weights}"]
         flags += [f"--gbz={global_batch}", f"--lbz={local_batch}", f"--epochs={options.epochs}", f"--seed={cell.seed}"]
         flags += ["--np=1", "--hosts=localhost:1", "--threads=1", f"--out={folder}", "--resume=auto", *cell.flags]
-        return [sys.executable, "-m", "entrypoints.distributed", *flags]
+        return [sys.executable, "-m", "radflow", "distributed", *flags]
 
     def _result(self, cell: Cell) -> Result | None:
         for path in (self.out / cell.name).glob(f"*/{JOB_FILE}"):

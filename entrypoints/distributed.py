@@ -1,17 +1,8 @@
-"""Entry point `distributed`: starts the ranks, or is one of them."""
+"""Entry point `distributed`: one model on several ranks."""
 
 import sys
 
-from radflow.config import run_command
-from radflow.training.config import DistributedConfig
-
-
-def main(config: DistributedConfig) -> None:
-    """Launch the ranks; in a process that a launcher has started, be a rank."""
-    from radflow.commands.distributed import train_distributed
-
-    train_distributed(config)
-
+from radflow.commands import run_entry_point
 
 if __name__ == "__main__":
-    sys.exit(run_command(DistributedConfig, main, sys.argv[1:]))
+    sys.exit(run_entry_point("distributed", sys.argv[1:]))

@@ -2,8 +2,7 @@
 
 import sys
 
-from radflow.commands.evaluate import EvaluateConfig, evaluate
-from radflow.config import run_command
+from radflow.commands import run_entry_point
 
 if __name__ == "__main__":
-    sys.exit(run_command(EvaluateConfig, evaluate, sys.argv[1:]))
+    sys.exit(run_entry_point("evaluate", sys.argv[1:]))

@@ -1,9 +1,8 @@
-"""Entry point `predict`: a registered model used on new films."""
+"""Entry point `predict`: probabilities of a registered model for a folder of films."""
 
 import sys
 
-from radflow.commands.predict import PredictConfig, predict
-from radflow.config import run_command
+from radflow.commands import run_entry_point
 
 if __name__ == "__main__":
-    sys.exit(run_command(PredictConfig, predict, sys.argv[1:]))
+    sys.exit(run_entry_point("predict", sys.argv[1:]))

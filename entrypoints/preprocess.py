@@ -1,17 +1,8 @@
-"""Entry point `preprocess`: films as released -> a data set on disk, with its counts in MLflow."""
+"""Entry point `preprocess`: films as released become a data set on disk."""
 
 import sys
 
-from radflow.config import run_command
-from radflow.data.config import PreprocessConfig
-
-
-def main(config: PreprocessConfig) -> None:
-    """Preprocess inside an MLflow run."""
-    from radflow.commands.preprocess import prepare
-
-    prepare(config)
-
+from radflow.commands import run_entry_point
 
 if __name__ == "__main__":
-    sys.exit(run_command(PreprocessConfig, main, sys.argv[1:]))
+    sys.exit(run_entry_point("preprocess", sys.argv[1:]))

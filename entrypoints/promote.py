@@ -2,9 +2,7 @@
 
 import sys
 
-from radflow.commands.promote import promote
-from radflow.config import run_command
-from radflow.promotion.config import PromoteConfig
+from radflow.commands import run_entry_point
 
 if __name__ == "__main__":
-    sys.exit(run_command(PromoteConfig, promote, sys.argv[1:]))
+    sys.exit(run_entry_point("promote", sys.argv[1:]))

@@ -1,17 +1,8 @@
-"""Entry point `sample`: phantom chest films or mammograms in the layout of the real releases."""
+"""Entry point `sample`: phantom films in a folder."""
 
 import sys
 
-from radflow.config import run_command
-from radflow.data.sample import SampleConfig
-
-
-def main(config: SampleConfig) -> None:
-    """Draw films inside an MLflow run."""
-    from radflow.commands.preprocess import draw_films
-
-    draw_films(config)
-
+from radflow.commands import run_entry_point
 
 if __name__ == "__main__":
-    sys.exit(run_command(SampleConfig, main, sys.argv[1:]))
+    sys.exit(run_entry_point("sample", sys.argv[1:]))

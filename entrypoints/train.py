@@ -2,16 +2,7 @@
 
 import sys
 
-from radflow.config import run_command
-from radflow.training.config import TrainConfig
-
-
-def main(config: TrainConfig) -> None:
-    """Set the threads, then import TensorFlow and train."""
-    from radflow.commands.distributed import train
-
-    train(config)
-
+from radflow.commands import run_entry_point
 
 if __name__ == "__main__":
-    sys.exit(run_command(TrainConfig, main, sys.argv[1:]))
+    sys.exit(run_entry_point("train", sys.argv[1:]))

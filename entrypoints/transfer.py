@@ -1,17 +1,8 @@
-"""Entry point `transfer`: mammograms on a body that has learned from other films, or with and without one."""
+"""Entry point `transfer`: mammograms on the body of another classifier."""
 
 import sys
 
-from radflow.config import run_command
-from radflow.transfer.config import TransferConfig
-
-
-def main(config: TransferConfig) -> None:
-    """Train once, or compare."""
-    from radflow.commands.transfer import transfer
-
-    transfer(config)
-
+from radflow.commands import run_entry_point
 
 if __name__ == "__main__":
-    sys.exit(run_command(TransferConfig, main, sys.argv[1:]))
+    sys.exit(run_entry_point("transfer", sys.argv[1:]))

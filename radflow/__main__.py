@@ -1,4 +1,4 @@
-"""`python -m radflow`: what is not an entry point of MLproject."""
+"""`python -m radflow`: the entry points of MLproject, and the tools beside them."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from typing import Annotated, Literal
 import cyclopts
 from cyclopts import Parameter
 
+from radflow.commands import SETTINGS, run_entry_point, settings_of
 from radflow.config import exit_code_of
 from radflow.errors import JobError, UserError
 
-app = cyclopts.App(name="radflow", help="radflow's own commands; jobs are started with `mlflow run . -e ENTRY`.")
+app = cyclopts.App(name="radflow", help="Training of radiology classifiers: entry points of MLproject, and tools.")
 
 
 @app.command
 def doctor() -> None:
-    """Print what is installed and able, and what is missing with the mend."""
+    """Print what is installed and able, and what is missing with its fix."""
     from radflow.commands.doctor import examine, print_report
 
     findings = examine()
     print_report(findings)
     if any(finding.mend for finding in findings):
-        raise JobError("something is missing; the mends are in the table above")
+        raise JobError("something is missing; the fixes are in the table above")
 
 
 @app.command
@@ -76,24 +77,24 @@ def sync(folder: Path | None = None, *, to: str | None = None) -> None:
     say(f"{sync_spool(folder or SPOOL_FOLDER, to)} records sent")
 
 
-data = cyclopts.App(name="data", help="Data sets on disk.")
+data = cyclopts.App(name="data", help="Datasets on disk.")
 app.command(data)
 
 
 @data.command
 def show(path: Path, out: Path | None = None, seed: int = 0) -> None:
-    """Check every hash of a data set, print what is in it, and draw contact sheets and figures of its findings.
+    """Check every hash of a dataset, print what is in it, and draw contact sheets and figures of its findings.
 
     Parameters
     ----------
     path
-        Data set made by `preprocess`.
+        Dataset made by `preprocess`.
     out
-        Folder for the pictures; unless given it stands beside the data set, with -figures after its name.
+        Folder for the pictures; unless given it stands beside the dataset, with -figures after its name.
     seed
-        Of the films that the contact sheets show.
+        Chooses the films that the contact sheets show.
     """
-    from radflow.plots.overview import show_dataset
+    from radflow.commands.show import show_dataset
 
     if seed < 0:
         raise UserError(f"seed={seed} must be 0 or positive")
@@ -102,15 +103,27 @@ def show(path: Path, out: Path | None = None, seed: int = 0) -> None:
 
 
 def main() -> None:
-    """Run a command; one line and exit code 2 for a mistake."""
+    """Run a tool; one line and exit code 2 for a mistake."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] not in {*app} - {"--help", "-h"}:  # the help, or what is unknown
+        _list_entry_points()
     try:
-        app(sys.argv[1:], exit_on_error=False, print_error=False)
+        app(arguments, exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as error:
         raise UserError(" ".join(str(error).split())) from error
 
 
+def _list_entry_points() -> None:
+    """Let the help name the entry points, which are run by their settings and not by this app."""
+    for name in SETTINGS:
+        summary = (settings_of(name).__doc__ or "").partition("\n")[0]
+        app.command(cyclopts.App(name=name, help=summary, group="Entry points"))
+
+
 def run() -> int:
     """Exit code of the command that the process was started with."""
+    if sys.argv[1:] and sys.argv[1] in SETTINGS:
+        return run_entry_point(sys.argv[1], sys.argv[2:])
     return exit_code_of(main)
 
 

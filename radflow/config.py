@@ -81,6 +81,11 @@ def flatten(config: Any) -> dict[str, Any]:
     return {name: value for name, value, _ in _settings(config)}
 
 
+def types_of(config_type: type[Any]) -> dict[str, Any]:
+    """Annotated type of every setting by its flag's name, nested dataclasses included."""
+    return {name: hint for name, hint, _ in _fields(config_type())}
+
+
 def command_line(config: Any) -> list[str]:
     """The flags that `parse` turns back into `config`."""
     return _flags({name: value for name, value, default in _settings(config) if value != default})

@@ -11,28 +11,10 @@ from typing import Any, get_type_hints
 import pytest
 import yaml
 
-from radflow.commands.evaluate import EvaluateConfig
-from radflow.commands.predict import PredictConfig
+from radflow.commands import SETTINGS, settings_of
 from radflow.config import parse
-from radflow.data.config import PreprocessConfig
-from radflow.data.sample import SampleConfig
-from radflow.promotion.config import PromoteConfig
-from radflow.search.config import SearchConfig
-from radflow.training.config import DistributedConfig, TrainConfig
-from radflow.transfer.config import TransferConfig
 
-CONFIGS = {
-    "main": TrainConfig,
-    "train": TrainConfig,
-    "distributed": DistributedConfig,
-    "sample": SampleConfig,
-    "preprocess": PreprocessConfig,
-    "evaluate": EvaluateConfig,
-    "promote": PromoteConfig,
-    "predict": PredictConfig,
-    "search": SearchConfig,
-    "transfer": TransferConfig,
-}
+CONFIGS = {"main": settings_of("train"), **{name: settings_of(name) for name in SETTINGS}}
 MLPROJECT = yaml.safe_load((Path(__file__).parent.parent / "MLproject").read_text())
 
 

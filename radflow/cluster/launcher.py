@@ -93,7 +93,7 @@ def check_allocation(hosts: str) -> None:
         raise UserError(
             f"this allocation of Slurm has {nodes} nodes, and hosts names none, so that all ranks would start on this "
             "one; give hosts=NODE:2,NODE:2 (`scontrol show hostnames` lists them), or start the ranks with "
-            "`srun --mpi=pmix python -m entrypoints.distributed`"
+            "`srun --mpi=pmix python -m radflow distributed`"
         )
 
 

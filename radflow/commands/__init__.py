@@ -1,1 +1,40 @@
 """One module an entry point or tool: reads what it is told, and calls the rooms below."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pkgutil import resolve_name
+from typing import Any
+
+from radflow.config import run_command
+
+SETTINGS = {
+    "sample": "radflow.data.sample:SampleConfig",
+    "preprocess": "radflow.data.config:PreprocessConfig",
+    "train": "radflow.training.config:TrainConfig",
+    "distributed": "radflow.training.config:DistributedConfig",
+    "transfer": "radflow.transfer.config:TransferConfig",
+    "search": "radflow.search.config:SearchConfig",
+    "evaluate": "radflow.inference.config:EvaluateConfig",
+    "promote": "radflow.promotion.config:PromoteConfig",
+    "predict": "radflow.inference.config:PredictConfig",
+}
+"""Entry points of MLproject, each with the dataclass of its settings, which is light to import.
+
+What one does is the function of its name in the module of its name here.
+"""
+
+
+def settings_of(entry_point: str) -> type[Any]:
+    """The dataclass whose fields are an entry point's parameters."""
+    found: type[Any] = resolve_name(SETTINGS[entry_point])
+    return found
+
+
+def run_entry_point(name: str, arguments: Sequence[str]) -> int:
+    """Run an entry point with these flags and return the process's exit code."""
+
+    def run(config: object) -> None:
+        resolve_name(f"radflow.commands.{name}:{name}")(config)
+
+    return run_command(settings_of(name), run, arguments)

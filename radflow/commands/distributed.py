@@ -1,4 +1,7 @@
-"""From a command to running ranks. TensorFlow is imported only after threads are set and mistakes are found."""
+"""Entry point `distributed`: starts the ranks and waits for them; in a rank, trains.
+
+TensorFlow is imported only after threads are set and mistakes are found.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +23,15 @@ from radflow.cluster.launcher import (
 )
 from radflow.cluster.threads import choose_precision, set_threads
 from radflow.config import command_line, flatten
-from radflow.data.dataset.reading import Dataset, open_dataset
-from radflow.data.sample import dataset_folder
+from radflow.data.dataset.reading import Dataset
 from radflow.errors import MISTAKE, JobError, UserError
 from radflow.terminal import import_tensorflow, say
 from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.last_word import keep_killed
 from radflow.tracking.run import close_abandoned_run, create_run, go_on_with
-from radflow.training.config import DistributedConfig, TrainConfig, TrainingConfig
+from radflow.training.config import DistributedConfig
 from radflow.training.initial_weights import check_weights
+from radflow.training.inputs import open_training_dataset
 from radflow.training.job_folder import ANEW, RUNNING, Job, job_to_resume
 from radflow.training.plan import TrainingFilms, TrainingPlan, make_plan, plan_ranks, show_plan
 from radflow.versions import installed_versions
@@ -40,27 +43,7 @@ PACKAGES_OF_RANKS = ("radflow", "keras", "numpy")
 """What all ranks compute with, beside TensorFlow; MLflow, for example, is the first rank's alone."""
 
 
-def train(config: TrainConfig) -> None:
-    """Train in this process."""
-    train_in_this_process(config, config.bz, config.bz)
-
-
-def train_in_this_process(config: TrainingConfig, global_batch: int, local_batch: int) -> None:
-    """Be the only rank; a global batch above the local one takes micro-steps."""
-    check_weights(config.model)
-    dataset = _open_dataset(config)
-    plan = make_plan(config, TrainingFilms.of(dataset), global_batch, local_batch, ranks=1)
-    show_plan(plan)
-    prepare_tracking()
-    set_threads(config.threads)
-    import_tensorflow()
-    from radflow.cluster.communicator import SerialCommunicator
-    from radflow.training.job import run_job
-
-    run_job(plan, dataset, SerialCommunicator())
-
-
-def train_distributed(config: DistributedConfig) -> None:
+def distributed(config: DistributedConfig) -> None:
     """Start the ranks and wait for them; in a rank, train."""
     check_scheduler()
     if is_rank():
@@ -72,7 +55,7 @@ def train_distributed(config: DistributedConfig) -> None:
 def _launch_ranks(config: DistributedConfig) -> None:
     check_allocation(config.hosts)
     check_weights(config.model)
-    dataset = _open_dataset(config)
+    dataset = open_training_dataset(config.data)
     plan = plan_ranks(config, TrainingFilms.of(dataset))
     earlier = job_to_resume(plan.settings)
     show_plan(plan)
@@ -82,7 +65,7 @@ def _launch_ranks(config: DistributedConfig) -> None:
         go_on_with(earlier.run_id)
     run_id = create_run(config.run_name(dataset.name))
     ranks, hosts = plan.batches.ranks, parse_hosts(config.hosts)
-    command = [sys.executable, "-m", "entrypoints.distributed", *command_line(_of_ranks(config, ranks, earlier))]
+    command = [sys.executable, "-m", "radflow", "distributed", *command_line(_of_ranks(config, ranks, earlier))]
     launcher = "mpirun" if config.launcher == "auto" else config.launcher
     say(f"starting {ranks} ranks with {launcher}")
     try:
@@ -140,7 +123,7 @@ def _open_alike(config: DistributedConfig, communicator: Communicator) -> Datase
         Agreement("number formats", precision, "give precision=float32, which every host computes"),
     ):
         check_agreement(communicator, agreement)
-    dataset = communicator.together(lambda: _open_dataset(config))
+    dataset = communicator.together(lambda: open_training_dataset(config.data))
     digest = {"SHA-256": dataset.digest[:16]}
     mend = "copy one data set to all hosts, and start when no preprocess writes it"
     check_agreement(communicator, Agreement("data sets", digest, mend))
@@ -161,18 +144,3 @@ def _of_ranks(config: DistributedConfig, ranks: int, earlier: Job | None) -> Dis
     if earlier and config.model.norm == "auto":
         return replace(config, model=replace(config.model, norm=earlier.settings["norm"]))
     return config
-
-
-def _open_dataset(config: TrainingConfig) -> Dataset:
-    """Open the data set with the splits that training needs; raises UserError where one is empty.
-
-    They are mapped at once, so that a data set that is replaced later does not matter.
-    """
-    dataset = open_dataset(dataset_folder(config.data))
-    for split, films in (("train", "training"), ("val", "validation"), ("test", "test")):
-        if split not in dataset.manifest.splits or not dataset.manifest.splits[split].rows:
-            raise UserError(
-                f"data={config.data} holds no {films} films; run `preprocess` with fractions or lists for them"
-            )
-        dataset.split(split)
-    return dataset

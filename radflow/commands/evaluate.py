@@ -1,16 +1,16 @@
-"""A model from anywhere in MLflow, assessed on a split of any data set."""
+"""Entry point `evaluate`: a model from anywhere in MLflow, assessed on a split of any data set."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from radflow.cluster.threads import set_threads
 from radflow.config import flatten
 from radflow.data.dataset.reading import open_dataset
 from radflow.data.sample import dataset_folder
 from radflow.errors import UserError
+from radflow.inference.config import EvaluateConfig
 from radflow.inference.loaded_model import load_classifier
 from radflow.terminal import import_tensorflow
 from radflow.tracking.connection import prepare_tracking
@@ -20,22 +20,6 @@ if TYPE_CHECKING:
     from radflow.training.assessment import Assessment
 
 BATCH = 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
-    """Assess a model on a split of a data set."""
-
-    model: str = "models:/radflow-chest-densenet121@champion"
-    """Any MLflow model URI of a model that radflow trained."""
-    data: str = "sample"
-    """Data set made by `preprocess`, a folder or s3://bucket/prefix; `sample` stands for the phantom films."""
-    split: Literal["val", "test"] = "test"
-    """Films to assess on."""
-    out: str = "runs"
-    """Folder for the predictions; each job makes its own folder in it."""
-    threads: int = 0
-    """Threads of the computation; 0 is one a core."""
 
 
 def evaluate(config: EvaluateConfig) -> Assessment:

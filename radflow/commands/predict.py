@@ -1,11 +1,9 @@
-"""A registered model used on new films: a folder in, a table of probabilities out."""
+"""Entry point `predict`: a registered model used on new films: a folder in, a table of probabilities out."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import pandas as pd
 
@@ -14,58 +12,13 @@ from radflow.config import flatten
 from radflow.data.sample import source_folder
 from radflow.errors import UserError
 from radflow.files import atomic_file, check_writable
+from radflow.inference.config import PredictConfig
 from radflow.inference.film_sources import list_films
 from radflow.inference.loaded_model import load_classifier
-from radflow.inference.predictor import FilmPredictor, Thresholds
+from radflow.inference.predictor import FilmPredictor
 from radflow.terminal import progress_bar, say
 from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.run import tracking_run
-
-TABLE_SUFFIXES = (".csv", ".parquet")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictConfig:
-    """Write the probabilities of all findings for a folder of films."""
-
-    model: str = "models:/radflow-chest-densenet121@champion"
-    """Any MLflow model URI of a model that radflow trained."""
-    input: str = "sample"
-    """A film, or a folder of PNG, JPEG, JPEG 2000, TIFF, PGM and DICOM films searched in depth; sample stands for the
-    phantom films."""
-    output: str = "predictions.csv"
-    """Table to write, .csv or .parquet; films that cannot be read are listed beside it in *.rejected.csv too."""
-    thresholds: str = "model"
-    """From which probability above/<finding> is true: model (those found on validation films), none, or a number."""
-    heatmaps: str = ""
-    """Folder for pictures of where in a film the evidence for a finding lies; empty draws none."""
-    heatmap_findings: int = 0
-    """Draw that many findings of each film, the most probable ones; 0 draws those above their thresholds."""
-    threads: int = 0
-    """Threads of the computation; 0 is one a core."""
-
-    def __post_init__(self) -> None:
-        """Check the output's format and what belongs together before anything is computed."""
-        if Path(self.output).suffix not in TABLE_SUFFIXES:
-            raise UserError(f"output={self.output} must end in .csv or .parquet")
-        if self.heatmap_findings < 0 or (self.heatmap_findings and not self.heatmaps):
-            raise UserError(
-                f"heatmap_findings={self.heatmap_findings} must be a number of findings beside heatmaps=FOLDER"
-            )
-        self.chosen_thresholds  # noqa: B018 - raises for what is none
-
-    @property
-    def chosen_thresholds(self) -> Thresholds:
-        """`thresholds` as a word or a number."""
-        if self.thresholds in ("model", "none"):
-            return cast(Thresholds, self.thresholds)
-        try:
-            share = float(self.thresholds)
-        except ValueError:
-            share = -1.0
-        if not 0 <= share <= 1:
-            raise UserError(f"thresholds={self.thresholds} must be model, none or a probability from 0 to 1")
-        return share
 
 
 def predict(config: PredictConfig) -> pd.DataFrame:

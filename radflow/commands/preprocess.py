@@ -1,4 +1,4 @@
-"""Films drawn or as released -> a data set on disk, with its counts, tables and pictures in an MLflow run."""
+"""Entry point `preprocess`: films as released -> a data set on disk, with its counts, tables and pictures in a run."""
 
 from __future__ import annotations
 
@@ -12,23 +12,14 @@ from radflow.data.dataset.frequencies import frequency_table
 from radflow.data.dataset.manifest import MANIFEST_NAME, REJECTED_NAME
 from radflow.data.dataset.reading import Dataset
 from radflow.data.preprocess import resolve
-from radflow.data.sample import SampleConfig, check_new, make_sample, preprocess_with_bar, source_folder
+from radflow.data.sample import preprocess_with_bar, source_folder
 from radflow.plots.overview import draw_overview, print_overview, rejection_table, split_table
 from radflow.terminal import say
 from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.run import TrackedRun, tracking_run
 
 
-def draw_films(config: SampleConfig) -> None:
-    """Make phantom films inside an MLflow run that says how; raises `UserError` where the folder exists already."""
-    settled = config.settled()
-    check_new(settled)
-    prepare_tracking()
-    with tracking_run(f"sample-{Path(settled.out).name}", flatten(settled)):
-        make_sample(settled)
-
-
-def prepare(config: PreprocessConfig) -> Dataset:
+def preprocess(config: PreprocessConfig) -> Dataset:
     """Preprocess `config.source` into `config.out`, print what is in it and log that with its pictures."""
     # A wrong folder is told at once, before MLflow is imported.
     resolved = resolve(replace(config, source=str(source_folder(config.source))))

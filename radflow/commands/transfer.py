@@ -1,9 +1,10 @@
-"""The entry point's two jobs: one training on a given body, or a comparison of bodies."""
+"""Entry point `transfer`, with two jobs: one training on a given body, or a comparison of bodies."""
 
 from __future__ import annotations
 
 from radflow.cluster.launcher import is_rank
-from radflow.commands.distributed import train_distributed, train_in_this_process
+from radflow.commands.distributed import distributed
+from radflow.commands.train import train_in_this_process
 from radflow.data.crops.mammograms import TUMOUR_FINDINGS
 from radflow.data.dataset.reading import Dataset, open_dataset
 from radflow.data.sample import mammogram_folder
@@ -33,7 +34,7 @@ def transfer(config: TransferConfig) -> None:
     if config.np == 1 and not config.hosts and not is_rank():
         train_in_this_process(training, config.gbz, training.largest_local_batch(dataset.image_size))
     else:
-        train_distributed(training)
+        distributed(training)
 
 
 def _check_classes(config: TransferConfig, dataset: Dataset) -> None:

@@ -14,7 +14,7 @@ from radflow.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class PreprocessConfig:
-    """What to preprocess, and how."""
+    """Make a dataset on disk of films as they are released."""
 
     source: str = "sample"
     """folder or s3://bucket/prefix with films and lists as released; of ChestX-ray14 as PNGs, tar.gz or zip archives"""

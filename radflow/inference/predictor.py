@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from radflow.cpu import available_cores
 from radflow.data.images.film import BadFilm
 from radflow.errors import UserError
 from radflow.files import atomic_file
+from radflow.inference.config import Thresholds
 from radflow.inference.film_sources import Film, FilmSource, ReadFilm, list_films, read_ahead
 from radflow.inference.loaded_model import LoadedClassifier, load_classifier
 from radflow.terminal import say
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 BATCH = 32
-
-Thresholds = Literal["model", "none"] | float
-"""From which probability a finding counts as present: the model's own choice, no such columns, or one for all."""
 
 
 def load(model: str) -> FilmPredictor:

@@ -10,29 +10,14 @@ from rich.table import Table
 
 from radflow.data.dataset.frequencies import TOTALS_ROW, frequency_table
 from radflow.data.dataset.manifest import REJECTED_NAME, SplitCounts
-from radflow.data.dataset.reading import Dataset, verify_dataset
+from radflow.data.dataset.reading import Dataset
 from radflow.data.tables import read_rows
-from radflow.errors import UserError
 from radflow.files import atomic_file
 from radflow.plots.contact_sheet import contact_sheets
 from radflow.plots.figures import co_occurrence_figure, frequency_figure, prevalence_figure
-from radflow.terminal import print_table, progress_bar, say
+from radflow.terminal import print_table
 
 SHEETS_FOLDER = "contact_sheets"
-
-
-def show_dataset(path: Path, out: Path, seed: int) -> None:
-    """Check every hash of a data set, print its tables and draw its pictures into `out`; raises `UserError`."""
-    with progress_bar("checking hashes", "shards") as move:
-        dataset = verify_dataset(path, lambda done, total: move(done, total=total))
-    print_overview(dataset)
-    try:
-        pictures = draw_overview(dataset, out, seed)
-    except OSError as error:
-        raise UserError(f"out={out} cannot be written: {error}; name another folder") from error
-    shards = dataset.manifest.shards
-    say(f"{len(shards)} shards of {sum(shard.bytes for shard in shards):,} bytes are as the manifest says")
-    say(f"{len(pictures)} pictures: {out}")
 
 
 def print_overview(dataset: Dataset) -> None:

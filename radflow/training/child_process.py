@@ -36,8 +36,8 @@ class Ended:
 
 
 def training_command(config: TrainingConfig, entry_point: str = "distributed") -> list[str]:
-    """The command of a training: the entry point that users call."""
-    return [sys.executable, "-m", f"entrypoints.{entry_point}", *command_line(config)]
+    """The command of a training: the entry point that users call, in a process of its own."""
+    return [sys.executable, "-m", "radflow", entry_point, *command_line(config)]
 
 
 def follow_training(

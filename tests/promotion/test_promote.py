@@ -314,7 +314,7 @@ def test_a_promotion_that_comes_second_judges_anew(
     store: MlflowClient, promoted: Promote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between its judgement and its turn another promotion makes a better run champion."""
-    from radflow.commands import promote as module
+    from radflow.promotion import decisions as module
 
     finished_run(store, 0.7)
     promoted()

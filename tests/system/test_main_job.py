@@ -220,7 +220,7 @@ def test_a_killed_rank_fails_the_run(workplace: Path) -> None:
         assert job.stderr is not None
         while "epoch 1/500" not in (told := job.stderr.readline()):
             assert told, "the job ended before its first epoch did"
-        search = ["pgrep", "--full", "entrypoints.distributed.*--epochs=500.*--np=2"]
+        search = ["pgrep", "--full", "radflow distributed.*--epochs=500.*--np=2"]
         ranks = subprocess.run(search, capture_output=True, text=True, check=True).stdout.split()
         os.kill(int(ranks[-1]), signal.SIGKILL)
         assert job.wait(120) == 1

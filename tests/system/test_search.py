@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from commands import REPOSITORY, Command, runs_of, user_environment
+from commands import Command, runs_of, user_environment
 from mlflow.entities import Run
 
 from radflow.config import parse
@@ -29,11 +28,10 @@ SPACE = {
 SEARCH = ("--data=dataset", "--space=space.yaml", "--arch=vgg16", "--gbz=64")
 
 
-def start(workplace: Path, *flags: str, **environment: str) -> subprocess.Popen[str]:
+def start(workplace: Path, *flags: str) -> subprocess.Popen[str]:
     (workplace / "space.yaml").write_text(yaml.safe_dump(SPACE))
-    line = [sys.executable, "-m", "entrypoints.search", *SEARCH, *flags]
-    settings = user_environment(workplace) | environment
-    return subprocess.Popen(line, cwd=workplace, env=settings, stderr=subprocess.PIPE, text=True)
+    line = [sys.executable, "-m", "radflow", "search", *SEARCH, *flags]
+    return subprocess.Popen(line, cwd=workplace, env=user_environment(workplace), stderr=subprocess.PIPE, text=True)
 
 
 def wait_for(condition: Callable[[], object]) -> None:
@@ -47,7 +45,7 @@ def training_below(process: psutil.Process, processes: int) -> list[psutil.Proce
     """All processes below a worker or a search, once so many of them belong to a training."""
     descendants = process.children(recursive=True)
     with suppress(psutil.NoSuchProcess):
-        if sum("entrypoints.distributed" in child.cmdline() for child in descendants) >= processes:
+        if sum("distributed" in child.cmdline() for child in descendants) >= processes:
             return descendants
     return []
 
@@ -83,17 +81,11 @@ def test_a_killed_worker_takes_its_training_with_it_and_loses_nothing(workplace:
 
 
 def test_a_search_that_was_stopped_goes_on_where_it_was(workplace: Path, tmp_path: Path) -> None:
-    # `python -m` looks into the working folder first: there `distributed` only pretends.
-    entry_points = tmp_path / "entrypoints"
-    entry_points.mkdir()
-    for name in ("__init__", "search"):
-        shutil.copyfile(REPOSITORY / "entrypoints" / f"{name}.py", entry_points / f"{name}.py")
-    shutil.copyfile(REPOSITORY / "tests" / "helpers" / "fake_training.py", entry_points / "distributed.py")
     (tmp_path / "dataset").symlink_to(workplace / "dataset")
     flags = ("--n_trials=3", "--epochs=2")
 
-    with start(tmp_path, *flags, FAKE_SECONDS="600") as search:
-        wait_for(lambda: training_below(psutil.Process(search.pid), processes=1))
+    with start(tmp_path, *flags) as search:
+        wait_for(lambda: training_below(psutil.Process(search.pid), processes=3))
         processes = psutil.Process(search.pid).children(recursive=True)
         search.send_signal(signal.SIGINT)
         output = search.communicate(timeout=120)[1]

@@ -29,7 +29,7 @@ def hosts(workplace: Path, tmp_path: Path) -> tuple[Path, Path]:
 def train_on(hosts: tuple[Path, Path], flags: str = TRAINING) -> subprocess.CompletedProcess[str]:
     """Start two ranks as a scheduler would, each in its own host's folder."""
     folder = hosts[0].parent
-    rank = f'cd "host$OMPI_COMM_WORLD_RANK" && exec {sys.executable} -m entrypoints.distributed --data=dataset {flags}'
+    rank = f'cd "host$OMPI_COMM_WORLD_RANK" && exec {sys.executable} -m radflow distributed --data=dataset {flags}'
     as_root = {f"{owner}_ALLOW_RUN_AS_ROOT{word}": "1" for owner in ("OMPI", "PRTE") for word in ("", "_CONFIRM")}
     mpirun = Path(sys.executable).parent / "mpirun"
     return subprocess.run(

@@ -33,7 +33,7 @@ def train_in_no_time(
     look: Callable[[], None],
 ) -> Ended:
     """Leave behind what a training does, or end as one does that fails, where a file says so."""
-    flags = dict(argument.removeprefix("--").split("=", 1) for argument in command[3:])
+    flags = dict(argument.removeprefix("--").split("=", 1) for argument in command[4:])
     seed = int(flags.get("seed", 0))
     with Path("calls.jsonl").open("a") as calls:
         calls.write(json.dumps(flags) + "\n")

@@ -1,0 +1,34 @@
+"""Entry point `train`: training in one process.
+
+TensorFlow is imported only after threads are set and mistakes are found.
+"""
+
+from __future__ import annotations
+
+from radflow.cluster.threads import set_threads
+from radflow.terminal import import_tensorflow
+from radflow.tracking.connection import prepare_tracking
+from radflow.training.config import TrainConfig, TrainingConfig
+from radflow.training.initial_weights import check_weights
+from radflow.training.inputs import open_training_dataset
+from radflow.training.plan import TrainingFilms, make_plan, show_plan
+
+
+def train(config: TrainConfig) -> None:
+    """Train in this process."""
+    train_in_this_process(config, config.bz, config.bz)
+
+
+def train_in_this_process(config: TrainingConfig, global_batch: int, local_batch: int) -> None:
+    """Be the only rank; a global batch above the local one takes micro-steps."""
+    check_weights(config.model)
+    dataset = open_training_dataset(config.data)
+    plan = make_plan(config, TrainingFilms.of(dataset), global_batch, local_batch, ranks=1)
+    show_plan(plan)
+    prepare_tracking()
+    set_threads(config.threads)
+    import_tensorflow()
+    from radflow.cluster.communicator import SerialCommunicator
+    from radflow.training.job import run_job
+
+    run_job(plan, dataset, SerialCommunicator())

@@ -1,0 +1,74 @@
+"""What `predict` and `evaluate` are told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from radflow.errors import UserError
+
+TABLE_SUFFIXES = (".csv", ".parquet")
+
+Thresholds = Literal["model", "none"] | float
+"""From which probability a finding counts as present: the model's own choice, no such columns, or one for all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Assess a model on a split of a data set."""
+
+    model: str = "models:/radflow-chest-densenet121@champion"
+    """Any MLflow model URI of a model that radflow trained."""
+    data: str = "sample"
+    """Data set made by `preprocess`, a folder or s3://bucket/prefix; `sample` stands for the phantom films."""
+    split: Literal["val", "test"] = "test"
+    """Films to assess on."""
+    out: str = "runs"
+    """Folder for the predictions; each job makes its own folder in it."""
+    threads: int = 0
+    """Threads of the computation; 0 is one a core."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """Write the probabilities of all findings for a folder of films."""
+
+    model: str = "models:/radflow-chest-densenet121@champion"
+    """Any MLflow model URI of a model that radflow trained."""
+    input: str = "sample"
+    """A film, or a folder of PNG, JPEG, JPEG 2000, TIFF, PGM and DICOM films searched in depth; sample stands for the
+    phantom films."""
+    output: str = "predictions.csv"
+    """Table to write, .csv or .parquet; films that cannot be read are listed beside it in *.rejected.csv too."""
+    thresholds: str = "model"
+    """From which probability above/<finding> is true: model (those found on validation films), none, or a number."""
+    heatmaps: str = ""
+    """Folder for pictures of where in a film the evidence for a finding lies; empty draws none."""
+    heatmap_findings: int = 0
+    """Draw that many findings of each film, the most probable ones; 0 draws those above their thresholds."""
+    threads: int = 0
+    """Threads of the computation; 0 is one a core."""
+
+    def __post_init__(self) -> None:
+        """Check the output's format and what belongs together before anything is computed."""
+        if Path(self.output).suffix not in TABLE_SUFFIXES:
+            raise UserError(f"output={self.output} must end in .csv or .parquet")
+        if self.heatmap_findings < 0 or (self.heatmap_findings and not self.heatmaps):
+            raise UserError(
+                f"heatmap_findings={self.heatmap_findings} must be a number of findings beside heatmaps=FOLDER"
+            )
+        self.chosen_thresholds  # noqa: B018 - raises for what is none
+
+    @property
+    def chosen_thresholds(self) -> Thresholds:
+        """`thresholds` as a word or a number."""
+        if self.thresholds in ("model", "none"):
+            return cast(Thresholds, self.thresholds)
+        try:
+            share = float(self.thresholds)
+        except ValueError:
+            share = -1.0
+        if not 0 <= share <= 1:
+            raise UserError(f"thresholds={self.thresholds} must be model, none or a probability from 0 to 1")
+        return share

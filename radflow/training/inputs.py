@@ -1,0 +1,20 @@
+"""The data set that a training is given."""
+
+from __future__ import annotations
+
+from radflow.data.dataset.reading import Dataset, open_dataset
+from radflow.data.sample import dataset_folder
+from radflow.errors import UserError
+
+
+def open_training_dataset(data: str) -> Dataset:
+    """Open the data set with the splits that training needs; raises UserError where one is empty.
+
+    They are mapped at once, so that a data set that is replaced later does not matter.
+    """
+    dataset = open_dataset(dataset_folder(data))
+    for split, films in (("train", "training"), ("val", "validation"), ("test", "test")):
+        if split not in dataset.manifest.splits or not dataset.manifest.splits[split].rows:
+            raise UserError(f"data={data} holds no {films} films; run `preprocess` with fractions or lists for them")
+        dataset.split(split)
+    return dataset
