@@ -145,7 +145,7 @@ def main() -> None:
     plan = plan_batches(global_batch, given.batch, communicator.size, films)
     train, state = Films(films, given.image_size), new_state(given.arch, plan, given.image_size, communicator)
     stopwatch = Stopwatch()
-    logits = logits_of(state.classifier, communicator.sum_tensors)
+    logits = logits_of(state.classifier, communicator.allreduce_sum)
     loss = build_loss(LossConfig(), train.labels)
     step = TimedStep(stopwatch, logits, loss, state.optimizer, communicator)
     # Ranks wait for each other in every step; alone, the process waits for the driver.
@@ -157,7 +157,7 @@ def main() -> None:
     metrics = train_epoch(step, state, train, order, augmentation, communicator, reporting)
     progress.close()
     steps, parts = stopwatch.of_steps(WARM_UP_STEPS)
-    parts["logging"] += communicator.choose(lambda: seconds_to_log(metrics), lambda: 0.0) / len(steps)
+    parts["logging"] += (communicator.on_first_rank(lambda: seconds_to_log(metrics)) or 0.0) / len(steps)
     measured = result(global_batch / communicator.size, steps, **parts)
     if given.out:
         (given.out / f"rank{communicator.rank}.json").write_text(measured)

@@ -45,9 +45,9 @@ def check_agreement(communicator: Communicator, agreement: Agreement) -> None:
     """Raise UserError on all ranks, told once, that names the hosts which differ; to be called by all ranks."""
     own = {name: str(value) for name, value in agreement.values.items()}
     text = json.dumps({"host": platform.node(), "values": own}) + "\n"
-    everyone = communicator.gather(np.frombuffer(text.encode(), np.uint8)).tobytes().decode()
+    everyone = communicator.allgather(np.frombuffer(text.encode(), np.uint8)).tobytes().decode()
     ranks = [RankValues(**json.loads(line)) for line in everyone.splitlines()]
-    communicator.together(lambda: _refuse_difference(agreement, ranks))
+    communicator.raise_together(lambda: _refuse_difference(agreement, ranks))
 
 
 def _refuse_difference(agreement: Agreement, ranks: Sequence[RankValues]) -> None:

@@ -17,8 +17,6 @@ import tensorflow as tf
 
 from radflow.errors import FAILURE, MISTAKE, JobError, UserError, signals_to_stop
 
-First = TypeVar("First")
-Others = TypeVar("Others")
 Result = TypeVar("Result")
 
 
@@ -28,19 +26,19 @@ class Communicator(Protocol):
     rank: int
     size: int
 
-    def sum_tensors(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+    def allreduce_sum(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
         """Element-wise sums over all ranks, in one fused operation; callable inside a tf.function."""
 
     def broadcast(self, variables: list[tf.Variable]) -> None:
         """Give every rank the first rank's values."""
 
-    def gather(self, rows: np.ndarray) -> np.ndarray:
+    def allgather(self, rows: np.ndarray) -> np.ndarray:
         """The rows of all ranks, joined along the first axis in the order of ranks, on every rank."""
 
-    def choose(self, first: Callable[[], First], others: Callable[[], Others]) -> First | Others:
-        """Call `first` on the first rank and `others` elsewhere: how files and MLflow get a single writer."""
+    def on_first_rank(self, action: Callable[[], Result]) -> Result | None:
+        """Result of `action` on the first rank, None elsewhere: how files and MLflow get a single writer."""
 
-    def together(self, action: Callable[[], Result]) -> Result:
+    def raise_together(self, action: Callable[[], Result]) -> Result:
         """Call `action` on every rank; a UserError or JobError on any ends all, and only the first of them tells it."""
 
 
@@ -50,22 +48,22 @@ class SerialCommunicator:
     rank = 0
     size = 1
 
-    def sum_tensors(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+    def allreduce_sum(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
         """Return the tensors themselves."""
         return tensors
 
     def broadcast(self, variables: list[tf.Variable]) -> None:
         """Leave the values as they are."""
 
-    def gather(self, rows: np.ndarray) -> np.ndarray:
+    def allgather(self, rows: np.ndarray) -> np.ndarray:
         """Return the rows themselves."""
         return rows
 
-    def choose(self, first: Callable[[], First], others: Callable[[], Others]) -> First | Others:  # noqa: ARG002
-        """Call `first`."""
-        return first()
+    def on_first_rank(self, action: Callable[[], Result]) -> Result | None:
+        """Call `action`."""
+        return action()
 
-    def together(self, action: Callable[[], Result]) -> Result:
+    def raise_together(self, action: Callable[[], Result]) -> Result:
         """Call `action`."""
         return action()
 
@@ -88,7 +86,7 @@ class HorovodCommunicator:
             for number in signals_to_stop():
                 signal.signal(number, signal.SIG_IGN)
 
-    def sum_tensors(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+    def allreduce_sum(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
         """One grouped allreduce for all tensors."""
         return self._horovod.grouped_allreduce(tensors, op=self._horovod.Sum)
 
@@ -103,15 +101,15 @@ class HorovodCommunicator:
 
         broadcast_all()
 
-    def gather(self, rows: np.ndarray) -> np.ndarray:
+    def allgather(self, rows: np.ndarray) -> np.ndarray:
         """One allgather; ranks may give different numbers of rows."""
         return self._horovod.allgather(tf.convert_to_tensor(rows)).numpy()
 
-    def choose(self, first: Callable[[], First], others: Callable[[], Others]) -> First | Others:
-        """Call `first` on rank 0, `others` elsewhere."""
-        return first() if self.rank == 0 else others()
+    def on_first_rank(self, action: Callable[[], Result]) -> Result | None:
+        """Call `action` on rank 0."""
+        return action() if self.rank == 0 else None
 
-    def together(self, action: Callable[[], Result]) -> Result:
+    def raise_together(self, action: Callable[[], Result]) -> Result:
         """One allgather of who failed; those who did not wait for the one who tells to end first.
 
         A launcher ends all ranks as soon as one ends, and must not do so before the reason is printed and logged.
@@ -122,13 +120,13 @@ class HorovodCommunicator:
             result = action()
         except (UserError, JobError) as caught:
             error = caught
-        codes = self.gather(np.array([_exit_code(error)]))
+        codes = self.allgather(np.array([_exit_code(error)]))
         failed = np.flatnonzero(codes)
         if failed.size and self.rank == failed[0] and error is not None:
             raise error
         if failed.size:
             with suppress(*self._horovod_errors):
-                self.gather(np.zeros(1))
+                self.allgather(np.zeros(1))
             sys.exit(int(codes[failed[0]]))
         return cast(Result, result)
 

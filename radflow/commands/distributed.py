@@ -102,9 +102,9 @@ def _train_as_rank(config: DistributedConfig) -> None:
 
     communicator = HorovodCommunicator()
     dataset = _open_alike(config, communicator)
-    plan = communicator.together(lambda: _plan_of_rank(config, dataset, communicator.size))
+    plan = communicator.raise_together(lambda: _plan_of_rank(config, dataset, communicator.size))
     if not was_launched():
-        communicator.choose(lambda: show_plan(plan), lambda: None)
+        communicator.on_first_rank(lambda: show_plan(plan))
     run_job(plan, dataset, communicator)
 
 
@@ -123,7 +123,7 @@ def _open_alike(config: DistributedConfig, communicator: Communicator) -> Datase
         Agreement("number formats", precision, "give precision=float32, which every host computes"),
     ):
         check_agreement(communicator, agreement)
-    dataset = communicator.together(lambda: open_training_dataset(config.data))
+    dataset = communicator.raise_together(lambda: open_training_dataset(config.data))
     digest = {"SHA-256": dataset.digest[:16]}
     mend = "copy one data set to all hosts, and start when no preprocess writes it"
     check_agreement(communicator, Agreement("data sets", digest, mend))

@@ -29,7 +29,7 @@ class SplitPredictor:
         selections = ((np.resize(own[start : start + self._batch], self._batch), weights) for start in starts)
         rows = [self._predict(tf.convert_to_tensor(batch.films)).numpy() for batch in gather_ahead(split, selections)]
         mine = np.concatenate(rows)[: len(own)] if rows else np.zeros((0, split.labels.shape[1]), np.float32)
-        return self._communicator.gather(mine)
+        return self._communicator.allgather(mine)
 
 
 def mean_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-SumTensors = Callable[[list[tf.Tensor]], list[tf.Tensor]]
+AllreduceSum = Callable[[list[tf.Tensor]], list[tf.Tensor]]
 """Element-wise sums over all ranks; callable inside a tf.function."""
 
 
@@ -31,9 +31,9 @@ class SynchronizedBatchNormalization(_SharedBatchNormalization):
     deviation.
     """
 
-    def __init__(self, original: keras.layers.BatchNormalization, sum_tensors: SumTensors) -> None:
+    def __init__(self, original: keras.layers.BatchNormalization, allreduce_sum: AllreduceSum) -> None:
         super().__init__(original)
-        self._sum = _differentiable(sum_tensors)
+        self._sum = _differentiable(allreduce_sum)
 
     def _moments(self, inputs: tf.Tensor, mask: None) -> tuple[tf.Tensor, tf.Tensor]:  # noqa: ARG002
         """Mean and variance, float32 [channels]; Keras asks for them in training."""
@@ -45,12 +45,12 @@ class SynchronizedBatchNormalization(_SharedBatchNormalization):
         return self.moving_mean.value + shift, tf.maximum(square - shift**2, 0)
 
 
-def _differentiable(sum_tensors: SumTensors) -> Callable[[tf.Tensor], tf.Tensor]:
+def _differentiable(allreduce_sum: AllreduceSum) -> Callable[[tf.Tensor], tf.Tensor]:
     """The sum with its gradient, again a sum: a film's activation moves the loss of the films of all ranks."""
 
     @tf.custom_gradient
     def total(tensor: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-        return sum_tensors([tensor])[0], lambda gradient: sum_tensors([gradient])[0]
+        return allreduce_sum([tensor])[0], lambda gradient: allreduce_sum([gradient])[0]
 
     return total
 

@@ -10,9 +10,9 @@ import keras
 import numpy as np
 
 from radflow.models.backbones import build_backbone
-from radflow.models.batch_norm import SumTensors
+from radflow.models.batch_norm import AllreduceSum
 from radflow.models.config import ModelConfig
-from radflow.models.training_graph import training_twin
+from radflow.models.training_graph import training_graph
 
 # What each backbone's ImageNet weights were trained with (keras.applications' preprocess_input), for three channels.
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -68,12 +68,12 @@ def build_classifier(
     return keras.Model(films, probabilities, name=f"radflow_{config.arch}")
 
 
-def logits_of(classifier: keras.Model, sum_tensors: SumTensors = list) -> keras.Model:
+def logits_of(classifier: keras.Model, allreduce_sum: AllreduceSum = list) -> keras.Model:
     """What training computes: the same model, weights shared, up to its logits, which a stable loss wants.
 
-    `sum_tensors` sums over all ranks, for batch normalisation that sees them all.
+    `allreduce_sum` sums over all ranks, for batch normalisation that sees them all.
     """
-    return training_twin(keras.Model(classifier.input, classifier.get_layer("logits").output), sum_tensors)
+    return training_graph(keras.Model(classifier.input, classifier.get_layer("logits").output), allreduce_sum)
 
 
 def average_of_snapshots(classifier: keras.Model, snapshots: list[list[np.ndarray]]) -> keras.Model:

@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import keras
 
-from radflow.models.batch_norm import FusedBatchNormalization, SumTensors, SynchronizedBatchNormalization
+from radflow.models.batch_norm import AllreduceSum, FusedBatchNormalization, SynchronizedBatchNormalization
 from radflow.models.convolution import ProductGradientConvolution, products_are_faster
 
 
-def training_twin(model: keras.Model, sum_tensors: SumTensors) -> keras.Model:
+def training_graph(model: keras.Model, allreduce_sum: AllreduceSum) -> keras.Model:
     """A model that shares all variables with `model`, with layers that compute the same faster or over all ranks.
 
-    Batch normalisations marked `synchronized` take the statistics of all ranks, by `sum_tensors`; others are fused.
+    Batch normalisations marked `synchronized` take the statistics of all ranks, by `allreduce_sum`; others are fused.
     Convolutions compute the gradient of their weights as it is fastest here.
     """
 
     def twin_of(layer: keras.Layer) -> keras.Layer:
         if isinstance(layer, keras.Model):
-            return training_twin(layer, sum_tensors)
+            return training_graph(layer, allreduce_sum)
         if isinstance(layer, keras.layers.BatchNormalization) and layer.synchronized:
-            return SynchronizedBatchNormalization(layer, sum_tensors)
+            return SynchronizedBatchNormalization(layer, allreduce_sum)
         if isinstance(layer, keras.layers.BatchNormalization):
             return FusedBatchNormalization(layer)
         if isinstance(layer, keras.layers.Conv2D) and products_are_faster(layer):

@@ -42,7 +42,7 @@ class BatchStatistics:
         for batch in gather_ahead(train, selections):
             self._forward(tf.convert_to_tensor(batch.films))
         # The averages started from zero: n updates have given them a weight of 1 - momentum^n.
-        sums = self._communicator.sum_tensors([statistic.value for _, statistic in self._statistics()])
+        sums = self._communicator.allreduce_sum([statistic.value for _, statistic in self._statistics()])
         for (momentum, statistic), total in zip(self._statistics(), sums, strict=True):
             statistic.assign(total / (self._communicator.size * (1 - momentum ** len(selections))))
 

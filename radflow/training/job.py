@@ -50,21 +50,23 @@ def run_job(plan: TrainingPlan, dataset: Dataset, communicator: Communicator) ->
     config = plan.config
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    progress: EpochProgress = communicator.choose(TerminalProgress, SilentProgress)
-    earlier = communicator.together(lambda: communicator.choose(lambda: job_to_resume(plan.settings), lambda: None))
-    own_run: AbstractContextManager[TrackedRun] = communicator.choose(
-        lambda: _open_run(plan, dataset, earlier), lambda: nullcontext(SilentRun())
+    progress: EpochProgress = communicator.on_first_rank(TerminalProgress) or SilentProgress()
+    earlier = communicator.raise_together(lambda: communicator.on_first_rank(lambda: job_to_resume(plan.settings)))
+    own_run: AbstractContextManager[TrackedRun] | None = communicator.on_first_rank(
+        lambda: _open_run(plan, dataset, earlier)
     )
-    with own_run as run, closing(progress):
+    with own_run or nullcontext(SilentRun()) as run, closing(progress):
         if earlier:
             say(f"going on with {earlier.folder}")
         log_inputs(dataset, ("train", "val", "test"), run)
-        folder = communicator.choose(lambda: _job_folder(plan, earlier, run), lambda: None)
+        folder = communicator.on_first_rank(lambda: _job_folder(plan, earlier, run))
         kept = folder if config.assess else None
         checkpoints: Checkpoints = CheckpointFolder(kept, config.checkpoint_minutes) if kept else NoCheckpoints()
-        state, seen = communicator.together(lambda: _first_state(plan, dataset, checkpoints, communicator))
+        state, seen = communicator.raise_together(lambda: _first_state(plan, dataset, checkpoints, communicator))
         state.share(communicator)
-        leakage = communicator.together(lambda: keep_seen_patients(seen, dataset, folder, run) if folder else None)
+        leakage = communicator.raise_together(
+            lambda: keep_seen_patients(seen, dataset, folder, run) if folder else None
+        )
         fit(state, dataset, config, communicator, Reporting(run, progress, checkpoints, folder))
         if folder:
             _describe_training(config, dataset, state, run)
@@ -102,7 +104,7 @@ def _first_state(
     newest = checkpoints.newest()
     config, recipe = plan.config, plan.recipe
     # One rank reads or downloads the initial weights, and none if it goes on with a checkpoint.
-    weights = "none" if newest else communicator.choose(lambda: settled(config.model.weights), lambda: "none")
+    weights = "none" if newest else communicator.on_first_rank(lambda: settled(config.model.weights)) or "none"
     seen = None if newest else patients_seen_by(weights)
     with weights_file(weights) as file:
         classifier = build_classifier(

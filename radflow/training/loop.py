@@ -120,7 +120,7 @@ def fit(
         The loss is not finite (the weights are those before the step), or the weights of two ranks differ.
     """
     train, validation = dataset.split("train"), dataset.split("val")
-    logits = logits_of(state.classifier, communicator.sum_tensors)
+    logits = logits_of(state.classifier, communicator.allreduce_sum)
     loss = build_loss(config.objective, train.labels)
     step = TrainingStep(logits, loss, state.optimizer, communicator, state.average)
     statistics = BatchStatistics(logits, state.batches.full, communicator)
@@ -158,7 +158,7 @@ def take_final_weights(state: TrainingState, config: TrainingConfig, communicato
     elif state.best_epoch is not None:
         state.classifier.set_weights(state.best_weights)
     else:
-        communicator.choose(lambda: say(BEST_IS_LOST), lambda: None)
+        communicator.on_first_rank(lambda: say(BEST_IS_LOST))
         with state.average.in_place_of_weights():
             last = state.classifier.get_weights()
         state.classifier.set_weights(last)
@@ -237,17 +237,17 @@ def end_epoch(state: TrainingState, metrics: Metrics, reporting: Reporting) -> N
 def check_finite(values: np.ndarray | float, where: str, rate: float, communicator: Communicator) -> None:
     """Stop all ranks, which have computed the same values, unless they are finite."""
     if not np.isfinite(values).all():
-        communicator.together(lambda: _fail(DIVERGED.format(where, rate)))
+        communicator.raise_together(lambda: _fail(DIVERGED.format(where, rate)))
 
 
 def check_equal_weights(classifier: keras.Model, communicator: Communicator) -> None:
     """Stop all ranks unless a SHA-256 of their weights is the same."""
     digest = hashlib.sha256(b"".join(weight.tobytes() for weight in classifier.get_weights())).digest()
-    digests = communicator.gather(np.frombuffer(digest, np.uint8)[np.newaxis])
+    digests = communicator.allgather(np.frombuffer(digest, np.uint8)[np.newaxis])
     differing = np.flatnonzero((digests != digests[0]).any(axis=1)).tolist()
     if differing:
         reason = f"the weights of ranks {differing} differ from those of rank 0; stopped before validation"
-        communicator.together(lambda: _fail(reason))
+        communicator.raise_together(lambda: _fail(reason))
 
 
 def _fail(reason: str) -> NoReturn:

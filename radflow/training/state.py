@@ -127,8 +127,8 @@ class TrainingState:
         """Give every rank the state of the first one."""
         own = {"history": self.history, "step_losses": self.step_losses, "best_epoch": self.best_epoch}
         own |= {"snapshots": list(self.snapshots)}
-        text = communicator.choose(lambda: json.dumps(own).encode(), lambda: b"")
-        shared = json.loads(communicator.gather(np.frombuffer(text, np.uint8)).tobytes())
+        text = communicator.on_first_rank(lambda: json.dumps(own).encode()) or b""
+        shared = json.loads(communicator.allgather(np.frombuffer(text, np.uint8)).tobytes())
         self.history, self.step_losses, self.best_epoch, kept = (shared[name] for name in own)
         # The rate on a plateau depends on the validation losses alone.
         for metrics in self.history:
@@ -141,7 +141,7 @@ class TrainingState:
     def _share_weights(self, weights: list[np.ndarray] | None, communicator: Communicator) -> list[np.ndarray]:
         """The first rank's `weights` of the classifier, on every rank."""
         present = self.classifier.get_weights()
-        communicator.choose(lambda: self.classifier.set_weights(weights), lambda: None)
+        communicator.on_first_rank(lambda: self.classifier.set_weights(weights))
         communicator.broadcast(self.classifier.variables)
         shared = self.classifier.get_weights()
         self.classifier.set_weights(present)

@@ -68,7 +68,7 @@ class TrainingStep:
 
     @tf.function(jit_compile=False)
     def _reduce(self, films: tf.Tensor) -> tf.Tensor:
-        *gradients, loss = self._communicator.sum_tensors([*self._sums, self._loss_sum])
+        *gradients, loss = self._communicator.allreduce_sum([*self._sums, self._loss_sum])
         for total, gradient in zip(self._sums, gradients, strict=True):
             total.assign(gradient / films)
         return loss / films

@@ -18,7 +18,7 @@ class OneOfTwo(SerialCommunicator):
     def __init__(self, other: Callable[[bytes], bytes]) -> None:
         self._other = other
 
-    def gather(self, rows: np.ndarray) -> np.ndarray:
+    def allgather(self, rows: np.ndarray) -> np.ndarray:
         return np.concatenate([rows, np.frombuffer(self._other(rows.tobytes()), np.uint8)])
 
 

@@ -63,7 +63,7 @@ class Ranks:
         self._given: dict[int, np.ndarray] = {}
 
     def sum_of(self, rank: int) -> Callable[[list[tf.Tensor]], list[tf.Tensor]]:
-        def sum_tensors(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+        def allreduce_sum(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
             (tensor,) = tensors
             self._given[rank] = tensor.numpy()
             self._meeting.wait()
@@ -71,7 +71,7 @@ class Ranks:
             self._meeting.wait()
             return [tf.constant(total)]
 
-        return sum_tensors
+        return allreduce_sum
 
 
 def on_ranks(layers: list[keras.Layer], shares: list[np.ndarray], upstreams: list[np.ndarray]) -> list[dict]:

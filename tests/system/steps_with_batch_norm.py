@@ -40,7 +40,7 @@ def train(communicator: Communicator, synchronized: bool) -> dict[str, np.ndarra
     share = np.array_split(np.arange(FILMS), communicator.size)[communicator.rank]
     model, loss = network(synchronized), build_loss(LossConfig(), labels)
     step = TrainingStep(
-        logits_of(model, communicator.sum_tensors), loss, keras.optimizers.SGD(0.0, momentum=0.9), communicator
+        logits_of(model, communicator.allreduce_sum), loss, keras.optimizers.SGD(0.0, momentum=0.9), communicator
     )
     losses = []
     for _ in range(STEPS):
