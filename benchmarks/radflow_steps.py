@@ -29,7 +29,8 @@ from radflow.optim.factory import build_optimizer  # noqa: E402
 from radflow.optim.learning_rate import LearningRate  # noqa: E402
 from radflow.tracking.connection import prepare_tracking  # noqa: E402
 from radflow.tracking.run import SilentRun, tracking_run  # noqa: E402
-from radflow.training.loop import NoCheckpoints, Reporting, train_epoch  # noqa: E402
+from radflow.training.checkpoint import NoCheckpoints  # noqa: E402
+from radflow.training.loop import Reporting, steps_of_epoch, train_epoch  # noqa: E402
 from radflow.training.loss import build_loss  # noqa: E402
 from radflow.training.loss_config import LossConfig  # noqa: E402
 from radflow.training.progress import TerminalProgress  # noqa: E402
@@ -152,9 +153,10 @@ def main() -> None:
     progress = TimedProgress(stopwatch, (lambda: None) if is_rank() else wait_for_others)
     progress.start_epoch(0, 1, films)
     stopwatch.next_step()
-    reporting = Reporting(SilentRun(), progress, NoCheckpoints(), None)
+    reporting = Reporting(SilentRun(), progress, NoCheckpoints(), Path())
     order, augmentation = epoch_order(films, 0, 0), Augmentation(AugmentationConfig(), seed=0)
-    metrics = train_epoch(step, state, train, order, augmentation, communicator, reporting)
+    micro_steps = steps_of_epoch(state, train, order, augmentation, communicator.rank)
+    metrics = train_epoch(step, state, micro_steps, communicator, reporting)
     progress.close()
     steps, parts = stopwatch.of_steps(WARM_UP_STEPS)
     parts["logging"] += (communicator.on_first_rank(lambda: seconds_to_log(metrics)) or 0.0) / len(steps)

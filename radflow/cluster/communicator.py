@@ -6,11 +6,12 @@ calls, so that nothing is reduced and nothing says so.
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import tensorflow as tf
@@ -129,6 +130,12 @@ class HorovodCommunicator:
                 self.allgather(np.zeros(1))
             sys.exit(int(codes[failed[0]]))
         return cast(Result, result)
+
+
+def share_from_first(communicator: Communicator, action: Callable[[], Any]) -> Any:
+    """What `action` gives on the first rank, on every rank: values that JSON keeps as they are."""
+    text = communicator.on_first_rank(lambda: json.dumps(action()).encode()) or b""
+    return json.loads(communicator.allgather(np.frombuffer(text, np.uint8)).tobytes())
 
 
 def _exit_code(error: UserError | JobError | None) -> int:

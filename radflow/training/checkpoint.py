@@ -8,7 +8,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -68,6 +68,58 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except Exception as error:  # zipfile, numpy and json raise a dozen kinds for damaged bytes
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(f"checkpoint {path} cannot be read: {reason}; use an earlier one or retrain") from error
+
+
+class Checkpoints(Protocol):
+    """Where checkpoints go, and come from."""
+
+    def write_snapshot(self, epoch: int, weights: list[np.ndarray]) -> None:
+        """Keep the weights after `epoch` epochs."""
+
+    def newest(self) -> Checkpoint | None:
+        """The newest whole one, if there is one."""
+
+    def best(self) -> Checkpoint | None:
+        """The weights of the best epoch, if there are any."""
+
+    def snapshots(self) -> dict[int, list[np.ndarray]]:
+        """The snapshots kept, by number of epochs."""
+
+    def is_due(self) -> bool:
+        """Whether it is time for one inside an epoch."""
+
+    def write(self, step: int, checkpoint: Checkpoint) -> None:
+        """Keep the state after optimiser step `step` of the job."""
+
+    def write_best(self, checkpoint: Checkpoint) -> None:
+        """Keep the weights of the best epoch."""
+
+
+class NoCheckpoints:
+    """Keeps nothing: for every rank but the first."""
+
+    def write_snapshot(self, epoch: int, weights: list[np.ndarray]) -> None:
+        """Do nothing."""
+
+    def newest(self) -> None:
+        """None."""
+
+    def best(self) -> None:
+        """None."""
+
+    def snapshots(self) -> dict[int, list[np.ndarray]]:
+        """None."""
+        return {}
+
+    def is_due(self) -> bool:
+        """Never."""
+        return False
+
+    def write(self, step: int, checkpoint: Checkpoint) -> None:
+        """Do nothing."""
+
+    def write_best(self, checkpoint: Checkpoint) -> None:
+        """Do nothing."""
 
 
 class CheckpointFolder:

@@ -46,7 +46,7 @@ class TrainingConfig:
     deterministic: bool = False
     """Same numbers on every repetition on one machine, at some cost of speed."""
     assess: bool = True
-    """Predict the test films, log the model and keep checkpoints; trials of a search do none of it."""
+    """Predict the test films and log the model; trials of a search do neither."""
     config: str = ""
     """YAML file of these parameters; a parameter given with another value than its default wins over the file."""
 

@@ -13,10 +13,8 @@ from radflow.files import append_lines
 HISTORY_FILE = "history.jsonl"
 
 
-def write_epoch(folder: Path | None, epoch: int, metrics: Mapping[str, float]) -> None:
+def write_epoch(folder: Path, epoch: int, metrics: Mapping[str, float]) -> None:
     """Append `{"epoch": 1, "train/loss": ..., ...}`; epochs count from 1, and what is not finite becomes null."""
-    if folder is None:
-        return
     values = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
     append_lines(folder / HISTORY_FILE, [json.dumps({"epoch": epoch, **values})])
 

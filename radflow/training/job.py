@@ -6,13 +6,13 @@ import platform
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from radflow.cluster.communicator import Communicator
+from radflow.cluster.communicator import Communicator, share_from_first
 from radflow.cluster.threads import choose_precision
 from radflow.data.dataset.reading import Dataset
 from radflow.data.images.film import resize_film
@@ -31,12 +31,12 @@ from radflow.plots.report import RunFacts, summary_markdown
 from radflow.terminal import say
 from radflow.tracking.run import SilentRun, TrackedRun, go_on_with, tracking_run
 from radflow.training.assessment import Assessment, assess, log_inputs, predictions_of
-from radflow.training.checkpoint import CheckpointFolder
+from radflow.training.checkpoint import CheckpointFolder, Checkpoints, NoCheckpoints
 from radflow.training.config import TrainingConfig
 from radflow.training.initial_weights import patients_seen_by, settled, weights_file
 from radflow.training.job_folder import Job, job_to_resume, make_job_folder, mark_finished
 from radflow.training.leakage import keep_seen_patients
-from radflow.training.loop import Checkpoints, NoCheckpoints, Reporting, fit
+from radflow.training.loop import Reporting, fit
 from radflow.training.plan import TrainingPlan
 from radflow.training.progress import EpochProgress, SilentProgress, TerminalProgress
 from radflow.training.state import TrainingState
@@ -59,24 +59,24 @@ def run_job(plan: TrainingPlan, dataset: Dataset, communicator: Communicator) ->
         if earlier:
             say(f"going on with {earlier.folder}")
         log_inputs(dataset, ("train", "val", "test"), run)
-        folder = communicator.on_first_rank(lambda: _job_folder(plan, earlier, run))
-        kept = folder if config.assess else None
-        checkpoints: Checkpoints = CheckpointFolder(kept, config.checkpoint_minutes) if kept else NoCheckpoints()
+        folder = Path(share_from_first(communicator, lambda: str(_job_folder(plan, earlier, run))))
+        checkpoints: Checkpoints = (
+            communicator.on_first_rank(lambda: CheckpointFolder(folder, config.checkpoint_minutes)) or NoCheckpoints()
+        )
         state, seen = communicator.raise_together(lambda: _first_state(plan, dataset, checkpoints, communicator))
         state.share(communicator)
         leakage = communicator.raise_together(
-            lambda: keep_seen_patients(seen, dataset, folder, run) if folder else None
+            lambda: communicator.on_first_rank(lambda: keep_seen_patients(seen, dataset, folder, run))
         )
         fit(state, dataset, config, communicator, Reporting(run, progress, checkpoints, folder))
-        if folder:
-            _describe_training(config, dataset, state, run)
+        communicator.on_first_rank(lambda: _describe_training(config, dataset, state, run))
         if config.assess:
             predictor = SplitPredictor(state.classifier, plan.batches.local_batch, communicator)
             probabilities = {split: predictor.predict(dataset.split(split)) for split in ("val", "test")}
-            if folder and leakage:
-                _conclude(plan, dataset, state, probabilities, leakage, folder, run)
-    if folder:
-        mark_finished(folder)
+            communicator.on_first_rank(
+                lambda: _conclude(plan, dataset, state, probabilities, cast(Leakage, leakage), folder, run)
+            )
+    communicator.on_first_rank(lambda: mark_finished(folder))
 
 
 def _open_run(plan: TrainingPlan, dataset: Dataset, earlier: Job | None) -> AbstractContextManager[TrackedRun]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import NamedTuple, NoReturn
 
 import keras
 import numpy as np
@@ -16,7 +18,7 @@ import numpy as np
 from radflow.cluster.batch_plan import epoch_order, films_of_step, micro_batches
 from radflow.cluster.communicator import Communicator
 from radflow.data.augmentation import Augmentation
-from radflow.data.batches import gather_ahead
+from radflow.data.batches import Batch, gather_ahead
 from radflow.data.dataset.reading import Dataset, Split
 from radflow.errors import JobError
 from radflow.evaluation.auc import FindingAuc, auc_per_finding, mean_auc
@@ -26,7 +28,7 @@ from radflow.terminal import say
 from radflow.tracking.run import TrackedRun
 from radflow.training.assessment import predictions_of
 from radflow.training.batch_statistics import BatchStatistics
-from radflow.training.checkpoint import Checkpoint
+from radflow.training.checkpoint import Checkpoints
 from radflow.training.config import TrainingConfig
 from radflow.training.history import write_epoch
 from radflow.training.loss import build_loss
@@ -40,67 +42,15 @@ DIVERGED = "the loss is not finite in {}, at learning rate {:.3g}; lower base_lr
 BEST_IS_LOST = "warning: the weights of the best epoch are lost; the model has those of the last epoch"
 
 
-class Checkpoints(Protocol):
-    """Where checkpoints go, and come from."""
-
-    def write_snapshot(self, epoch: int, weights: list[np.ndarray]) -> None:
-        """Keep the weights after `epoch` epochs."""
-
-    def newest(self) -> Checkpoint | None:
-        """The newest whole one, if there is one."""
-
-    def best(self) -> Checkpoint | None:
-        """The weights of the best epoch, if there are any."""
-
-    def snapshots(self) -> dict[int, list[np.ndarray]]:
-        """The snapshots kept, by number of epochs."""
-
-    def is_due(self) -> bool:
-        """Whether it is time for one inside an epoch."""
-
-    def write(self, step: int, checkpoint: Checkpoint) -> None:
-        """Keep the state after optimiser step `step` of the job."""
-
-    def write_best(self, checkpoint: Checkpoint) -> None:
-        """Keep the weights of the best epoch."""
-
-
-class NoCheckpoints:
-    """Keeps nothing: for every rank but the first."""
-
-    def write_snapshot(self, epoch: int, weights: list[np.ndarray]) -> None:
-        """Do nothing."""
-
-    def newest(self) -> None:
-        """None."""
-
-    def best(self) -> None:
-        """None."""
-
-    def snapshots(self) -> dict[int, list[np.ndarray]]:
-        """None."""
-        return {}
-
-    def is_due(self) -> bool:
-        """Never."""
-        return False
-
-    def write(self, step: int, checkpoint: Checkpoint) -> None:
-        """Do nothing."""
-
-    def write_best(self, checkpoint: Checkpoint) -> None:
-        """Do nothing."""
-
-
 @dataclass(frozen=True)
 class Reporting:
-    """Where results go; on all ranks but the first each of the first three is silent."""
+    """Where results go; run, progress and checkpoints are silent on all ranks but the first."""
 
     run: TrackedRun
     progress: EpochProgress
     checkpoints: Checkpoints
-    folder: Path | None
-    """Of the job; None on all ranks but the first."""
+    folder: Path
+    """The job's own, into which the first rank alone writes."""
 
 
 def fit(
@@ -131,7 +81,8 @@ def fit(
         while state.epoch < state.learning_rate.epochs and not state.is_stalled(config.early_stopping):
             reporting.progress.start_epoch(state.epoch, state.learning_rate.epochs, len(train))
             order = epoch_order(len(train), config.seed, state.epoch)
-            metrics = train_epoch(step, state, train, order, augmentation, communicator, reporting)
+            steps = steps_of_epoch(state, train, order, augmentation, communicator.rank)
+            metrics = train_epoch(step, state, steps, communicator, reporting)
             metrics["throughput/mfu"] = metrics["throughput/images_per_second"] / peak
             with state.average.in_place_of_weights():
                 if not state.is_frozen(state.plan.steps_per_epoch - 1):
@@ -144,7 +95,7 @@ def fit(
                 results = auc_per_finding(predictions_of(validation, dataset.findings, probabilities))
                 metrics |= validation_metrics(mean_loss(validation.labels, probabilities), results)
                 keep_weights(state, metrics, config, reporting.checkpoints)
-            end_epoch(state, metrics, reporting)
+            end_epoch(state, metrics, communicator, reporting)
     except KeyboardInterrupt:
         reporting.checkpoints.write(state.total_steps, state.checkpoint())
         raise
@@ -164,26 +115,44 @@ def take_final_weights(state: TrainingState, config: TrainingConfig, communicato
         state.classifier.set_weights(last)
 
 
+class Step(NamedTuple):
+    """What one optimiser step is computed from."""
+
+    number: int
+    """Within the epoch, from 0."""
+    films: int
+    """Of all ranks together."""
+    micro_batches: Iterator[Batch]
+    """Those of this rank."""
+
+
+def steps_of_epoch(
+    state: TrainingState, train: Split, order: np.ndarray, augmentation: Augmentation, rank: int
+) -> Iterator[Step]:
+    """What is left of an epoch over the films in this order, with films gathered and augmented ahead of the step."""
+    plan = state.plan
+    numbers = range(state.step, plan.steps_per_epoch)
+    per_step = {number: list(micro_batches(plan, order, number, rank)) for number in numbers}
+    selections = (micro_batch for micro_steps in per_step.values() for micro_batch in micro_steps)
+    batches = gather_ahead(train, selections, partial(augmentation.apply, epoch=state.epoch))
+    for number, micro_steps in per_step.items():
+        yield Step(number, len(films_of_step(plan, order, number)), islice(batches, len(micro_steps)))
+
+
 def train_epoch(
     step: TrainingStep,
     state: TrainingState,
-    train: Split,
-    order: np.ndarray,
-    augmentation: Augmentation,
+    steps: Iterator[Step],
     communicator: Communicator,
     reporting: Reporting,
 ) -> Metrics:
-    """What is left of an epoch over the films in this order; returns loss, learning rate and throughput."""
+    """Take the steps that are left of an epoch; returns loss, learning rate and throughput."""
     plan = state.plan
-    numbers = range(state.step, plan.steps_per_epoch)
-    per_step = {number: list(micro_batches(plan, order, number, communicator.rank)) for number in numbers}
-    selections = (micro_batch for micro_steps in per_step.values() for micro_batch in micro_steps)
-    batches = gather_ahead(train, selections, partial(augmentation.apply, epoch=state.epoch))
     started, films_done = time.perf_counter(), 0
-    for number, micro_steps in per_step.items():
-        films, frozen = len(films_of_step(plan, order, number)), state.is_frozen(number)
-        for _ in micro_steps:
-            step.accumulate(next(batches), frozen)
+    for number, films, batches in steps:
+        frozen = state.is_frozen(number)
+        for batch in batches:
+            step.accumulate(batch, frozen)
         loss = step.reduce(films)
         rate = rate_of_step(state, number)
         check_finite(loss, f"epoch {state.epoch + 1}, step {number + 1}", rate, communicator)
@@ -223,14 +192,14 @@ def keep_weights(state: TrainingState, metrics: Metrics, config: TrainingConfig,
         checkpoints.write_snapshot(state.epoch + 1, state.classifier.get_weights())
 
 
-def end_epoch(state: TrainingState, metrics: Metrics, reporting: Reporting) -> None:
+def end_epoch(state: TrainingState, metrics: Metrics, communicator: Communicator, reporting: Reporting) -> None:
     """Take the epoch's metrics into the state, and report both."""
     state.learning_rate.observe(metrics["val/loss"])
     state.history.append(metrics)
     state.step_losses = []
     reporting.run.log_metrics(metrics, step=state.epoch)
     reporting.checkpoints.write(state.total_steps, state.checkpoint())
-    write_epoch(reporting.folder, state.epoch, metrics)
+    communicator.on_first_rank(lambda: write_epoch(reporting.folder, state.epoch, metrics))
     reporting.progress.end_epoch(epoch_summary(metrics))
 
 

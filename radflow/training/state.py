@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 
@@ -11,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from radflow.cluster.batch_plan import BatchPlan, BatchSchedule
-from radflow.cluster.communicator import Communicator
+from radflow.cluster.communicator import Communicator, share_from_first
 from radflow.optim.body_and_head import BodyAndHead
 from radflow.optim.learning_rate import LearningRate
 from radflow.training.checkpoint import Checkpoint
@@ -127,8 +126,7 @@ class TrainingState:
         """Give every rank the state of the first one."""
         own = {"history": self.history, "step_losses": self.step_losses, "best_epoch": self.best_epoch}
         own |= {"snapshots": list(self.snapshots)}
-        text = communicator.on_first_rank(lambda: json.dumps(own).encode()) or b""
-        shared = json.loads(communicator.allgather(np.frombuffer(text, np.uint8)).tobytes())
+        shared = share_from_first(communicator, lambda: own)
         self.history, self.step_losses, self.best_epoch, kept = (shared[name] for name in own)
         # The rate on a plateau depends on the validation losses alone.
         for metrics in self.history:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,9 +20,9 @@ from radflow.errors import JobError, UserError
 from radflow.optim.config import OptimizerConfig
 from radflow.optim.learning_rate import LearningRate
 from radflow.tracking.run import SilentRun
-from radflow.training.checkpoint import CheckpointFolder
+from radflow.training.checkpoint import CheckpointFolder, Checkpoints, NoCheckpoints
 from radflow.training.config import TrainConfig
-from radflow.training.loop import Checkpoints, NoCheckpoints, Reporting, fit
+from radflow.training.loop import Reporting, fit
 from radflow.training.loss import Loss, build_loss
 from radflow.training.loss_config import LossConfig
 from radflow.training.progress import SilentProgress
@@ -100,7 +101,8 @@ def train(
         state.restore(newest, checkpoints.best(), checkpoints.snapshots())
     state.share(communicator)
     config = TrainConfig(epochs=EPOCHS, optim=optim, **told)
-    fit(state, DATASET, config, communicator, Reporting(SilentRun(), progress, checkpoints, None))
+    with tempfile.TemporaryDirectory() as folder:
+        fit(state, DATASET, config, communicator, Reporting(SilentRun(), progress, checkpoints, Path(folder)))
     return state
 
 
