@@ -221,7 +221,7 @@ class _Reader(io.RawIOBase):
         super().close()
 
     def _read(self, length: int) -> bytes:
-        """At least one byte of what is left, unless nothing is."""
+        """Read at least one byte of what is left, unless nothing is."""
         from botocore.exceptions import BotoCoreError
 
         length = min(length, self._size - self._position)

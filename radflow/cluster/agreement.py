@@ -18,7 +18,7 @@ from radflow.cluster.communicator import Communicator
 from radflow.errors import UserError
 
 HOSTS_NAMED = 4
-"""Of more hosts that have the same, the rest is counted."""
+"""Most hosts with the same value that are named; the rest is counted."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Agreement:
     """Values that must be the same on all ranks."""
 
     what: str
-    """In the plural, for the message."""
+    """Name in the plural, for the message."""
     values: Mapping[str, object]
-    """By name; the same names on all ranks."""
+    """Values by name; the same names on all ranks."""
     mend: str
     """What to do where they differ."""
 

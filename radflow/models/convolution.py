@@ -11,7 +11,7 @@ import tensorflow as tf
 from radflow.cpu import instruction_sets
 
 _PIXELS_AT_A_TIME = 112 * 112
-"""Of a product of shifted films: few enough to stay in the cache and to cost little memory."""
+"""Films of one product of shifted films: few enough to stay in the cache and to cost little memory."""
 
 
 def products_are_faster(layer: keras.layers.Conv2D) -> bool:

@@ -36,7 +36,7 @@ class BodyAndHead:
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """Of both, the head's first."""
+        """Variables of both, the head's first."""
         return [*self._head.variables, *self._body.variables]
 
     @property
@@ -46,7 +46,7 @@ class BodyAndHead:
 
     @property
     def learning_rate(self) -> keras.Variable:
-        """Of the head."""
+        """Learning rate of the head."""
         return self._head.learning_rate
 
     def apply(self, gradients: Sequence[tf.Tensor], weights: Sequence[keras.Variable]) -> None:

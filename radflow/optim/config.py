@@ -23,9 +23,9 @@ class OptimizerConfig:
     optimizer: Auto | OptimizerName = "auto"
     """Update rule; nesterov is sgd with Nesterov's momentum, lars and lamb adapt the rate of each layer."""
     momentum: float = 0.9
-    """Of sgd, nesterov and lars."""
+    """Momentum of sgd, nesterov and lars."""
     weight_decay: float = 0.0
-    """Of adamw, lars and lamb; biases and normalisations do not decay."""
+    """Weight decay of adamw, lars and lamb; biases and normalisations do not decay."""
     base_lr: Auto | float = "auto"
     """Learning rate at the base batch; auto is chosen by optimiser, network and initial weights."""
     base_batch: int = 8
@@ -37,9 +37,9 @@ class OptimizerConfig:
     ema: float = 0.0
     """Decay of a moving average of the weights that is evaluated and saved instead of them, such as 0.99; 0 is none."""
     schedule: ScheduleName = "cosine"
-    """After warm-up; step is the paper's x0.1 an epoch from epoch 50, plateau x0.1 when validation loss stalls."""
+    """Learning rate after warm-up; step is the paper's x0.1 an epoch from epoch 50, plateau x0.1 when validation loss stalls."""
     cycles: int = 4
-    """Of the cyclic schedule: cosines from peak to zero after warm-up, each of the same length."""
+    """Number of cycles of the cyclic schedule: cosines from peak to zero after warm-up, each of the same length."""
     body_lr: float = 1.0
     """Learning rate of the body as a factor on that of the new head, above 0; 0.1 is usual with pre-trained weights."""
     frozen_epochs: float = 0.0

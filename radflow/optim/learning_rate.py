@@ -11,7 +11,7 @@ from radflow.optim.config import OptimizerConfig, Scaling, ScheduleName
 PLATEAU_PATIENCE = 2
 """Epochs without a better validation loss before the rate falls."""
 STEP_EPOCH = 50
-"""From here the paper's schedule multiplies the rate by 0.1 each epoch (section III-C)."""
+"""Epoch from which the paper's schedule multiplies the rate by 0.1 each epoch (section III-C)."""
 DECAY = 0.1
 
 

@@ -1,1 +1,1 @@
-"""From finished runs to champions: the policy, the rules, the registry and the model card."""
+"""Champions made of finished runs: the policy, the rules, the registry and the model card."""

@@ -31,11 +31,11 @@ class Contender:
 
     run: Run
     predictions: Predictions | UserError
-    """Of the test films, or why there are none."""
+    """Predictions of the test films, or why there are none."""
 
     @property
     def digest(self) -> str:
-        """Of the manifest of the data set, which covers its films, labels and split."""
+        """Digest of the data set's manifest, which covers its films, labels and split."""
         return self.run.data.tags.get(DIGEST_TAG, "")
 
     @property
@@ -52,7 +52,7 @@ class Contender:
 
     @property
     def model_uri(self) -> str:
-        """Of the model that the run logged."""
+        """URI of the model that the run logged."""
         return f"models:/{self.run.outputs.model_outputs[0].model_id}"
 
     @property

@@ -27,7 +27,7 @@ class Check:
 
     @property
     def result(self) -> str:
-        """As a table shows it."""
+        """Result as a table shows it."""
         return {True: "yes", False: "no", None: "-"}[self.passed]
 
 
@@ -54,7 +54,7 @@ class Judgement:
 
     @property
     def reasons(self) -> str:
-        """In a sentence: the rules that failed, or all that passed."""
+        """Reasons in a sentence: the rules that failed, or all that passed."""
         told = self.failed or [check for check in self.checks if check.passed]
         return "; ".join(f"{check.rule}: {check.seen} (asked: {check.asked})" for check in told)
 

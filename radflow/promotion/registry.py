@@ -13,9 +13,9 @@ from mlflow.exceptions import MlflowException
 CHAMPION, CHALLENGER = "champion", "challenger"
 
 HISTORY_TAG = "radflow.champions"
-"""Of the registered model: the versions that were champion one after the other, the present one last."""
+"""Tag of the registered model: the versions that were champion one after the other, the present one last."""
 DECISION_TAG = "radflow.decision"
-"""Of a version: what the last promotion that judged it decided."""
+"""Tag of a version: what the last promotion that judged it decided."""
 REASONS_TAG = "radflow.reasons"
 PREVIOUS_TAG = "radflow.previous_champion"
 PROMOTED, REFUSED, ROLLED_BACK = "promoted", "refused", "rolled back"

@@ -32,7 +32,7 @@ class SearchConfig:
     startup_trials: int = 8
     """Trials drawn at random, the baseline counted, before TPE models the space."""
     storage: str = JOURNAL
-    """Where the study is kept: journal is a file in out; postgresql://USER@HOST/DATABASE serves several machines."""
+    """Place of the study: journal is a file in out; postgresql://USER@HOST/DATABASE serves several machines."""
     study: str = AUTO
     """Name of the study; auto is made of what defines it, so that the same command goes on with the same study."""
     data: str = "sample"
@@ -56,7 +56,7 @@ class SearchConfig:
     epochs: int = 10
     """Epochs of a trial that is not pruned."""
     seed: int = 0
-    """Of the sampler, and of every training."""
+    """Seed of the sampler, and of every training."""
     config: str = ""
     """YAML file of these parameters; a parameter given with another value than its default wins over the file."""
 

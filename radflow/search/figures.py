@@ -29,7 +29,7 @@ _FEW = 4
 _LETTERS = 20
 """Labels that are longer together do not fit below a panel side by side."""
 _WIDE = 10.0
-"""From this ratio of its largest to its smallest value on, a positive parameter is drawn on a logarithmic axis."""
+"""Ratio of largest to smallest value from which a positive parameter is drawn on a logarithmic axis."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class DrawnTrial:
     state: str
     """complete, pruned or failed."""
     score: float
-    """Of the best epoch; NaN where no epoch was finished."""
+    """Score of the best epoch; NaN where no epoch was finished."""
     params: Mapping[str, Any]
 
 

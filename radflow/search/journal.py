@@ -23,7 +23,7 @@ from radflow.files import append_lines, atomic_file, open_regular
 from radflow.terminal import say
 
 TORN_SUFFIX = ".torn"
-"""Of the file beside a journal that keeps what is cut out of it."""
+"""Suffix of the file beside a journal that keeps what is cut out of it."""
 
 _RECORD_START = re.compile(rb'(?=\{"op_code":)')
 """How Optuna writes every record; inside its texts the quotes have backslashes."""

@@ -138,7 +138,7 @@ def _score(trial: FrozenTrial) -> float:
 
 
 def _importances(study: optuna.Study, trials: Sequence[FrozenTrial]) -> dict[str, float]:
-    """By PED-ANOVA, of the parameters that enough complete trials have; empty where there are none."""
+    """Importances by PED-ANOVA of the parameters that enough complete trials have; empty where there are none."""
     had = Counter(label for trial in trials if trial.state == TrialState.COMPLETE for label in trial.params)
     labels = [label for label, count in had.items() if count >= _ENOUGH_FOR_IMPORTANCES]
     with warnings.catch_warnings():

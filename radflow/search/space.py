@@ -36,7 +36,7 @@ class Domain:
     """The values that a parameter may take while a condition holds."""
 
     name: str
-    """Of the parameter."""
+    """Name of the parameter."""
     label: str
     """What Optuna calls it: domains of one parameter are different dimensions of the search."""
     distribution: BaseDistribution
@@ -75,7 +75,7 @@ class Space:
     """The YAML file's, from which `parse_space` makes the same space again."""
     fixed: dict[str, Any]
     domains: dict[str, list[Domain]]
-    """By parameter, in the order in which they are decided."""
+    """Choices by parameter, in the order in which they are decided."""
     baseline: list[dict[str, Any]]
 
     def suggest(self, trial: BaseTrial, given: Settings) -> dict[str, Any]:

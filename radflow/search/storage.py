@@ -1,4 +1,4 @@
-"""Where a study is kept, and the lock under which workers of any machine decide what to do next.
+"""The place where a study is kept, and the lock under which workers of any machine decide what to do next.
 
 Optuna's storages hand out trials safely, but making tables, counting trials before the next is asked for, and failing
 the trials of dead workers are several steps each: `exclusive` makes them one.

@@ -18,7 +18,7 @@ from radflow.terminal import say
 from radflow.training.child_process import PATIENCE
 
 WORKER = "RADFLOW_SEARCH_WORKER"
-"""In the environment of a worker: its number, from 0."""
+"""Variable of a worker's environment: its number, from 0."""
 STORAGE = "RADFLOW_SEARCH_STORAGE"
 """Variable of a worker's environment: where the study is. A command line, which all can read, holds no password."""
 _DEATHS = 10

@@ -1,4 +1,4 @@
-"""Where runs are tracked: the tracking URI, whether it answers, and the experiment."""
+"""The place where runs are tracked: the tracking URI, whether it answers, and the experiment."""
 
 from __future__ import annotations
 

@@ -29,14 +29,14 @@ class SignalGate:
         self._arrived: int | None = None
 
     def open(self) -> None:
-        """From here on a signal raises; one that came before raises now."""
+        """Let signals raise from here on; one that came before raises now."""
         self._waits = False
         if self._arrived is not None:
             self.close()
             raise Interrupted(self._arrived)
 
     def close(self) -> None:
-        """From here on signals are ignored: what remains of the run is short, and must not be torn."""
+        """Ignore signals from here on: what remains of the run is short, and must not be torn."""
         self._closed = True
 
     def __call__(self, signal_number: int, _frame: FrameType | None) -> None:

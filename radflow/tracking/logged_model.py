@@ -14,7 +14,7 @@ from radflow.files import sha256_file
 from radflow.tracking.spool import RunAddress
 
 KERAS_FILE = "data/model.keras"
-"""Where in a model's folder MLflow puts the Keras model."""
+"""Place of the Keras model in a model's folder, as MLflow has it."""
 KERAS_TAG = "radflow.keras_sha256"
 """Tag of a LoggedModel with the hash of that file, by which a copy of the file is recognised."""
 _UPLOAD_TAG = "radflow.upload"

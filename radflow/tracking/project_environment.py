@@ -13,7 +13,7 @@ from mlflow.utils.virtualenv import _get_mlflow_virtualenv_root, _get_virtualenv
 
 
 def registered_environment(project: Path) -> Path:
-    """Where `mlflow run` looks for the environment of the project in the folder `project`."""
+    """Folder in which `mlflow run` looks for the environment of the project in the folder `project`."""
     python_env = _PythonEnv.from_yaml(project / "python_env.yaml")
     return Path(_get_mlflow_virtualenv_root()) / _get_virtualenv_name(python_env, str(project))
 

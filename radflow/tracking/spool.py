@@ -40,7 +40,7 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class RunAddress:
-    """Where a run lives."""
+    """Address of a run: its server and its id."""
 
     tracking_uri: str
     run_id: str

@@ -28,9 +28,9 @@ class Assessment:
     results: dict[str, FindingAuc]
     mean_interval: tuple[float, float]
     groups: dict[Group, dict[str, FindingAuc]]
-    """Of crops: the same with lesions, and with films, for units."""
+    """Results for crops with lesions, and with films, as units."""
     metrics: dict[str, float]
-    """Under the metric keys of the split."""
+    """Metrics under the keys of the split."""
 
 
 def log_inputs(dataset: Dataset, splits: Sequence[str], run: TrackedRun) -> None:

@@ -27,7 +27,7 @@ class Checkpoint:
     """What training needs to go on after an optimiser step."""
 
     weights: list[np.ndarray]
-    """Of the model, trainable or not, in Keras' order."""
+    """Weights of the model, trainable or not, in Keras' order."""
     optimizer: list[np.ndarray]
     """Values of the optimiser's variables and of the average of weights; none where only weights are kept."""
     progress: dict[str, Any]
@@ -71,7 +71,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 class Checkpoints(Protocol):
-    """Where checkpoints go, and come from."""
+    """The place that checkpoints go to, and come from."""
 
     def write_snapshot(self, epoch: int, weights: list[np.ndarray]) -> None:
         """Keep the weights after `epoch` epochs."""

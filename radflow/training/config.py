@@ -34,7 +34,7 @@ class TrainingConfig:
     threads: int = 0
     """Threads of a rank; 0 is an equal share of the node's cores."""
     seed: int = 0
-    """Of the initial weights, the order of films and their augmentation."""
+    """Seed of the initial weights, the order of films and their augmentation."""
     snapshots: int = 0
     """Models at the ends of this many last cycles, averaged (schedule=cyclic); 0 keeps the best epoch instead."""
     early_stopping: int = 0

@@ -37,7 +37,7 @@ class Job:
 
     folder: Path
     run_id: str
-    """Of its MLflow run."""
+    """Id of its MLflow run."""
     settings: dict[str, Any]
     """Settings by flag, resolved, with what was derived from them (`TrainingPlan.settings`)."""
 

@@ -11,7 +11,7 @@ from radflow.terminal import say
 from radflow.tracking.run import TrackedRun
 
 LEAKAGE_TAG = "radflow.leakage"
-"""Of a run: in words, how many patients of the split that it judges its model has seen."""
+"""Tag of a run that says in words how many patients of the split that it judges its model has seen."""
 UNKNOWN_TAG = "radflow.leakage_unknown"
 """Likewise, where there are any: the models before that do not say whom they have seen."""
 LEAKAGE_METRIC, VALIDATION_METRIC = "leakage/patients", "leakage/val_patients"

@@ -44,7 +44,7 @@ BEST_IS_LOST = "warning: the weights of the best epoch are lost; the model has t
 
 @dataclass(frozen=True)
 class Reporting:
-    """Where results go; run, progress and checkpoints are silent on all ranks but the first."""
+    """The places that results go to; run, progress and checkpoints are silent on all ranks but the first."""
 
     run: TrackedRun
     progress: EpochProgress
@@ -119,9 +119,9 @@ class Step(NamedTuple):
     """What one optimiser step is computed from."""
 
     number: int
-    """Within the epoch, from 0."""
+    """Number within the epoch, from 0."""
     films: int
-    """Of all ranks together."""
+    """Number of films of all ranks together."""
     micro_batches: Iterator[Batch]
     """Those of this rank."""
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from radflow.training.loss_config import LossConfig
 
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-"""Of labels and logits, float32 [n, findings]: the loss of each film, float32 [n]."""
+"""Function of labels and logits, float32 [n, findings]: the loss of each film, float32 [n]."""
 
 
 def build_loss(config: LossConfig, labels: np.ndarray) -> Loss:

@@ -17,7 +17,7 @@ from radflow.training.checkpoint import Checkpoint
 from radflow.training.weight_average import WeightAverage
 
 Metrics = dict[str, float]
-"""Of an epoch, by their keys."""
+"""Metrics of an epoch by their keys."""
 
 
 @dataclass
@@ -34,9 +34,9 @@ class TrainingState:
     ema: float = 0.0
     """Decay of the average of the weights, which is what is evaluated and saved; 0 is none."""
     history: list[Metrics] = field(default_factory=list)
-    """Of the finished epochs."""
+    """Metrics of the finished epochs."""
     step_losses: list[float] = field(default_factory=list)
-    """Of the epoch in progress: the loss of each step, summed over its films."""
+    """Loss of each step of the epoch in progress, summed over its films."""
     best_epoch: int | None = None
     """Place in the history of the first epoch with the highest score."""
     best_weights: list[np.ndarray] = field(default_factory=list)
@@ -76,7 +76,7 @@ class TrainingState:
         return self.total_steps - self.batches.steps_before(self.epoch)
 
     def middle_of_step(self, number: int) -> float:
-        """Where training stands in step `number` of the epoch in progress, in epochs."""
+        """Position of training in step `number` of the epoch in progress, in epochs."""
         return self.epoch + (number + 0.5) / self.plan.steps_per_epoch
 
     def is_frozen(self, number: int) -> bool:
@@ -147,5 +147,5 @@ class TrainingState:
 
 
 def score(metrics: Metrics) -> float:
-    """By which epochs are compared: mean validation AUC, or minus the loss where no finding has both classes."""
+    """Score by which epochs are compared: mean validation AUC, or minus the loss where no finding has both classes."""
     return metrics["val/auc/mean"] if math.isfinite(metrics["val/auc/mean"]) else -metrics["val/loss"]

@@ -44,7 +44,7 @@ class Trained:
     history: tuple[dict[str, float], ...]
     """Metrics of each epoch; NaN where they were not finite."""
     predictions: Predictions
-    """Of the test crops."""
+    """Predictions of the test crops."""
 
 
 def compare(config: TransferConfig, dataset: Dataset) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from radflow.plots.figures import BLUE, GREY, ORANGE, PALE
 
 Curves = Mapping[str, NDArray[np.floating]]
-"""By label of a half: [seeds, epochs], NaN where a training had ended."""
+"""Curves by label of a half: [seeds, epochs], NaN where a training had ended."""
 
 _WIDTH, _DPI = 10.0, 100
 _STYLES = ((BLUE, "o"), (ORANGE, "s"))
