@@ -16,7 +16,7 @@ BATCH_NORM_MOMENTUM = 0.9
 """keras.applications has 0.99, whose moving statistics need hundreds of steps; large-batch training has few."""
 
 _GROUPS = {"group": 32, "instance": -1}
-"""Groups of group normalisation, as in Wu & He 2018 (arXiv:1803.08494); instance normalisation is one group a channel."""
+"""Groups of channels, as in Wu & He 2018 (arXiv:1803.08494); instance normalisation has one a channel."""
 
 _ARCHITECTURES = {
     "densenet121": keras.applications.DenseNet121,

@@ -37,7 +37,7 @@ class OptimizerConfig:
     ema: float = 0.0
     """Decay of a moving average of the weights that is evaluated and saved instead of them, such as 0.99; 0 is none."""
     schedule: ScheduleName = "cosine"
-    """Learning rate after warm-up; step is the paper's x0.1 an epoch from epoch 50, plateau x0.1 when validation loss stalls."""
+    """Decay after warm-up; step is the paper's x0.1 an epoch from epoch 50, plateau x0.1 when validation loss stalls."""
     cycles: int = 4
     """Number of cycles of the cyclic schedule: cosines from peak to zero after warm-up, each of the same length."""
     body_lr: float = 1.0
