@@ -16,8 +16,12 @@ from radflow.errors import FAILURE, MISTAKE, Interrupted, JobError, UserError
 from radflow.files import read_yaml
 from radflow.processes import end_with_mlflow_run
 from radflow.secrets import hide_secrets
+from radflow.terminal import say
 
 Config = TypeVar("Config")
+
+RENAMED = {"body_lr": "body_lr_factor"}
+"""Earlier names of settings, which are accepted with a warning."""
 
 
 def run_command(config_type: type[Config], command: Callable[[Config], object], arguments: Sequence[str]) -> int:
@@ -61,6 +65,7 @@ def parse(config_type: type[Config], arguments: Sequence[str]) -> Config:
 
     Raises UserError for unknown flags, wrong types and values outside their range.
     """
+    arguments = [_with_present_name(argument) for argument in arguments]
     names_file = any(argument.startswith("--config") for argument in arguments)
     if not names_file or not {"--help", "-h"}.isdisjoint(arguments):
         return _parse_flags(config_type, arguments)
@@ -68,7 +73,8 @@ def parse(config_type: type[Config], arguments: Sequence[str]) -> Config:
     if not getattr(flags, "config", ""):
         return _parse_flags(config_type, arguments)
     given = {name: value for name, value, default in _settings(flags) if value != default}
-    return _parse_flags(config_type, _flags({**_read_config_file(Path(flags.config)), **given}))
+    in_file = {_present_name(name): value for name, value in _read_config_file(Path(flags.config)).items()}
+    return _parse_flags(config_type, _flags({**in_file, **given}))
 
 
 def make(config_type: type[Config], settings: Mapping[str, Any]) -> Config:
@@ -89,6 +95,21 @@ def types_of(config_type: type[Any]) -> dict[str, Any]:
 def command_line(config: Any) -> list[str]:
     """The flags that `parse` turns back into `config`."""
     return _flags({name: value for name, value, default in _settings(config) if value != default})
+
+
+def _with_present_name(argument: str) -> str:
+    """A flag as it is called now; what is no flag stays."""
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.removeprefix("--").partition("=")
+    return f"--{_present_name(name)}{equals}{value}"
+
+
+def _present_name(name: str) -> str:
+    if name not in RENAMED:
+        return name
+    say(f"warning: {name} is called {RENAMED[name]} now")
+    return RENAMED[name]
 
 
 def _parse_flags(config_type: type[Config], arguments: Sequence[str]) -> Config:

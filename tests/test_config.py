@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from radflow.config import command_line, exit_code_of, flatten, parse, run_command
 from radflow.errors import Interrupted, JobError, UserError
+from radflow.training.config import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,3 +147,13 @@ def test_each_end_has_its_exit_code(error, code, line, capsys):
 def test_an_unforeseen_failure_shows_its_traceback_and_exits_1(capsys):
     assert exit_code_of(lambda: 1 / 0) == 1
     assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--body_lr=0.25"], ["--body_lr", "0.25"], ["--config=job.yaml"]])
+def test_an_earlier_name_of_a_setting_is_accepted_with_a_warning(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("job.yaml").write_text("body_lr: 0.25\n")
+    assert parse(TrainConfig, arguments).optim.body_lr_factor == 0.25
+    assert capsys.readouterr().err == "warning: body_lr is called body_lr_factor now\n"

@@ -27,12 +27,12 @@ from radflow.data.dataset.reading import Dataset
 from radflow.errors import MISTAKE, JobError, UserError
 from radflow.terminal import import_tensorflow, say
 from radflow.tracking.connection import prepare_tracking
-from radflow.tracking.last_word import keep_killed
+from radflow.tracking.keep_killed import keep_killed
 from radflow.tracking.run import close_abandoned_run, create_run, go_on_with
 from radflow.training.config import DistributedConfig
 from radflow.training.initial_weights import check_weights
 from radflow.training.inputs import open_training_dataset
-from radflow.training.job_folder import ANEW, RUNNING, Job, job_to_resume
+from radflow.training.job_folder import EXECUTION_SETTINGS, NEW_JOB, Job, job_to_resume
 from radflow.training.plan import TrainingFilms, TrainingPlan, make_plan, plan_ranks, show_plan
 from radflow.versions import installed_versions
 
@@ -115,7 +115,7 @@ def _open_alike(config: DistributedConfig, communicator: Communicator) -> Datase
     from radflow.cluster.agreement import Agreement, check_agreement
 
     versions = {**installed_versions(PACKAGES_OF_RANKS), "tensorflow": tf.__version__}
-    told = {name: value for name, value in flatten(config).items() if name not in {*RUNNING, "data"}}
+    told = {name: value for name, value in flatten(config).items() if name not in {*EXECUTION_SETTINGS, "data"}}
     precision = {"precision": choose_precision(config.model.precision)}
     for agreement in (
         Agreement("versions", versions, "install the same on all hosts"),
@@ -140,7 +140,7 @@ def _plan_of_rank(config: DistributedConfig, dataset: Dataset, ranks: int) -> Tr
 
 def _of_ranks(config: DistributedConfig, ranks: int, earlier: Job | None) -> DistributedConfig:
     """What ranks are told: their number, and the job that they resume with the normalisation that it began with."""
-    config = replace(config, np=ranks, resume=str(earlier.folder) if earlier else ANEW)
+    config = replace(config, np=ranks, resume=str(earlier.folder) if earlier else NEW_JOB)
     if earlier and config.model.norm == "auto":
         return replace(config, model=replace(config.model, norm=earlier.settings["norm"]))
     return config

@@ -37,13 +37,13 @@ def evaluate(config: EvaluateConfig) -> Assessment:
     from radflow.inference.split_predictor import SplitPredictor
     from radflow.plots.report import evaluation_markdown
     from radflow.training.assessment import assess, log_inputs, predictions_of
-    from radflow.training.initial_weights import patients_seen_by, settled
+    from radflow.training.initial_weights import patients_seen_by, resolve_alias
     from radflow.training.job_folder import make_job_folder
     from radflow.training.leakage import report_leakage
 
     dataset = open_dataset(dataset_folder(config.data))
     prepare_tracking()
-    model = settled(config.model)
+    model = resolve_alias(config.model)
     loaded = load_classifier(model)
     if (loaded.image_size, loaded.findings) != (dataset.image_size, dataset.findings):
         raise UserError(

@@ -21,7 +21,7 @@ from radflow.search.runs import parent_run
 from radflow.search.settings import check_ranks, check_settings, definition, shared_settings, study_name
 from radflow.search.space import Space, read_space
 from radflow.search.storage import study_storage
-from radflow.search.study import ended_trials, found_study
+from radflow.search.study import create_or_load_study, ended_trials
 from radflow.search.worker import Worker, cores_of, share_cores
 from radflow.search.worker_pool import STORAGE, WORKER, keep_workers_running
 from radflow.secrets import hide_secrets
@@ -61,7 +61,7 @@ def _search(config: SearchConfig) -> None:
     baseline = space.baseline_params(shared_settings(config))
     prepare_tracking()
     with storage.exclusive():
-        study = found_study(config.study, storage, defined, baseline)
+        study = create_or_load_study(config.study, storage, defined, baseline)
         parent = parent_run(study, config.study)
     go_on_with(parent)
     settings = {**flatten(config), "storage": hide_secrets(config.storage)}

@@ -13,7 +13,7 @@ class BodyAndHead:
 
     What a rate is to each rule, its share is too: scaling gradients would not move Adam's steps at all. A body that
     stays out of the first calls of `apply` starts later with moments and a step count of its own, as if training had
-    begun then. Update rules work on each variable by itself, so with `body_lr` 1 the two are the same as one.
+    begun then. Update rules work on each variable by itself, so with `body_lr_factor` 1 the two are the same as one.
     """
 
     def __init__(
@@ -21,13 +21,13 @@ class BodyAndHead:
         body: keras.optimizers.Optimizer,
         head: keras.optimizers.Optimizer,
         head_weights: Sequence[keras.Variable],
-        body_lr: float,
+        body_lr_factor: float,
     ) -> None:
-        """Move `head_weights` by `head`, and all others by `body` at `body_lr` times its learning rate."""
+        """Move `head_weights` by `head`, and all others by `body` at `body_lr_factor` times its learning rate."""
         self._body = body
         self._head = head
         self._of_head = {id(weight) for weight in head_weights}
-        self._body_lr = body_lr
+        self._body_lr = body_lr_factor
 
     def build(self, weights: Sequence[keras.Variable]) -> None:
         """Make the variables of both optimisers; a second call does nothing."""

@@ -37,10 +37,10 @@ class OptimizerConfig:
     ema: float = 0.0
     """Decay of a moving average of the weights that is evaluated and saved instead of them, such as 0.99; 0 is none."""
     schedule: ScheduleName = "cosine"
-    """Decay after warm-up; step is the paper's x0.1 an epoch from epoch 50, plateau x0.1 when validation loss stalls."""
+    """Decay after warm-up; step is the paper's x0.1 an epoch from epoch 50, plateau x0.1 when the loss stalls."""
     cycles: int = 4
     """Number of cycles of the cyclic schedule: cosines from peak to zero after warm-up, each of the same length."""
-    body_lr: float = 1.0
+    body_lr_factor: float = 1.0
     """Learning rate of the body as a factor on that of the new head, above 0; 0.1 is usual with pre-trained weights."""
     frozen_epochs: float = 0.0
     """Epochs at the start in which the body, its batch statistics included, stays as `weights` has it."""
@@ -50,9 +50,9 @@ class OptimizerConfig:
         self._check_learning_rate()
         if not 0 <= self.ema < 1:
             raise UserError(f"ema={self.ema} must be 0 (no average) or a decay below 1, such as 0.99")
-        if not 0 < self.body_lr < float("inf"):
+        if not 0 < self.body_lr_factor < float("inf"):
             raise UserError(
-                f"body_lr={self.body_lr} must be a positive factor on the learning rate; "
+                f"body_lr_factor={self.body_lr_factor} must be a positive factor on the learning rate; "
                 "a body that does not move for some epochs is frozen_epochs"
             )
         if not 0 <= self.frozen_epochs < float("inf"):
@@ -63,7 +63,7 @@ class OptimizerConfig:
     @property
     def treats_body_apart(self) -> bool:
         """Whether body and head differ in rate or start."""
-        return self.body_lr != 1 or self.frozen_epochs > 0
+        return self.body_lr_factor != 1 or self.frozen_epochs > 0
 
     def _check_learning_rate(self) -> None:
         if self.base_lr != "auto" and not 0 < self.base_lr < float("inf"):

@@ -23,7 +23,7 @@ def build_optimizer(
         return _of_one_rate(config, weights)
     of_head = {id(weight) for weight in head}
     body = [weight for weight in weights if id(weight) not in of_head]
-    return BodyAndHead(_of_one_rate(config, body), _of_one_rate(config, head), head, config.body_lr)
+    return BodyAndHead(_of_one_rate(config, body), _of_one_rate(config, head), head, config.body_lr_factor)
 
 
 def _of_one_rate(config: OptimizerConfig, weights: Sequence[keras.Variable]) -> keras.optimizers.Optimizer:

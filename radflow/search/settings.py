@@ -18,7 +18,7 @@ from radflow.data.dataset.reading import Dataset
 from radflow.search.config import AUTO, SearchConfig
 from radflow.search.space import Space
 from radflow.training.config import DistributedConfig
-from radflow.training.job_folder import RUNNING
+from radflow.training.job_folder import EXECUTION_SETTINGS
 
 _DEFINING = ("gbz", "arch", "weights", "epochs", "seed")
 _DRAWS = 40
@@ -44,7 +44,7 @@ def trial_config(config: SearchConfig, space: Space, chosen: Mapping[str, Any], 
 def settings_to_repeat(config: DistributedConfig) -> dict[str, Any]:
     """The parameters that make the same model again on any machine, as `distributed` takes them from a file."""
     defaults = flatten(DistributedConfig())
-    settings = {name: value for name, value in flatten(config).items() if name not in RUNNING | {"assess"}}
+    settings = {name: value for name, value in flatten(config).items() if name not in EXECUTION_SETTINGS | {"assess"}}
     return {name: value for name, value in settings.items() if value != defaults[name] or name in ("data", *_DEFINING)}
 
 

@@ -18,7 +18,7 @@ from radflow.errors import UserError
 from radflow.files import read_yaml
 from radflow.search.config import SearchConfig
 from radflow.training.config import DistributedConfig
-from radflow.training.job_folder import RUNNING
+from radflow.training.job_folder import EXECUTION_SETTINGS
 
 Settings = Mapping[str, Any]
 """Parameters of a training by name."""
@@ -27,7 +27,7 @@ PRESETS = Path(__file__).parent / "spaces"
 SECTIONS = ("fixed", "baseline", "search")
 _RANGE_KEYS = {"low", "high", "step", "log"}
 
-SEARCHABLE = flatten(DistributedConfig()).keys() - flatten(SearchConfig()).keys() - RUNNING - {"assess"}
+SEARCHABLE = flatten(DistributedConfig()).keys() - flatten(SearchConfig()).keys() - EXECUTION_SETTINGS - {"assess"}
 """Parameters of a training that are not parameters of the search itself."""
 
 

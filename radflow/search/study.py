@@ -42,7 +42,7 @@ class LostTrial:
     is_retried: bool
 
 
-def found_study(
+def create_or_load_study(
     name: str, storage: StudyStorage, definition: dict[str, Any], baseline: Sequence[dict[str, Any]]
 ) -> optuna.Study:
     """Make the study with the baseline as its first trials, or go on with it; to be called under `exclusive`.

@@ -96,7 +96,7 @@ class Worker:
             trial = next_trial(self._study, self._config)
             taken = None if trial is None else (trial, self._space.suggest(trial, shared_settings(self._config)))
         for each in lost:
-            self._bury(each)
+            self._close_lost(each)
         return taken
 
     def _train(self, trial: optuna.Trial, chosen: dict[str, Any]) -> None:
@@ -107,7 +107,7 @@ class Worker:
         scores: list[float] = []
         life_shown = time.monotonic()
 
-        def goes_on(epoch: Epoch) -> bool:
+        def should_continue(epoch: Epoch) -> bool:
             score = epoch[SCORE]
             if score is not None:
                 scores.append(score)
@@ -120,7 +120,7 @@ class Worker:
                 life_shown = time.monotonic()
                 show_life(trial)
 
-        ended = follow_training(self._command(training), folder, {"MLFLOW_RUN_ID": run_id}, goes_on, look)
+        ended = follow_training(self._command(training), folder, {"MLFLOW_RUN_ID": run_id}, should_continue, look)
         self._conclude(trial, run_id, ended, scores)
         _remove_checkpoints(folder)
 
@@ -131,9 +131,9 @@ class Worker:
             self._study.tell(trial, state=TrialState.PRUNED)
             state, reason = "pruned", f"pruned after epoch {len(scores)}: {SCORE} was {best:.4f} at best"
         elif ended.code == MISTAKE:
-            raise UserError(ended.last_words.removeprefix("error: "))
+            raise UserError(ended.last_line.removeprefix("error: "))
         elif ended.code or not scores:
-            reason = ended.last_words if ended.code else f"{SCORE} is not a number; both classes are needed in val"
+            reason = ended.last_line if ended.code else f"{SCORE} is not a number; both classes are needed in val"
             self._study.tell(trial, state=TrialState.FAIL)
             state, reason = "failed", f"exit code {ended.code}: {reason}" if ended.code else reason
         else:
@@ -148,7 +148,7 @@ class Worker:
             fail_and_retry(self._study, frozen, counts=False)
         self._close(frozen, f"{reason}; the trial will be run again")
 
-    def _bury(self, lost: LostTrial) -> None:
+    def _close_lost(self, lost: LostTrial) -> None:
         outcome = "the trial is run again" if lost.is_retried else "the trial has had its attempts"
         say(f"trial {lost.trial.number} failed: its worker died; {outcome}")
         self._close(lost.trial, f"the worker died; {outcome}")

@@ -31,7 +31,7 @@ class Ended:
     """Its exit code."""
     was_stopped: bool
     """Whether it was told to stop."""
-    last_words: str
+    last_line: str
     """The last line of its output."""
 
 
@@ -44,10 +44,10 @@ def follow_training(
     command: list[str],
     folder: Path,
     variables: Mapping[str, str],
-    goes_on: Callable[[Epoch], bool],
+    should_continue: Callable[[Epoch], bool],
     look: Callable[[], None],
 ) -> Ended:
-    """Run a training whose `out` is `folder`; call `goes_on` after each of its epochs, and stop it where that is false.
+    """Run a training whose `out` is `folder`, and stop it after the first epoch for which `should_continue` is false.
 
     `look` is called several times a second. The training and all its ranks end with this function however it ends, and
     with this process if that is killed.
@@ -64,7 +64,7 @@ def follow_training(
             preexec_fn=ends_with_parent(),
         )
     try:
-        was_stopped = not all(goes_on(epoch) for epoch in _epochs(process, folder, look))
+        was_stopped = not all(should_continue(epoch) for epoch in _epochs(process, folder, look))
     finally:
         code = stop(process, PATIENCE)
     return Ended(code, was_stopped, _last_line(folder / OUTPUT_FILE))

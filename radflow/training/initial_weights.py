@@ -42,7 +42,7 @@ def are_in_mlflow(weights: str) -> bool:
     return names_model(weights)
 
 
-def settled(weights: str) -> str:
+def resolve_alias(weights: str) -> str:
     """The same weights by a name that will not mean others tomorrow: the version that a registry's alias stands for."""
     if not are_in_mlflow(weights):
         return weights

@@ -33,7 +33,7 @@ from radflow.tracking.run import SilentRun, TrackedRun, go_on_with, tracking_run
 from radflow.training.assessment import Assessment, assess, log_inputs, predictions_of
 from radflow.training.checkpoint import CheckpointFolder, Checkpoints, NoCheckpoints
 from radflow.training.config import TrainingConfig
-from radflow.training.initial_weights import patients_seen_by, settled, weights_file
+from radflow.training.initial_weights import patients_seen_by, resolve_alias, weights_file
 from radflow.training.job_folder import Job, job_to_resume, make_job_folder, mark_finished
 from radflow.training.leakage import keep_seen_patients
 from radflow.training.loop import Reporting, fit
@@ -104,7 +104,7 @@ def _first_state(
     newest = checkpoints.newest()
     config, recipe = plan.config, plan.recipe
     # One rank reads or downloads the initial weights, and none if it goes on with a checkpoint.
-    weights = "none" if newest else communicator.on_first_rank(lambda: settled(config.model.weights)) or "none"
+    weights = "none" if newest else communicator.on_first_rank(lambda: resolve_alias(config.model.weights)) or "none"
     seen = None if newest else patients_seen_by(weights)
     with weights_file(weights) as file:
         classifier = build_classifier(

@@ -17,16 +17,16 @@ from radflow.training.history import HISTORY_FILE, read_epochs
 JOB_FILE = "job.json"
 PREDICTIONS_FILE = "predictions.parquet"
 FINISHED_FILE = "finished"
-ANEW, AUTO = "none", "auto"
+NEW_JOB, AUTO = "none", "auto"
 
 # Where and how fast a job runs, not what it computes; batches are compared by the global batch that comes of them.
-RUNNING = {"out", "config", "resume", "checkpoint_minutes", "threads", "np", "hosts", "launcher"}
-INCIDENTAL = RUNNING | {"data", "bz", "gbz", "lbz", "ranks", "local_batch", "micro_steps"}
+EXECUTION_SETTINGS = {"out", "config", "resume", "checkpoint_minutes", "threads", "np", "hosts", "launcher"}
+IRRELEVANT_SETTINGS = EXECUTION_SETTINGS | {"data", "bz", "gbz", "lbz", "ranks", "local_batch", "micro_steps"}
 # What the speed of a job depends on.
-SPEED = ("data_digest", "arch", "norm", "precision", "threads", "hosts", "ranks", "local_batch")
+SPEED_SETTINGS = ("data_digest", "arch", "norm", "precision", "threads", "hosts", "ranks", "local_batch")
 # What a checkpoint fits to: the shapes of weights, the optimiser's variables, and which film comes at which step.
-BINDING = (
-    *("data_digest", "arch", "norm", "optimizer", "ema", "body_lr", "frozen_epochs"),
+CHECKPOINT_SETTINGS = (
+    *("data_digest", "arch", "norm", "optimizer", "ema", "body_lr_factor", "frozen_epochs"),
     *("global_batch", "gbz_schedule", "seed"),
 )
 
@@ -88,7 +88,7 @@ def job_to_resume(settings: Mapping[str, Any]) -> Job | None:
     Raises UserError when a folder is named that holds no job, or one that these settings do not fit.
     """
     resume = settings["resume"]
-    if resume == ANEW:
+    if resume == NEW_JOB:
         return None
     if resume == AUTO:
         jobs = _readable_jobs(Path(settings["out"]))
@@ -96,7 +96,7 @@ def job_to_resume(settings: Mapping[str, Any]) -> Job | None:
         return next(same, None)
     job = read_job(Path(resume))
     given, expected = _told(settings), _told(job.settings)
-    for name in BINDING:
+    for name in CHECKPOINT_SETTINGS:
         if given.get(name) != expected.get(name):
             raise UserError(
                 f"resume={resume} was started with {name}={expected.get(name)}, not {given.get(name)}; "
@@ -119,7 +119,7 @@ def measured_speed(out: Path, settings: Mapping[str, Any]) -> MeasuredSpeed | No
     for job in _readable_jobs(out):
         speeds = [epoch.get("throughput/images_per_second") for epoch in read_epochs(job.folder / HISTORY_FILE)]
         known = [speed for speed in speeds if speed]
-        if known and all(job.settings.get(name) == settings.get(name) for name in SPEED):
+        if known and all(job.settings.get(name) == settings.get(name) for name in SPEED_SETTINGS):
             return MeasuredSpeed(known[-1], job.folder)
     return None
 
@@ -139,6 +139,6 @@ def _readable_jobs(out: Path) -> Iterator[Job]:
 
 
 def _told(settings: Mapping[str, Any]) -> dict[str, Any]:
-    told = {name: value for name, value in settings.items() if name not in INCIDENTAL}
+    told = {name: value for name, value in settings.items() if name not in IRRELEVANT_SETTINGS}
     # The same weights, and which of the two `auto` takes depends on the ranks.
     return told | {"norm": str(told.get("norm")).removeprefix("sync_")}

@@ -20,8 +20,8 @@ from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.run import STUDY_TAG, close_abandoned_run, create_run, go_on_with, tracking_run
 from radflow.training.child_process import Epoch, follow_training, training_command
 from radflow.training.history import HISTORY_FILE, read_epochs
-from radflow.training.initial_weights import check_weights, patients_seen_by, settled
-from radflow.training.job_folder import JOB_FILE, PREDICTIONS_FILE, RUNNING, Job, read_job
+from radflow.training.initial_weights import check_weights, patients_seen_by, resolve_alias
+from radflow.training.job_folder import EXECUTION_SETTINGS, JOB_FILE, PREDICTIONS_FILE, Job, read_job
 from radflow.training.leakage import report_leakage
 from radflow.transfer.config import TransferConfig
 
@@ -31,7 +31,7 @@ ARM_TAG, SEED_TAG, KIND_TAG = "radflow.arm", "radflow.seed", "radflow.kind"
 KIND = "transfer-compare"
 STUDY_FILE = "study.json"
 
-_EQUAL_ANYWAY = RUNNING | {"data", "seed", "seeds", "target_auc", "source"}
+_EQUAL_ANYWAY = EXECUTION_SETTINGS | {"data", "seed", "seeds", "target_auc", "source"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def compare(config: TransferConfig, dataset: Dataset) -> None:
     """
     check_weights(replace(config.model, weights=config.pretrained))
     prepare_tracking()
-    config = replace(config, pretrained=settled(config.pretrained), data=str(dataset.path))
+    config = replace(config, pretrained=resolve_alias(config.pretrained), data=str(dataset.path))
     leakage = patients_seen_by(config.pretrained).leakage(dataset, "test")
     name = study_name(config, dataset.digest)
     folder = Path(config.out) / name
@@ -89,7 +89,7 @@ def arm_config(config: TransferConfig, arm: Arm, seed: int, out: Path) -> Transf
 
     Frozen epochs and a lower rate are for what the body knows already; from scratch it trains as the head does.
     """
-    from_scratch = replace(config.optim, body_lr=1.0, frozen_epochs=0.0)
+    from_scratch = replace(config.optim, body_lr_factor=1.0, frozen_epochs=0.0)
     source, optim = (config.pretrained, config.optim) if arm == "pretrained" else ("none", from_scratch)
     return replace(config, source=source, optim=optim, seed=seed, out=str(out), resume="auto", config="")
 
@@ -115,10 +115,10 @@ def _train(config: TransferConfig, study: str, folder: Path, arm: Arm, seed: int
     finally:
         close_abandoned_run(run_id, patience=30.0)
     if ended.code == MISTAKE:
-        raise UserError(ended.last_words.removeprefix("error: "))
+        raise UserError(ended.last_line.removeprefix("error: "))
     job = _newest_job(out)
     if ended.code or job is None or not job.is_finished:
-        raise JobError(f"{title} ended with exit code {ended.code}: {ended.last_words}; its output is in {out}")
+        raise JobError(f"{title} ended with exit code {ended.code}: {ended.last_line}; its output is in {out}")
     for checkpoint in job.folder.glob("*.npz"):
         checkpoint.unlink()  # of no use once the model is logged
     return _result(arm, seed, job)

@@ -52,7 +52,7 @@ def alone(config: OptimizerConfig, which: int, rate: float, first: int = 0) -> n
 
 @pytest.mark.parametrize("rule", RULES)
 def test_the_body_moves_as_by_an_optimiser_at_its_share_of_the_rate(rule):
-    body, head = run(config_of(rule, body_lr=0.1), rate=0.5)
+    body, head = run(config_of(rule, body_lr_factor=0.1), rate=0.5)
     np.testing.assert_allclose(body, alone(config_of(rule), 0, 0.05), rtol=1e-5)
     np.testing.assert_allclose(head, alone(config_of(rule), 1, 0.5), rtol=1e-5)
 
@@ -68,7 +68,7 @@ def test_the_first_step_of_adam_by_hand():
     """Adam's first step is the rate in the direction of the gradient's sign, whatever the gradient's size."""
     body, head = two_kernels()
     starts = [np.asarray(body).copy(), np.asarray(head).copy()]
-    optimizer = build_optimizer(OptimizerConfig(optimizer="adam", body_lr=0.25), [body, head], [head])
+    optimizer = build_optimizer(OptimizerConfig(optimizer="adam", body_lr_factor=0.25), [body, head], [head])
     optimizer.build([body, head])
     optimizer.learning_rate.assign(0.1)
     optimizer.apply([keras.ops.convert_to_tensor(each) for each in GRADIENTS[0]], [body, head])
@@ -83,7 +83,7 @@ def test_training_as_before_has_one_optimiser():
 
 def test_its_variables_carry_its_state():
     """What a checkpoint keeps of it is all that its next steps depend on."""
-    config = config_of("adam", body_lr=0.1)
+    config = config_of("adam", body_lr_factor=0.1)
     whole = run(config, rate=0.5)
     body, head = two_kernels()
     first = build_optimizer(config, [body, head], [head])
@@ -102,7 +102,7 @@ def test_its_variables_carry_its_state():
         np.testing.assert_allclose(np.asarray(got), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("settings", [{"body_lr": 0}, {"body_lr": -1}, {"frozen_epochs": -0.5}])
+@pytest.mark.parametrize("settings", [{"body_lr_factor": 0}, {"body_lr_factor": -1}, {"frozen_epochs": -0.5}])
 def test_what_is_out_of_range(settings):
     with pytest.raises(UserError, match=next(iter(settings))):
         OptimizerConfig(**settings)

@@ -16,14 +16,14 @@ from radflow.errors import UserError
 from radflow.search import study as study_module
 from radflow.search.config import SearchConfig
 from radflow.search.storage import JournalFile, PostgreSQL, StudyStorage
-from radflow.search.study import ended_trials, fail_and_retry, fail_lost_trials, found_study, next_trial
+from radflow.search.study import create_or_load_study, ended_trials, fail_and_retry, fail_lost_trials, next_trial
 
 SETTINGS = SearchConfig(n_trials=6, startup_trials=3)
 
 
 def found(storage: StudyStorage, name: str = "study", **definition: object) -> optuna.Study:
     with storage.exclusive():
-        return found_study(name, storage, definition, [{"x": 0.5}])
+        return create_or_load_study(name, storage, definition, [{"x": 0.5}])
 
 
 def take(study: optuna.Study, storage: StudyStorage) -> optuna.Trial | None:

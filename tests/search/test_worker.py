@@ -20,7 +20,7 @@ from radflow.search.runs import parent_run
 from radflow.search.settings import shared_settings
 from radflow.search.space import parse_space
 from radflow.search.storage import study_storage
-from radflow.search.study import ended_trials, found_study
+from radflow.search.study import create_or_load_study, ended_trials
 from radflow.search.worker import Worker, cores_of
 from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.run import go_on_with, tracking_run
@@ -46,7 +46,7 @@ class Search:
         prepare_tracking()
         with self.storage.exclusive():
             baseline = self.space.baseline_params(shared_settings(self.config))
-            self.study = found_study("study", self.storage, {"space": content}, baseline)
+            self.study = create_or_load_study("study", self.storage, {"space": content}, baseline)
             self.parent = parent_run(self.study, "study")
         go_on_with(self.parent)
         del os.environ["MLFLOW_RUN_ID"]  # as tracking_run does

@@ -24,12 +24,12 @@ def follow(folder: Path, keep: int = 99, **flags: object) -> tuple[list[float | 
     """Follow a training for `keep` epochs at most: the epochs seen, exit code, whether it was stopped, last words."""
     seen: list[float | None] = []
 
-    def goes_on(epoch: dict[str, float | None]) -> bool:
+    def should_continue(epoch: dict[str, float | None]) -> bool:
         seen.append(epoch["epoch"])
         return len(seen) < keep
 
-    ended = follow_training(command(folder, **flags), folder, {}, goes_on, lambda: None)
-    return seen, ended.code, ended.was_stopped, ended.last_words
+    ended = follow_training(command(folder, **flags), folder, {}, should_continue, lambda: None)
+    return seen, ended.code, ended.was_stopped, ended.last_line
 
 
 def test_each_epoch_is_seen_once(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from radflow.inference.saved_model import save_classifier
 from radflow.models.classifier import build_classifier
 from radflow.models.config import ModelConfig
 from radflow.tracking.run import tracking_run
-from radflow.training.initial_weights import check_weights, settled, weights_file
+from radflow.training.initial_weights import check_weights, resolve_alias, weights_file
 
 pytestmark = [
     pytest.mark.slow,
@@ -61,11 +61,11 @@ def test_every_way_to_name_it_gives_its_body_and_a_new_head(logged, tmp_path: Pa
 
 
 def test_an_alias_is_settled_as_the_version_that_it_stands_for(logged):
-    assert settled("models:/radflow-chest-vgg16@champion") == "models:/radflow-chest-vgg16/1"
-    assert settled("models:/radflow-chest-vgg16/1") == "models:/radflow-chest-vgg16/1"
-    assert settled("imagenet") == "imagenet"
+    assert resolve_alias("models:/radflow-chest-vgg16@champion") == "models:/radflow-chest-vgg16/1"
+    assert resolve_alias("models:/radflow-chest-vgg16/1") == "models:/radflow-chest-vgg16/1"
+    assert resolve_alias("imagenet") == "imagenet"
     with pytest.raises(UserError, match="nobody"):
-        settled("models:/nobody@champion")
+        resolve_alias("models:/nobody@champion")
 
 
 def test_what_does_not_fit_is_told_before_training(logged):

@@ -29,7 +29,7 @@ def train_in_no_time(
     command: list[str],
     folder: Path,
     variables: Mapping[str, str],
-    goes_on: Callable[[Epoch], bool],
+    should_continue: Callable[[Epoch], bool],
     look: Callable[[], None],
 ) -> Ended:
     """Leave behind what a training does, or end as one does that fails, where a file says so."""
@@ -38,9 +38,9 @@ def train_in_no_time(
     with Path("calls.jsonl").open("a") as calls:
         calls.write(json.dumps(flags) + "\n")
     if Path("mistake").exists():
-        return Ended(2, was_stopped=False, last_words="error: data=nowhere holds no films")
+        return Ended(2, was_stopped=False, last_line="error: data=nowhere holds no films")
     if Path("failure").exists() and seed == 1:
-        return Ended(1, was_stopped=False, last_words="failed: the loss is not finite")
+        return Ended(1, was_stopped=False, last_line="failed: the loss is not finite")
     done = trained("scratch" if flags["source"] == "none" else "pretrained", seed, [0.7, 0.8], 2.0)
     job = Path(flags["out"]) / "job"
     job.mkdir(parents=True)
@@ -51,8 +51,8 @@ def train_in_no_time(
     mark_finished(job)
     client = MlflowClient()
     client.set_terminated(variables["MLFLOW_RUN_ID"])
-    assert all(goes_on(epoch) for epoch in done.history)
-    return Ended(0, was_stopped=False, last_words="")
+    assert all(should_continue(epoch) for epoch in done.history)
+    return Ended(0, was_stopped=False, last_line="")
 
 
 @pytest.fixture(autouse=True)
@@ -142,10 +142,10 @@ def test_a_mistake_of_a_training_is_the_comparisons() -> None:
 
 
 def test_the_body_from_scratch_is_neither_frozen_nor_slowed() -> None:
-    told = config(optim=TransferOptimizerConfig(body_lr=0.1, frozen_epochs=2))
+    told = config(optim=TransferOptimizerConfig(body_lr_factor=0.1, frozen_epochs=2))
     pretrained, scratch = (arm_config(told, arm, 5, Path("out")) for arm in ("pretrained", "scratch"))
-    assert (pretrained.optim.body_lr, pretrained.optim.frozen_epochs) == (0.1, 2)
-    assert (scratch.optim.body_lr, scratch.optim.frozen_epochs) == (1, 0)
+    assert (pretrained.optim.body_lr_factor, pretrained.optim.frozen_epochs) == (0.1, 2)
+    assert (scratch.optim.body_lr_factor, scratch.optim.frozen_epochs) == (1, 0)
     assert pretrained.seed == scratch.seed == 5
     assert isinstance(scratch.optim, OptimizerConfig)
 

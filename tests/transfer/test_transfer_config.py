@@ -36,11 +36,13 @@ def test_a_flag_leaves_the_other_defaults_alone():
 
 
 def test_the_training_is_what_was_told():
-    config = parse(TransferConfig, ["--source=runs:/abc/model", "--body_lr=0.1", "--frozen_epochs=2", "--seed=7"])
+    config = parse(
+        TransferConfig, ["--source=runs:/abc/model", "--body_lr_factor=0.1", "--frozen_epochs=2", "--seed=7"]
+    )
     training = config.training("crops")
     assert isinstance(training, DistributedConfig)
     assert (training.model.weights, training.data, training.seed) == ("runs:/abc/model", "crops", 7)
-    assert (training.optim.body_lr, training.optim.frozen_epochs) == (0.1, 2)
+    assert (training.optim.body_lr_factor, training.optim.frozen_epochs) == (0.1, 2)
     assert TransferConfig().training("crops").model.weights == CHAMPION
 
 
@@ -54,7 +56,7 @@ def test_the_training_is_what_was_told():
         (["--source=compare", "--resume=auto"], "goes on by itself"),
         (["--frozen_epochs=10"], "frozen_epochs=10 of epochs=10"),
         (["--frozen_epochs=1", "--source=none"], "random weights"),
-        (["--body_lr=0"], "body_lr=0"),
+        (["--body_lr_factor=0"], "body_lr_factor=0"),
     ],
 )
 def test_mistakes(flags: list[str], words: str):

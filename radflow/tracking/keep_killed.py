@@ -27,7 +27,7 @@ def keep_killed(run_id: str) -> None:
     import mlflow
 
     subprocess.Popen(
-        [sys.executable, "-m", "radflow.tracking.last_word", run_id, str(parent.pid)],
+        [sys.executable, "-m", "radflow.tracking.keep_killed", run_id, str(parent.pid)],
         env={**os.environ, "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()},
         start_new_session=True,
         stdin=subprocess.DEVNULL,
