@@ -16,7 +16,7 @@ from radflow.errors import FAILURE, MISTAKE, Interrupted, JobError, UserError
 from radflow.files import read_yaml
 from radflow.processes import end_with_mlflow_run
 from radflow.secrets import hide_secrets
-from radflow.terminal import say
+from radflow.terminal import show_log, warn
 
 Config = TypeVar("Config")
 
@@ -37,6 +37,7 @@ def exit_code_of(command: Callable[[], object]) -> int:
     failure: in one line where the reason is known, with a traceback else.
     """
     try:
+        show_log()
         command()
     except UserError as error:
         return _end(f"error: {error}", MISTAKE)
@@ -108,7 +109,7 @@ def _with_present_name(argument: str) -> str:
 def _present_name(name: str) -> str:
     if name not in RENAMED:
         return name
-    say(f"warning: {name} is called {RENAMED[name]} now")
+    warn(f"{name} is called {RENAMED[name]} now")
     return RENAMED[name]
 
 

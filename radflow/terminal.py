@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import subprocess
 import sys
@@ -14,7 +15,10 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Table
 from rich.text import Text
 
+from radflow.errors import UserError
 from radflow.secrets import hide_secrets
+
+_log = logging.getLogger("radflow")
 
 _TENSORFLOW_NOTICES = ("All log messages before absl::InitializeLog()", "oneDNN custom operations are on")
 
@@ -34,8 +38,34 @@ def console() -> Console:
 
 
 def say(message: str) -> None:
-    """Print one line on stderr, without the secrets that it may hold."""
-    console().print(hide_secrets(message), markup=False, soft_wrap=True)
+    """Log one line for whoever runs the command, at level INFO."""
+    _log.info("%s", message)
+
+
+def warn(message: str) -> None:
+    """Log one line that whoever runs the command should act on or know, at level WARNING."""
+    _log.warning("%s", message)
+
+
+def show_log() -> None:
+    """Print what radflow logs on stderr, a line each, from the level on that RADFLOW_LOG_LEVEL names (INFO).
+
+    Raises UserError for a level that there is not.
+    """
+    level = os.environ.get("RADFLOW_LOG_LEVEL", "INFO").upper()
+    if level not in (known := logging.getLevelNamesMapping()):
+        raise UserError(f"RADFLOW_LOG_LEVEL={level} is no level; expected one of {', '.join(known)}")
+    _log.setLevel(level)
+    if not any(isinstance(handler, _TerminalHandler) for handler in _log.handlers):
+        _log.addHandler(_TerminalHandler())
+
+
+class _TerminalHandler(logging.Handler):
+    """A line on stderr for each record, without the secrets that it may hold."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
+        console().print(hide_secrets(f"{level}{record.getMessage()}"), markup=False, soft_wrap=True)
 
 
 def import_tensorflow() -> None:

@@ -14,6 +14,8 @@ import pytest
 from hypothesis import settings
 from mlflow_server import MlflowServer
 
+from radflow.terminal import show_log
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -85,6 +87,12 @@ def server(tmp_path: Path, fresh_store: Path, clean_environment: None) -> Iterat
 # A property that took long on a busy machine is not a wrong one.
 settings.register_profile("radflow", deadline=None)
 settings.load_profile("radflow")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def log_on_stderr() -> None:
+    """Show what a command would."""
+    show_log()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,4 @@
-"""What reaches the terminal while TensorFlow is imported."""
+"""What reaches the terminal: lines by their level, and nothing of TensorFlow's greetings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from radflow.errors import UserError
+from radflow.terminal import say, show_log, warn
 
 IMPORT = """
 import os
@@ -37,3 +42,22 @@ def test_tensorflow_is_imported_without_a_word() -> None:
 def test_what_tensorflow_says_before_it_aborts_is_seen(tmp_path: Path) -> None:
     (tmp_path / "tensorflow.py").write_text(PRETENDED)
     assert said(PYTHONPATH=str(tmp_path)) == ["F0000 cpu_feature_guard.cc:164] this CPU has no AVX"]
+
+
+@pytest.mark.parametrize(("level", "told"), [("INFO", "going\nwarning: gone\n"), ("warning", "warning: gone\n")])
+def test_lines_are_told_from_the_chosen_level_on(
+    level: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RADFLOW_LOG_LEVEL", level)
+    show_log()
+    say("going")
+    warn("gone")
+    monkeypatch.delenv("RADFLOW_LOG_LEVEL")
+    show_log()
+    assert capsys.readouterr().err == told
+
+
+def test_a_level_that_there_is_not_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RADFLOW_LOG_LEVEL", "loud")
+    with pytest.raises(UserError, match=r"^RADFLOW_LOG_LEVEL=LOUD is no level; expected one of .*WARNING"):
+        show_log()

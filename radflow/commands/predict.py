@@ -16,7 +16,7 @@ from radflow.inference.config import PredictConfig
 from radflow.inference.film_sources import list_films
 from radflow.inference.loaded_model import load_classifier
 from radflow.inference.predictor import FilmPredictor
-from radflow.terminal import progress_bar, say
+from radflow.terminal import progress_bar, say, warn
 from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.run import tracking_run
 
@@ -52,9 +52,9 @@ def predict(config: PredictConfig) -> pd.DataFrame:
         run.log_metrics({**counts, "throughput/images_per_second": len(table) / seconds}, step=0)
     say(f"{len(table)} films in {seconds:.1f} s ({len(table) / seconds:.1f} films/s): {output}")
     if odd := int(table["warning"].notna().sum()):
-        say(f"warning: {odd} of them look unlike frontal films; the column warning says why")
+        warn(f"{odd} of them look unlike frontal films; the column warning says why")
     if len(rejected):
-        say(f"warning: {len(rejected)} of them could not be read; they are listed in {_listing(output)}")
+        warn(f"{len(rejected)} of them could not be read; they are listed in {_listing(output)}")
     return table
 
 

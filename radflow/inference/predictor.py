@@ -19,7 +19,7 @@ from radflow.files import atomic_file
 from radflow.inference.config import Thresholds
 from radflow.inference.film_sources import Film, FilmSource, ReadFilm, list_films, read_ahead
 from radflow.inference.loaded_model import LoadedClassifier, load_classifier
-from radflow.terminal import say
+from radflow.terminal import warn
 from radflow.tracking.connection import prepare_tracking
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class HeatMaps:
                 with atomic_file(path) as temporary:
                     picture.save(temporary, format="PNG")
         except (BadFilm, OSError) as error:  # a file that went away, a name that is too long, a full disk
-            say(f"warning: no heat map of {film.name}: {error}")
+            warn(f"no heat map of {film.name}: {error}")
 
 
 def _inside(name: str) -> PurePosixPath:

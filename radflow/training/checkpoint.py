@@ -14,7 +14,7 @@ import numpy as np
 
 from radflow.errors import UserError
 from radflow.files import atomic_file, open_regular, sha256_file
-from radflow.terminal import say
+from radflow.terminal import warn
 
 KEPT = 2
 """Checkpoints beside the best: where the newest is damaged, training goes on from the one before."""
@@ -161,7 +161,7 @@ class CheckpointFolder:
             try:
                 return read_checkpoint(path)
             except UserError as error:
-                say(f"warning: {error}")
+                warn(f"{error}")
         if paths:
             raise UserError(f"no checkpoint in {self._folder} is whole; give another resume=FOLDER, or resume=none")
         return None
@@ -174,7 +174,7 @@ class CheckpointFolder:
         try:
             return read_checkpoint(path)
         except UserError as error:
-            say(f"warning: {error}; the best epoch is looked for among those to come")
+            warn(f"{error}; the best epoch is looked for among those to come")
             return None
 
     def snapshots(self) -> dict[int, list[np.ndarray]]:
@@ -189,4 +189,4 @@ class CheckpointFolder:
         try:
             write_checkpoint(path, checkpoint)
         except OSError as error:
-            say(f"warning: checkpoint {path} was not written: {error}; training goes on")
+            warn(f"checkpoint {path} was not written: {error}; training goes on")

@@ -11,7 +11,7 @@ from typing import Any
 
 from radflow.errors import UserError
 from radflow.files import atomic_file, read_json
-from radflow.terminal import say
+from radflow.terminal import warn
 from radflow.training.history import HISTORY_FILE, read_epochs
 
 JOB_FILE = "job.json"
@@ -135,7 +135,7 @@ def _readable_jobs(out: Path) -> Iterator[Job]:
         try:
             yield read_job(path.parent)
         except UserError as error:
-            say(f"warning: {error}")
+            warn(f"{error}")
 
 
 def _told(settings: Mapping[str, Any]) -> dict[str, Any]:

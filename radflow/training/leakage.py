@@ -7,7 +7,7 @@ from pathlib import Path
 from radflow.data.dataset.reading import Dataset
 from radflow.data.seen_patients import PATIENTS_FILE, Leakage, SeenPatients
 from radflow.errors import UserError
-from radflow.terminal import say
+from radflow.terminal import warn
 from radflow.tracking.run import TrackedRun
 
 LEAKAGE_TAG = "radflow.leakage"
@@ -31,7 +31,7 @@ def keep_seen_patients(inherited: SeenPatients | None, dataset: Dataset, folder:
     run.log_metrics({VALIDATION_METRIC: float(validation.trained)}, step=0)
     if validation.trained:
         of = f"{validation.trained:,} of {validation.patients:,} val patients"
-        say(f"warning: {of} were trained on before; val AUCs, which choose the best epoch, will be too high")
+        warn(f"{of} were trained on before; val AUCs, which choose the best epoch, will be too high")
     return test
 
 
@@ -41,7 +41,7 @@ def report_leakage(leakage: Leakage, consequence: str, run: TrackedRun) -> None:
     unknown = {UNKNOWN_TAG: ", ".join(leakage.unknown)} if leakage.unknown else {}
     run.set_tags({LEAKAGE_TAG: str(leakage), **unknown})
     if leakage.warning:
-        say(f"warning: {leakage}; {consequence}" if leakage.seen else f"warning: {leakage}")
+        warn(f"{leakage}; {consequence}" if leakage.seen else str(leakage))
 
 
 def read_seen_patients(folder: Path) -> SeenPatients:

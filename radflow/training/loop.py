@@ -24,7 +24,7 @@ from radflow.errors import JobError
 from radflow.evaluation.auc import FindingAuc, auc_per_finding, mean_auc
 from radflow.inference.split_predictor import SplitPredictor, mean_loss
 from radflow.models.classifier import average_of_snapshots, logits_of
-from radflow.terminal import say
+from radflow.terminal import warn
 from radflow.tracking.run import TrackedRun
 from radflow.training.assessment import predictions_of
 from radflow.training.batch_statistics import BatchStatistics
@@ -39,7 +39,7 @@ from radflow.training.step import TrainingStep
 
 DIVERGED = "the loss is not finite in {}, at learning rate {:.3g}; lower base_lr or lengthen warmup_epochs"
 
-BEST_IS_LOST = "warning: the weights of the best epoch are lost; the model has those of the last epoch"
+BEST_IS_LOST = "the weights of the best epoch are lost; the model has those of the last epoch"
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def take_final_weights(state: TrainingState, config: TrainingConfig, communicato
     elif state.best_epoch is not None:
         state.classifier.set_weights(state.best_weights)
     else:
-        communicator.on_first_rank(lambda: say(BEST_IS_LOST))
+        communicator.on_first_rank(lambda: warn(BEST_IS_LOST))
         with state.average.in_place_of_weights():
             last = state.classifier.get_weights()
         state.classifier.set_weights(last)

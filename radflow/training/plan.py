@@ -18,7 +18,7 @@ from radflow.config import flatten
 from radflow.data.dataset.reading import Dataset
 from radflow.models.config import SMALLEST_BATCH_OF_STATISTICS, Norm
 from radflow.optim.rule import expected_loss_of_auc, rate_warning
-from radflow.terminal import print_table, say
+from radflow.terminal import print_table, warn
 from radflow.training.config import DistributedConfig, TrainingConfig
 from radflow.training.job_folder import measured_speed
 from radflow.training.recipe import Recipe, network_kind, resolve
@@ -132,7 +132,7 @@ def show_plan(plan: TrainingPlan) -> None:
         table.add_row(*map(Text, row))
     print_table(table)
     for warning in plan.warnings:
-        say(f"warning: {warning}")
+        warn(f"{warning}")
 
 
 def plan_rows(plan: TrainingPlan) -> Iterator[tuple[str, str, str]]:
