@@ -83,9 +83,9 @@ def auc_with_interval(labels: ArrayLike, scores: ArrayLike, patient_ids: ArrayLi
     if not (positives and negatives):
         return FindingAuc(math.nan, math.nan, math.nan, positives, negatives)
     clusters = _cluster_numbers(patient_ids, len(truth))
-    area, patients = _patient_sums(truth, checked_scores, clusters)
-    low, high = _interval(area, patients)
-    return FindingAuc(area, low, high, positives, negatives)
+    auc, patients = _patient_sums(truth, checked_scores, clusters)
+    low, high = _interval(auc, patients)
+    return FindingAuc(auc, low, high, positives, negatives)
 
 
 def auc_per_finding(predictions: Predictions) -> dict[str, FindingAuc]:
@@ -99,8 +99,8 @@ def auc_per_finding(predictions: Predictions) -> dict[str, FindingAuc]:
 
 def mean_auc(results: Mapping[str, FindingAuc]) -> float:
     """Mean AUC over the findings that have both classes; NaN if none has."""
-    areas = [result.auc for result in results.values() if not math.isnan(result.auc)]
-    return float(np.mean(areas)) if areas else math.nan
+    aucs = [result.auc for result in results.values() if not math.isnan(result.auc)]
+    return float(np.mean(aucs)) if aucs else math.nan
 
 
 def mean_auc_interval(predictions: Predictions, replicates: int = 500, seed: int = 0) -> tuple[float, float]:
@@ -208,7 +208,7 @@ def _by_patient(clusters: NDArray[np.intp], values: NDArray[np.float64], patient
     return np.bincount(clusters, weights=values, minlength=patients).astype(np.float64, copy=False)
 
 
-def _variance(area: float, sums: _PatientSums) -> tuple[float, float]:
+def _variance(auc: float, sums: _PatientSums) -> tuple[float, float]:
     """Variance of the AUC between patients, and its degrees of freedom; needs two patients with films of each class.
 
     The variance is Obuchowski's of 1997. It cannot be negative: twice a product is at least minus the sum of squares,
@@ -216,8 +216,8 @@ def _variance(area: float, sums: _PatientSums) -> tuple[float, float]:
     """
     with_positive, with_negative = int((sums.positives > 0).sum()), int((sums.negatives > 0).sum())
     patients = len(sums.positives)
-    positive_excess = (sums.positive_placements - sums.positives * area) / sums.positives.sum()
-    negative_excess = (sums.negative_placements - sums.negatives * area) / sums.negatives.sum()
+    positive_excess = (sums.positive_placements - sums.positives * auc) / sums.positives.sum()
+    negative_excess = (sums.negative_placements - sums.negatives * auc) / sums.negatives.sum()
     of_positives = with_positive / (with_positive - 1) * float(np.sum(positive_excess**2))
     of_negatives = with_negative / (with_negative - 1) * float(np.sum(negative_excess**2))
     covariance = patients / (patients - 1) * float(np.sum(positive_excess * negative_excess))
@@ -228,21 +228,21 @@ def _variance(area: float, sums: _PatientSums) -> tuple[float, float]:
     return max(both + 2 * covariance, 0.0), freedom
 
 
-def _interval(area: float, sums: _PatientSums) -> tuple[float, float]:
+def _interval(auc: float, sums: _PatientSums) -> tuple[float, float]:
     """95 % interval of an AUC; see the notes of `auc_with_interval`."""
     with_positive, with_negative = sums.positives > 0, sums.negatives > 0
     fewest = int(min(with_positive.sum(), with_negative.sum()))
     if fewest < 2:
         return 0.0, 1.0
     tail = (1 - CONFIDENCE) / 2
-    if area in (0.0, 1.0):
-        # All of k pairs of different patients are in the same order, which has the chance area^k: Clopper-Pearson.
+    if auc in (0.0, 1.0):
+        # All of k pairs of different patients are in the same order, which has the chance auc^k: Clopper-Pearson.
         pairs = min(fewest, len(sums.positives) // 2)
         bound = tail ** (1 / pairs)
-        return (bound, 1.0) if area == 1.0 else (0.0, 1.0 - bound)
-    variance, freedom = _variance(area, sums)
-    logit = math.log(area / (1 - area))
-    reach = stats.t.ppf(1 - tail, freedom) * math.sqrt(variance) / (area * (1 - area))
+        return (bound, 1.0) if auc == 1.0 else (0.0, 1.0 - bound)
+    variance, freedom = _variance(auc, sums)
+    logit = math.log(auc / (1 - auc))
+    reach = stats.t.ppf(1 - tail, freedom) * math.sqrt(variance) / (auc * (1 - auc))
     return _logistic(logit - reach), _logistic(logit + reach)
 
 
@@ -276,13 +276,13 @@ def _resampled_means(
     weights: NDArray[np.float32],
 ) -> NDArray[np.float64]:
     """Mean AUC over the findings `usable` in each replicate, [R]."""
-    areas = [_weighted_aucs(labels[:, index], probabilities[:, index], weights) for index in usable]
-    return _mean_of_present(np.stack(areas))
+    aucs = [_weighted_aucs(labels[:, index], probabilities[:, index], weights) for index in usable]
+    return _mean_of_present(np.stack(aucs))
 
 
-def _mean_of_present(areas: NDArray[np.float64]) -> NDArray[np.float64]:
+def _mean_of_present(aucs: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean over findings [F, R] -> [R] without those that are NaN; NaN where all are."""
-    present = ~np.isnan(areas)
+    present = ~np.isnan(aucs)
     counts = present.sum(axis=0)
-    totals = np.where(present, areas, 0.0).sum(axis=0)
+    totals = np.where(present, aucs, 0.0).sum(axis=0)
     return np.divide(totals, counts, out=np.full(len(counts), np.nan), where=counts > 0)

@@ -52,8 +52,8 @@ def compare_repeated(first: Sequence[Predictions], second: Sequence[Predictions]
     runs = len(first)
     resampled = resampled_mean_aucs([*first, *second], REPLICATES, seed)
     of_patients = (resampled[:runs].mean(axis=0) - resampled[runs:].mean(axis=0)).astype(np.float64)
-    areas = np.array([mean_auc(auc_per_finding(model)) for model in [*first, *second]])
-    by_seed = areas[:runs] - areas[runs:]
+    aucs = np.array([mean_auc(auc_per_finding(model)) for model in [*first, *second]])
+    by_seed = aucs[:runs] - aucs[runs:]
     patients = _count_patients(first[0])
     parts = [(float(np.nanvar(of_patients, ddof=1)), patients - 1)]
     if runs > 1:

@@ -66,9 +66,9 @@ class PredictConfig:
         if self.thresholds in ("model", "none"):
             return cast(Thresholds, self.thresholds)
         try:
-            share = float(self.thresholds)
+            probability = float(self.thresholds)
         except ValueError:
-            share = -1.0
-        if not 0 <= share <= 1:
+            probability = -1.0
+        if not 0 <= probability <= 1:
             raise UserError(f"thresholds={self.thresholds} must be model, none or a probability from 0 to 1")
-        return share
+        return probability

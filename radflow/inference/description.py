@@ -132,5 +132,5 @@ class Description:
 
 def _log_odds(probabilities: np.ndarray) -> NDArray[np.float64]:
     """Log-odds of probabilities; those beyond 0.0001 and 0.9999 count as these, where nothing hangs on differences."""
-    share = np.clip(np.asarray(probabilities, np.float64), 1e-4, 1 - 1e-4)
-    return np.log(share / (1 - share))
+    clipped = np.clip(np.asarray(probabilities, np.float64), 1e-4, 1 - 1e-4)
+    return np.log(clipped / (1 - clipped))

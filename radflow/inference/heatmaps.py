@@ -36,7 +36,7 @@ def draw_heatmap(film: NDArray[np.uint8], evidence: np.ndarray, caption: str) ->
 
 
 def _strength(evidence: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Evidence for the finding as a share of the strongest, [height, width] of the picture, 0 to 1."""
+    """Evidence for the finding as a fraction of the strongest, [height, width] of the picture, 0 to 1."""
     positive = np.maximum(np.asarray(evidence, np.float32), 0)
-    share = positive / max(float(positive.max()), 1e-12)
-    return np.clip(np.asarray(Image.fromarray(share).resize(size, Image.Resampling.BICUBIC)), 0, 1)
+    fraction = positive / max(float(positive.max()), 1e-12)
+    return np.clip(np.asarray(Image.fromarray(fraction).resize(size, Image.Resampling.BICUBIC)), 0, 1)

@@ -90,9 +90,9 @@ def _minimum_auc(rules: Rules, candidate: Contender) -> Check:
     asked = f"mean test AUC of at least {rules.minimum_auc:.3f}"
     if isinstance(candidate.predictions, UserError):
         return Check(MINIMUM_AUC, asked, str(candidate.predictions), passed=False)
-    area = mean_auc(auc_per_finding(candidate.predictions))
+    auc = mean_auc(auc_per_finding(candidate.predictions))
     low, high = mean_auc_interval(candidate.predictions)
-    return Check(MINIMUM_AUC, asked, f"{area:.3f} ({low:.3f} to {high:.3f})", area >= rules.minimum_auc)
+    return Check(MINIMUM_AUC, asked, f"{auc:.3f} ({low:.3f} to {high:.3f})", auc >= rules.minimum_auc)
 
 
 def _against_champion(rules: Rules, candidate: Contender, champion: Contender | None, champion_name: str) -> Check:

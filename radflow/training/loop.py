@@ -154,10 +154,10 @@ def train_epoch(
         for batch in batches:
             step.accumulate(batch, frozen)
         loss = step.reduce(films)
-        rate = rate_of_step(state, number)
-        check_finite(loss, f"epoch {state.epoch + 1}, step {number + 1}", rate, communicator)
+        learning_rate = learning_rate_of_step(state, number)
+        check_finite(loss, f"epoch {state.epoch + 1}, step {number + 1}", learning_rate, communicator)
         state.step_losses.append(loss * films)
-        step.update(rate, frozen)
+        step.update(learning_rate, frozen)
         if reporting.checkpoints.is_due():
             reporting.checkpoints.write(state.total_steps, state.checkpoint())
         films_done += films
@@ -167,13 +167,13 @@ def train_epoch(
     per_second = films_done / seconds if films_done else math.nan
     return {
         "train/loss": sum(state.step_losses) / plan.films,
-        "optim/learning_rate": rate_of_step(state, plan.steps_per_epoch - 1),
+        "optim/learning_rate": learning_rate_of_step(state, plan.steps_per_epoch - 1),
         "throughput/images_per_second": per_second,
         "throughput/seconds_per_epoch": plan.films / per_second,
     }
 
 
-def rate_of_step(state: TrainingState, number: int) -> float:
+def learning_rate_of_step(state: TrainingState, number: int) -> float:
     """The learning rate of a step of the epoch in progress: that of its middle."""
     return state.learning_rate.at(state.middle_of_step(number))
 
@@ -203,10 +203,10 @@ def end_epoch(state: TrainingState, metrics: Metrics, communicator: Communicator
     reporting.progress.end_epoch(epoch_summary(metrics))
 
 
-def check_finite(values: np.ndarray | float, where: str, rate: float, communicator: Communicator) -> None:
+def check_finite(values: np.ndarray | float, where: str, learning_rate: float, communicator: Communicator) -> None:
     """Stop all ranks, which have computed the same values, unless they are finite."""
     if not np.isfinite(values).all():
-        communicator.raise_together(lambda: _fail(DIVERGED.format(where, rate)))
+        communicator.raise_together(lambda: _fail(DIVERGED.format(where, learning_rate)))
 
 
 def check_equal_weights(classifier: keras.Model, communicator: Communicator) -> None:
@@ -225,8 +225,8 @@ def _fail(reason: str) -> NoReturn:
 
 def validation_metrics(loss: float, results: dict[str, FindingAuc]) -> Metrics:
     """Loss, mean AUC and AUC per finding under their metric keys."""
-    areas = {f"val/auc/{finding}": result.auc for finding, result in results.items()}
-    return {"val/loss": loss, "val/auc/mean": mean_auc(results)} | areas
+    aucs = {f"val/auc/{finding}": result.auc for finding, result in results.items()}
+    return {"val/loss": loss, "val/auc/mean": mean_auc(results)} | aucs
 
 
 def epoch_summary(metrics: Metrics) -> str:

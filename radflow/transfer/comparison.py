@@ -105,8 +105,8 @@ def _train(config: TransferConfig, study: str, folder: Path, arm: Arm, seed: int
     run_id = job.run_id if job else create_run(f"{study}-{arm}-seed{seed}", tags)
 
     def show(epoch: Epoch) -> bool:
-        loss, area = (math.nan if epoch[key] is None else epoch[key] for key in ("val/loss", "val/auc/mean"))
-        say(f"{title}: epoch {epoch['epoch']} of {config.epochs}  val loss {loss:.4f}  val AUC {area:.4f}")
+        loss, auc = (math.nan if epoch[key] is None else epoch[key] for key in ("val/loss", "val/auc/mean"))
+        say(f"{title}: epoch {epoch['epoch']} of {config.epochs}  val loss {loss:.4f}  val AUC {auc:.4f}")
         return True
 
     command = training_command(arm_config(config, arm, seed, out), "transfer")
