@@ -6,14 +6,13 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from radflow.config import flatten
 from radflow.data.dataset.reading import Dataset
 from radflow.errors import MISTAKE, JobError, UserError
-from radflow.evaluation.predictions import Predictions, read_predictions
+from radflow.evaluation.predictions import read_predictions
 from radflow.files import atomic_file, read_json
 from radflow.terminal import say
 from radflow.tracking.connection import prepare_tracking
@@ -23,28 +22,15 @@ from radflow.training.history import HISTORY_FILE, read_epochs
 from radflow.training.initial_weights import check_weights, patients_seen_by, resolve_alias
 from radflow.training.job_folder import EXECUTION_SETTINGS, JOB_FILE, PREDICTIONS_FILE, Job, read_job
 from radflow.training.leakage import report_leakage
+from radflow.transfer.arms import ARMS, Arm, Trained
 from radflow.transfer.config import TransferConfig
+from radflow.transfer.report import report
 
-Arm = Literal["pretrained", "scratch"]
-ARMS: tuple[Arm, ...] = ("pretrained", "scratch")
 ARM_TAG, SEED_TAG, KIND_TAG = "radflow.arm", "radflow.seed", "radflow.kind"
 KIND = "transfer-compare"
 STUDY_FILE = "study.json"
 
 _EQUAL_ANYWAY = EXECUTION_SETTINGS | {"data", "seed", "seeds", "target_auc", "source"}
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A finished training of a comparison."""
-
-    arm: Arm
-    seed: int
-    run_id: str
-    history: tuple[dict[str, float], ...]
-    """Metrics of each epoch; NaN where they were not finite."""
-    predictions: Predictions
-    """Predictions of the test crops."""
 
 
 def compare(config: TransferConfig, dataset: Dataset) -> None:
@@ -71,8 +57,6 @@ def compare(config: TransferConfig, dataset: Dataset) -> None:
         say(f"study {name}: {config.seeds} seeds with {config.pretrained}, and as many from scratch")
         seeds = range(config.seed, config.seed + config.seeds)
         trained = [_train(config, name, folder, arm, seed) for seed in seeds for arm in ARMS]
-        from radflow.transfer.report import report  # it draws: matplotlib takes a second to import
-
         report(trained, config, dataset, leakage.warning, run)
         say(run.url())
 

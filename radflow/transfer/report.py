@@ -17,7 +17,7 @@ from radflow.evaluation.repeated import RepeatedComparison, compare_repeated
 from radflow.plots.report import RESEARCH_ONLY, leakage_markdown
 from radflow.terminal import print_table, say
 from radflow.tracking.run import TrackedRun
-from radflow.transfer.comparison import ARMS, Arm, Trained
+from radflow.transfer.arms import ARMS, Arm, Trained
 from radflow.transfer.config import TransferConfig
 from radflow.transfer.figures import epochs_figure, throughput_figure
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from radflow.evaluation.predictions import Predictions
-from radflow.transfer.comparison import Arm, Trained
+from radflow.transfer.arms import Arm, Trained
 
 PATIENTS, CROPS_OF_PATIENT = 20, 6
 
