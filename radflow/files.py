@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -70,15 +69,6 @@ def replace_folder(new: Path, path: Path) -> None:
     else:
         new.rename(path)
     _flush_to_disk(path.parent)
-
-
-@contextmanager
-def only_one_process(lock: Path) -> Iterator[None]:
-    """Wait for the other processes of this machine that hold the file `lock`, and hold it; made if it is absent."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def check_writable(path: Path) -> None:

@@ -14,7 +14,7 @@ from radflow.data.phantom.chest.folder import write_phantom_films
 from radflow.data.phantom.mammogram.folder import write_phantom_mammograms
 from radflow.data.preprocess import preprocess
 from radflow.errors import UserError
-from radflow.files import only_one_process
+from radflow.locks import only_one_process
 from radflow.storage import locate
 from radflow.terminal import progress_bar, say
 

@@ -6,7 +6,6 @@ the trials of dead workers are several steps each: `exclusive` makes them one.
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from radflow.errors import UserError
+from radflow.locks import only_one_process
 from radflow.search.config import JOURNAL
 from radflow.search.journal import open_journal
 from radflow.secrets import hide_secrets
@@ -47,13 +47,9 @@ class JournalFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         return open_journal(self.path)
 
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(self) -> AbstractContextManager[None]:
         """See StudyStorage."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_suffix(".turn").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        return only_one_process(self.path.with_suffix(".turn"))
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from radflow.errors import UserError
+from radflow.locks import only_one_process
 from radflow.secrets import hide_secrets
 from radflow.tracking.spool import root_cause
 
@@ -183,8 +182,7 @@ def _prepare_sqlite(uri: str) -> str:
     database = database.absolute()
     absolute_uri = f"sqlite:///{database}"
     try:
-        database.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(database.with_name(f"{database.name}.lock")):
+        with only_one_process(database.with_name(f"{database.name}.lock")):
             if not database.exists():
                 # MLflow's own client would put the artefacts into `mlruns` of whatever folder this process is in.
                 SqlAlchemyStore(absolute_uri, str(database.parent / "mlruns"))
@@ -196,14 +194,6 @@ def _prepare_sqlite(uri: str) -> str:
             f"up to date with `mlflow db upgrade {absolute_uri}`, or set MLFLOW_TRACKING_URI"
         ) from error
     return absolute_uri
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the file's lock; the empty file stays, since removing it would let two processes hold 'the' lock."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _create_experiment(client: MlflowClient, uri: str, name: str) -> str:

@@ -7,7 +7,6 @@ harm: metric points carry their time and step, and MLflow keeps one of two equal
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -20,6 +19,7 @@ from typing import IO, Any
 
 from radflow.errors import UserError
 from radflow.files import append_lines, atomic_file, read_json
+from radflow.locks import lock_at_once
 
 SPOOL_FOLDER = Path("runs/spool")
 
@@ -210,8 +210,8 @@ def _hold(path: Path) -> IO[str]:
     """Open and lock a file until it is closed or the process ends, however it ends."""
     file = path.open("a")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        lock_at_once(file)
+    except BaseException:
         file.close()
         raise
     return file

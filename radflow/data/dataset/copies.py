@@ -12,7 +12,8 @@ from pathlib import Path
 
 from radflow.data.dataset.manifest import MANIFEST_NAME, REJECTED_NAME, ShardEntry, TableEntry, read_manifest
 from radflow.errors import UserError
-from radflow.files import atomic_file, only_one_process, replace_folder, sha256_file
+from radflow.files import atomic_file, replace_folder, sha256_file
+from radflow.locks import only_one_process
 from radflow.storage import S3Path, in_threads
 from radflow.terminal import say
 

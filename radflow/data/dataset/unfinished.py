@@ -7,7 +7,6 @@ written; what a killed process was at beyond that is removed.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -20,6 +19,7 @@ from typing import IO, Any
 from radflow.data.dataset.manifest import ShardEntry
 from radflow.errors import UserError
 from radflow.files import sha256_file
+from radflow.locks import lock_at_once
 from radflow.terminal import say
 
 _JOURNAL = "journal.jsonl"
@@ -91,7 +91,7 @@ def unfinished_dataset(root: Path, digest: str) -> Iterator[Unfinished]:
     root.mkdir(parents=True, exist_ok=True)
     with (root / _JOURNAL).open("a+", encoding="utf-8") as journal:
         try:
-            fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_at_once(journal)
         except BlockingIOError as error:
             raise UserError(f"another process is making this data set in {root}; wait for it, or stop it") from error
         unfinished = Unfinished(root, journal, digest)
