@@ -36,7 +36,7 @@ from radflow.data.dataset.reading import open_dataset
 from radflow.evaluation.auc import auc_per_finding, mean_auc
 from radflow.evaluation.predictions import Predictions, read_predictions
 from radflow.evaluation.repeated import compare_repeated
-from radflow.plots.figures import BLUE, GREEN, GREY, ORANGE, PALE, PURPLE
+from radflow.plots.style import BLUE, DPI, GREEN, GREY, ORANGE, PURPLE, WIDTH, tidy
 from radflow.training.history import HISTORY_FILE, read_epochs
 from radflow.training.job_folder import JOB_FILE, PREDICTIONS_FILE, read_job
 
@@ -246,7 +246,7 @@ def write_results(trainer: Trainer) -> None:
 
 def draw(path: str, panels: dict[str, str]) -> None:
     """Mean test AUC against the steps of a training, a line for each way and rate; the best rate of a way is bold."""
-    figure = Figure(figsize=(10, 4.6), dpi=100, layout="constrained")
+    figure = Figure(figsize=(WIDTH, 4.6), dpi=DPI, layout="constrained")
     for axes, (title, file) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         table = pd.read_csv(file)
         table["rate"] = table["rate"].fillna(-1)  # that of the rule, which follows the batch
@@ -262,8 +262,7 @@ def draw(path: str, panels: dict[str, str]) -> None:
         axes.set_xlabel("Optimiser steps in all")
         axes.set_ylabel("Mean test AUC")
         axes.set_title(title, loc="left", fontsize=11)
-        axes.grid(color=PALE, linewidth=0.8)
-        axes.spines[["top", "right"]].set_visible(False)
+        tidy(axes)
         axes.legend(frameon=False, fontsize=9)
     figure.savefig(path)
 

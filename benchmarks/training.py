@@ -191,15 +191,17 @@ def draw_parts(results: dict, path: Path) -> None:
     """A bar for each row of the table, as long as the step, with its parts in it."""
     from matplotlib.figure import Figure
 
+    from radflow.plots.style import AMBER, BLUE, DPI, GREEN, ORANGE, PURPLE, WIDTH
+
     rows = [
         (f"{arch}, batch {batch}\n{name.removeprefix('radflow ')}", shares_of(measured, name))
         for (arch, batch), measured in results.items()
         for name in ("radflow train", "radflow distributed")
     ]
-    figure = Figure(figsize=(10, 1.6 + 0.55 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.6 + 0.55 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     left = [0.0] * len(rows)
-    for part, colour in zip(PARTS, ("#E69F00", "#0072B2", "#D55E00", "#009E73", "#CC79A7"), strict=True):
+    for part, colour in zip(PARTS, (AMBER, BLUE, ORANGE, GREEN, PURPLE), strict=True):
         widths = [100 * shares[part] for _, shares in rows]
         label = f"{PARTS[part]} ({f'up to {max(widths):.1f}' if max(widths) >= 0.1 else 'below 0.1'} %)"
         axes.barh(range(len(rows)), widths, left=left, color=colour, label=label)
@@ -210,7 +212,7 @@ def draw_parts(results: dict, path: Path) -> None:
     axes.set_xlabel("Share of a step's time, %")
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper left", ncols=2, frameon=False)
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=DPI)
 
 
 if __name__ == "__main__":

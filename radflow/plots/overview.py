@@ -14,7 +14,7 @@ from radflow.data.dataset.reading import Dataset
 from radflow.data.tables import read_rows
 from radflow.files import atomic_file
 from radflow.plots.contact_sheet import contact_sheets
-from radflow.plots.figures import co_occurrence_figure, frequency_figure, prevalence_figure
+from radflow.plots.prevalence import co_occurrence_figure, frequency_figure, prevalence_figure
 from radflow.terminal import print_table
 
 SHEETS_FOLDER = "contact_sheets"

@@ -1,4 +1,4 @@
-"""Pictures of a search, 1000 pixels wide: history, importances, parallel coordinates, slices.
+"""Pictures of a search: history, importances, parallel coordinates, slices.
 
 Optuna's own parallel coordinates leave out every trial that lacks a conditional parameter, so that a search over
 optimisers would show none; here such a line passes below the axis.
@@ -19,9 +19,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from radflow.plots.figures import BLUE, GREY, ORANGE, PALE
+from radflow.plots.style import BLUE, GREY, ORANGE, in_words, legend_above, new_axes, new_figure, tidy
 
-_WIDTH, _DPI = 10.0, 100
 _UNUSED = -0.14
 """Height of a line where its trial has no value for the axis, whose own range is 0 to 1."""
 _FEW = 4
@@ -46,7 +45,7 @@ class DrawnTrial:
 
 def history_figure(trials: Sequence[DrawnTrial], title: str) -> Figure:
     """Score of each trial by number, and the best complete one so far; failed trials lie on the lower edge."""
-    figure, axes = _figure(title, 4.2)
+    figure, axes = new_axes(title, 4.2)
     for state, style in _STATE_STYLES.items():
         chosen = [trial for trial in trials if trial.state == state and math.isfinite(trial.score)]
         if chosen:
@@ -64,21 +63,20 @@ def history_figure(trials: Sequence[DrawnTrial], title: str) -> Figure:
     axes.set_xlabel("Trial")
     axes.set_ylabel("Mean AUC of the best epoch, validation")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=5, frameon=False, fontsize=9, borderaxespad=0.2)
+    legend_above(axes, 5)
     return figure
 
 
 def importances_figure(importances: Mapping[str, float], title: str) -> Figure:
     """Share of each parameter in the differences of score between complete trials (PED-ANOVA), largest at the top."""
     names = sorted(importances, key=lambda name: -importances[name])
-    figure, axes = _figure(title, 1.3 + 0.34 * len(names))
+    figure, axes = new_axes(title, 1.3 + 0.34 * len(names))
     axes.barh(names, [importances[name] for name in names], color=BLUE, height=0.6)
     for row, name in enumerate(names):
         axes.annotate(
             f"{importances[name]:.2f}", (importances[name], row), (4, 0), textcoords="offset points", va="center"
         )
     axes.invert_yaxis()
-    axes.grid(axis="x", color=PALE, linewidth=0.8)
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
     axes.set_xlim(0, max(importances.values()) * 1.1)
@@ -91,7 +89,7 @@ def parallel_figure(trials: Sequence[DrawnTrial], title: str) -> Figure:
     shown = sorted((trial for trial in trials if math.isfinite(trial.score)), key=lambda trial: trial.score)
     values = {name: [trial.params[name] for trial in shown if name in trial.params] for name in _names(shown)}
     scales = {name: _Scale(each) for name, each in values.items() if len(set(each)) > 1}
-    figure, axes = _figure(title, 4.6)
+    figure, axes = new_axes(title, 4.6)
     colour_of, scores = mpl.colormaps["viridis"], _score_range(shown)
     for trial in shown:
         heights = [
@@ -106,7 +104,7 @@ def parallel_figure(trials: Sequence[DrawnTrial], title: str) -> Figure:
         axes.annotate(
             "not used", (-0.05, _UNUSED), ha="right", va="center", fontsize=8, color=GREY, annotation_clip=False
         )
-    axes.set_xticks(range(len(scales)), [name.replace("_", " ") for name in scales])
+    axes.set_xticks(range(len(scales)), [in_words(name) for name in scales])
     axes.set_yticks([])
     axes.set_xlim(-0.05, len(scales) - 0.55)
     axes.grid(visible=False)
@@ -122,7 +120,7 @@ def slice_figure(trials: Sequence[DrawnTrial], title: str) -> Figure:
     names = _names(shown)
     columns = 4
     rows = max(math.ceil(len(names) / columns), 1)
-    figure = Figure(figsize=(_WIDTH, 0.7 + 2.1 * rows), dpi=_DPI, layout="constrained")
+    figure = new_figure(title, 0.7 + 2.1 * rows)
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for panel, name in zip(panels.flat, names, strict=False):
         _draw_slice(panel, name, [trial for trial in shown if name in trial.params])
@@ -130,7 +128,6 @@ def slice_figure(trials: Sequence[DrawnTrial], title: str) -> Figure:
         panel.set_visible(False)
     for panel in panels[:, 0]:
         panel.set_ylabel("Mean AUC", fontsize=9)
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=12)
     return figure
 
 
@@ -186,11 +183,9 @@ def _draw_slice(panel: Axes, name: str, trials: Sequence[DrawnTrial]) -> None:
     slanted: dict[str, Any] = {"rotation": 30, "ha": "right"} if is_long else {}
     panel.set_xticks([place for place, _ in ticks], [label for _, label in ticks], fontsize=8, **slanted)
     panel.set_xlim(-0.08, 1.08)
-    panel.set_title(name.replace("_", " "), fontsize=9)
+    panel.set_title(in_words(name), fontsize=9)
     panel.tick_params(axis="y", labelsize=8)
-    panel.spines[["top", "right"]].set_visible(False)
-    panel.grid(color=PALE, linewidth=0.8)
-    panel.set_axisbelow(True)
+    tidy(panel)
 
 
 def _names(trials: Sequence[DrawnTrial]) -> list[str]:
@@ -206,13 +201,3 @@ def _order(value: Any) -> tuple[bool, Any]:
 def _score_range(trials: Sequence[DrawnTrial]) -> Normalize:
     scores = [trial.score for trial in trials] or [0.0, 1.0]
     return Normalize(min(scores), max(scores))
-
-
-def _figure(title: str, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color=PALE, linewidth=0.8)
-    axes.set_axisbelow(True)
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=12)
-    return figure, axes

@@ -14,8 +14,8 @@ from radflow.evaluation.auc import FindingAuc, auc_per_finding, mean_auc, mean_a
 from radflow.evaluation.groups import Group, auc_per_group
 from radflow.evaluation.predictions import Predictions, write_predictions
 from radflow.inference.split_predictor import mean_loss
-from radflow.plots.figures import auc_figure, roc_figure
 from radflow.plots.report import auc_table
+from radflow.plots.roc import auc_figure, roc_figure
 from radflow.terminal import print_table, say
 from radflow.tracking.run import TrackedRun
 from radflow.training.job_folder import PREDICTIONS_FILE

@@ -26,7 +26,7 @@ from radflow.inference.split_predictor import SplitPredictor
 from radflow.models.classifier import build_classifier
 from radflow.optim.factory import build_optimizer
 from radflow.optim.learning_rate import LearningRate
-from radflow.plots.figures import learning_curves_figure, learning_rate_figure
+from radflow.plots.learning_curves import learning_curves_figure, learning_rate_figure
 from radflow.plots.report import RunFacts, summary_markdown
 from radflow.terminal import say
 from radflow.tracking.run import SilentRun, TrackedRun, go_on_with, tracking_run

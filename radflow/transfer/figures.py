@@ -1,22 +1,19 @@
-"""Pictures of a comparison, 1000 pixels wide: the paper's figures 16 to 18, with mean and range over seeds."""
+"""Pictures of a comparison: the paper's figures 16 to 18, with mean and range over seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from radflow.plots.figures import BLUE, GREY, ORANGE, PALE
+from radflow.plots.style import BLUE, GREY, ORANGE, legend_above, new_axes, new_figure, tidy
 
 Curves = Mapping[str, NDArray[np.floating]]
 """Curves by label of a half: [seeds, epochs], NaN where a training had ended."""
 
-_WIDTH, _DPI = 10.0, 100
 _STYLES = ((BLUE, "o"), (ORANGE, "s"))
 
 
@@ -33,8 +30,7 @@ def epochs_figure(curves: Curves, quantity: str, title: str, goal: float | None 
     goal : float, optional
         Drawn as a level.
     """
-    figure = Figure(figsize=(_WIDTH, 4.4), dpi=_DPI, layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_axes(title, 4.4)
     for (label, values), (colour, marker) in zip(curves.items(), _STYLES, strict=False):
         epochs = np.arange(1, values.shape[1] + 1)
         seeds = f"mean of {len(values)} seeds" if len(values) > 1 else "one seed"
@@ -47,8 +43,7 @@ def epochs_figure(curves: Curves, quantity: str, title: str, goal: float | None 
     axes.set_xlabel("Epoch")
     axes.set_ylabel(quantity)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=9, borderaxespad=0.2)
-    _finish(figure, axes, title)
+    legend_above(axes, 3)
     return figure
 
 
@@ -63,7 +58,7 @@ def throughput_figure(rates: Mapping[str, Sequence[float]], minutes: Curves, are
         Time since the start of training at the end of each epoch, and the AUC then.
     title : str
     """
-    figure = Figure(figsize=(_WIDTH, 4.0), dpi=_DPI, layout=ConstrainedLayoutEngine(wspace=0.08))
+    figure = new_figure(title, 4.0, gap=0.08)
     left, right = figure.subplots(1, 2, width_ratios=(2, 3))
     for row, ((label, values), (colour, marker)) in enumerate(zip(rates.items(), _STYLES, strict=False)):
         mean = float(np.mean(values))
@@ -82,13 +77,6 @@ def throughput_figure(rates: Mapping[str, Sequence[float]], minutes: Curves, are
     right.set_xlabel("Minutes of training")
     right.set_ylabel("AUC, validation crops")
     right.legend(loc="lower right", frameon=False, fontsize=9)
-    _finish(figure, left, title)
-    _finish(figure, right, title)
+    tidy(left)
+    tidy(right)
     return figure
-
-
-def _finish(figure: Figure, axes: Axes, title: str) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color=PALE, linewidth=0.8)
-    axes.set_axisbelow(True)
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=12)

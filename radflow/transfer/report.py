@@ -41,7 +41,7 @@ def report(trained: Sequence[Trained], config: TransferConfig, dataset: Dataset,
     run.log_metrics(_metrics(rows, tested), step=0)
     run.log_text(text, "conclusion.md")
     run.set_note(f"{text}\n{_markdown(rows)}\n\n*{RESEARCH_ONLY}*\n")
-    _draw(trained, goal, f"{config.model.arch} on {dataset.name}".replace("_", " "), run)
+    _draw(trained, goal, f"{config.model.arch} on {dataset.name}", run)
     print_table(_printed(rows, f"{config.model.arch} on {dataset.name}, test crops"))
     say(text)
 
