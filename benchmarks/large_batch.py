@@ -37,6 +37,7 @@ from radflow.evaluation.auc import auc_per_finding, mean_auc
 from radflow.evaluation.predictions import Predictions, read_predictions
 from radflow.evaluation.repeated import compare_repeated
 from radflow.plots.style import BLUE, DPI, GREEN, GREY, ORANGE, PURPLE, WIDTH, tidy
+from radflow.plots.tables import markdown_row, markdown_table
 from radflow.training.history import HISTORY_FILE, read_epochs
 from radflow.training.job_folder import JOB_FILE, PREDICTIONS_FILE, read_job
 
@@ -201,11 +202,10 @@ def main() -> None:
         for way, results in ways(options, trainer, steps):
             small = small or results
             rows.append(row(way, steps, results, small))
-            print(rows[-1], flush=True)
+            print(markdown_row(rows[-1]), flush=True)
             write_results(trainer)
-    print("\n| way | steps an epoch | peak rate | seeds | mean test AUC | against the small batch |")
-    print("|---|--:|--:|--:|--:|---|")
-    print("\n".join(rows))
+    headings = ("way", "steps an epoch", "peak rate", "seeds", "mean test AUC", "against the small batch")
+    print("\n" + markdown_table(headings, rows, align="lrrrrl"))
 
 
 def read_options() -> argparse.Namespace:
@@ -267,17 +267,17 @@ def draw(path: str, panels: dict[str, str]) -> None:
     figure.savefig(path)
 
 
-def row(way: str, steps: int, results: list[Result], small: list[Result]) -> str:
-    """A line of the table."""
+def row(way: str, steps: int, results: list[Result], small: list[Result]) -> tuple[str, ...]:
+    """A row of the table."""
     if not results:
-        return f"| {way} | {steps} | | 0 | diverged | |"
+        return way, str(steps), "", "0", "diverged", ""
     area = np.mean([result.test_auc for result in results])
     paired = [[result.predictions for result in each[: len(results)]] for each in (results, small)]
     against = ""
     if results is not small:
         tested = compare_repeated(*paired)
         against = f"{tested.difference:+.3f} ({tested.low:+.3f} to {tested.high:+.3f}), p = {tested.p_value:.2g}"
-    return f"| {way} | {steps} | {results[0].peak_lr:.3g} | {len(results)} | {area:.3f} | {against} |"
+    return way, str(steps), f"{results[0].peak_lr:.3g}", str(len(results)), f"{area:.3f}", against
 
 
 if __name__ == "__main__":

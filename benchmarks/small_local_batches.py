@@ -34,6 +34,7 @@ from radflow.models.config import ModelConfig
 from radflow.optim.config import OptimizerConfig
 from radflow.optim.factory import build_optimizer
 from radflow.optim.learning_rate import LearningRate
+from radflow.plots.tables import markdown_table
 from radflow.training.assessment import predictions_of
 from radflow.training.batch_statistics import BatchStatistics
 from radflow.training.loss import build_loss
@@ -140,9 +141,8 @@ def main() -> None:
     rows = []
     for norm, local_batch in (trained.split(":") for trained in options.norm):
         areas = train(norm, int(local_batch), options, dataset)
-        rows += [f"| {norm} | {local_batch} | {kind} | {area:.3f} |" for kind, area in areas]
-    print("\n| norm | LBZ | statistics | mean test AUC |\n|---|--:|---|--:|")
-    print("\n".join(rows))
+        rows += [(norm, local_batch, kind, f"{area:.3f}") for kind, area in areas]
+    print("\n" + markdown_table(("norm", "LBZ", "statistics", "mean test AUC"), rows, align="lrlr"))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from pathlib import Path
 from radflow.cluster.launcher import choose_ranks, launch, parse_hosts
 from radflow.cluster.threads import supports_bfloat16
 from radflow.cpu import available_cores
+from radflow.plots.tables import markdown_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ARCHITECTURES = ("densenet121", "vgg16", "resnet50")
@@ -136,16 +137,14 @@ def speed_table(results: dict) -> str:
     pairs = [("radflow train", "Keras fit"), ("radflow distributed", "Keras fit")]
     if "PyTorch" in names:
         pairs += [("radflow train", "PyTorch"), ("radflow distributed", names[-1])]
-    lines = [
-        "| network | batch | " + " | ".join(names) + " | " + " | ".join(f"{a} / {b}" for a, b in pairs) + " |",
-        "|---|---" + "|--:" * (len(names) + len(pairs)) + "|",
-    ]
+    headings = ["network", "batch", *names, *(f"{a} / {b}" for a, b in pairs)]
+    rows = []
     for (arch, batch), measured in results.items():
         speeds = {name: [result["images_per_second"] for result in measured[name]] for name in names}
         cells = [f"{statistics.median(values):.2f}" for values in speeds.values()]
         cells += [ratio(speeds[a], speeds[b]) for a, b in pairs]
-        lines.append(f"| {arch} | {batch} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append([arch, str(batch), *cells])
+    return markdown_table(headings, rows, align="ll" + "r" * (len(headings) - 2)) + "\n"
 
 
 def ratio(ours: list[float], theirs: list[float]) -> str:
@@ -158,11 +157,11 @@ def ratio(ours: list[float], theirs: list[float]) -> str:
 def memory_table(results: dict) -> str:
     """Largest resident memory of all processes of a contestant together, MiB."""
     names = list(next(iter(results.values())))
-    lines = ["| peak memory, MiB | batch | " + " | ".join(names) + " |", "|---|---" + "|--:" * len(names) + "|"]
+    rows = []
     for (arch, batch), measured in results.items():
         peaks = [max(result["peak_mib"] for result in measured[name]) for name in names]
-        lines.append(f"| {arch} | {batch} | " + " | ".join(f"{peak:.0f}" for peak in peaks) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append([arch, str(batch), *(f"{peak:.0f}" for peak in peaks)])
+    return markdown_table(["peak memory, MiB", "batch", *names], rows, align="ll" + "r" * len(names)) + "\n"
 
 
 def shares_of(measured: dict[str, list[Result]], name: str) -> dict[str, float]:
@@ -174,17 +173,13 @@ def shares_of(measured: dict[str, list[Result]], name: str) -> dict[str, float]:
 
 
 def parts_table(results: dict) -> str:
-    lines = [
-        "| share of a step, % | batch | as | " + " | ".join(PARTS.values()) + " |",
-        "|---|---|---" + "|--:" * len(PARTS) + "|",
-    ]
+    headings = ["share of a step, %", "batch", "as", *PARTS.values()]
+    rows = []
     for (arch, batch), measured in results.items():
         for name in ("radflow train", "radflow distributed"):
             shares = shares_of(measured, name).values()
-            lines.append(
-                f"| {arch} | {batch} | {name} | " + " | ".join(f"{100 * share:.2f}" for share in shares) + " |"
-            )
-    return "\n".join(lines) + "\n"
+            rows.append([arch, str(batch), name, *(f"{100 * share:.2f}" for share in shares)])
+    return markdown_table(headings, rows, align="lll" + "r" * len(PARTS)) + "\n"
 
 
 def draw_parts(results: dict, path: Path) -> None:

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from rich.table import Table
 from rich.text import Text
 
 from radflow.cluster.threads import choose_precision, supports_bfloat16
 from radflow.cpu import available_cores
 from radflow.errors import UserError
+from radflow.plots.tables import terminal_table
 from radflow.terminal import print_table
 
 PACKAGES = ("radflow", "keras", "mlflow", "numpy", "pandas", "pyarrow", "pydicom", "pillow")
@@ -52,11 +52,9 @@ def examine() -> list[Finding]:
 
 def print_report(findings: list[Finding]) -> None:
     """Print a row per check, what is wrong in red with its mend."""
-    table = Table("", "Topic", "State", "Mend", title="radflow doctor", title_justify="left")
-    for finding in findings:
-        mark = Text("missing", style="red") if finding.mend else Text("ok", style="green")
-        table.add_row(mark, finding.topic, Text(finding.state), Text(finding.mend))
-    print_table(table)
+    missing, fine = Text("missing", style="red"), Text("ok", style="green")
+    rows = [(missing if each.mend else fine, each.topic, each.state, each.mend) for each in findings]
+    print_table(terminal_table("radflow doctor", ("", "Topic", "State", "Mend"), rows))
 
 
 def _machine() -> Finding:

@@ -15,9 +15,10 @@ from rich.text import Text
 from radflow.cluster.threads import set_threads
 from radflow.config import flatten
 from radflow.errors import JobError, UserError
+from radflow.plots.tables import terminal_table
 from radflow.promotion.config import PromoteConfig
 from radflow.promotion.decisions import Decision, Promotion, promote_best, roll_back
-from radflow.promotion.model_card import read_template, rules_markdown
+from radflow.promotion.model_card import RULE_HEADINGS, read_template, rules_markdown
 from radflow.promotion.policy import Family, read_policy
 from radflow.terminal import print_table
 from radflow.tracking.connection import prepare_tracking
@@ -93,11 +94,8 @@ def _log(decisions: list[Decision], run: OwnRun) -> None:
 
 def _table(decision: Decision) -> Table:
     title = f"{decision.family}: {decision.candidate}" if decision.candidate else decision.family
-    table = Table(title=Text(title, style="bold"), title_justify="left")
-    for heading in ("Rule", "Asked", "Seen", "Passed"):
-        table.add_column(heading)
-    for check in decision.judgement.checks:
-        table.add_row(check.rule, Text(check.asked), Text(check.seen), check.result)
+    rows = [(check.rule, check.asked, check.seen, check.result) for check in decision.judgement.checks]
+    table = terminal_table(title, RULE_HEADINGS, rows)
     table.add_section()
     table.add_row("decision", "", Text(decision.outcome, style="bold"), "")
     return table

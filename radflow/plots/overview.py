@@ -15,6 +15,7 @@ from radflow.data.tables import read_rows
 from radflow.files import atomic_file
 from radflow.plots.contact_sheet import contact_sheets
 from radflow.plots.prevalence import co_occurrence_figure, frequency_figure, prevalence_figure
+from radflow.plots.tables import terminal_table
 from radflow.terminal import print_table
 
 SHEETS_FOLDER = "contact_sheets"
@@ -111,10 +112,9 @@ def _prevalences(counts: SplitCounts) -> dict[str, float]:
 
 
 def _terminal_table(title: str, content: pd.DataFrame) -> Table:
-    table = Table(title=title, title_justify="left")
-    for column in content.columns:
-        is_text = column in (content.columns[0], "Example")
-        table.add_column(column, justify="left" if is_text else "right")
-    for row in content.itertuples(index=False):
-        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row))
-    return table
+    align = "".join("l" if column in (content.columns[0], "Example") else "r" for column in content.columns)
+    rows = [
+        [f"{value:,}" if isinstance(value, int) else str(value) for value in row]
+        for row in content.itertuples(index=False)
+    ]
+    return terminal_table(title, list(content.columns), rows, align)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from rich import box
 from rich.table import Table
-from rich.text import Text
 
 from radflow.evaluation.auc import FindingAuc, mean_auc
 from radflow.evaluation.groups import Group
+from radflow.plots.tables import escaped, markdown_table, terminal_table
 
 RESEARCH_ONLY = "Research use only; not a medical device."
 _ABSENT = "-"
+_HEADINGS = ("Finding", "AUC", "95 % interval", "Positives", "Films")
 _OF_GROUPS = (
     "Images are crops. A lesion, or the normal tissue of a film, has the mean probability of its crops; so have all "
     "tumour crops of a film, and all of its normal tissue, where films are the units."
@@ -88,14 +87,9 @@ def auc_table(
     mean_interval : from `mean_auc_interval`, optional
     groups : from `auc_per_group`, optional
     """
-    table = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD)
-    for heading in ("Finding", "AUC", "95 % interval", "Positives", "Films"):
-        table.add_column(heading, justify="left" if heading == "Finding" else "right", no_wrap=heading == "Finding")
-    for finding, result in results.items():
-        # Text, because rich would read "[red]" in a name as a style.
-        table.add_row(Text(finding), *_cells(result))
-    for name, result in _group_rows(groups):
-        table.add_row(Text(name), *_cells(result))
+    rows = [(name, *_cells(result)) for name, result in (*results.items(), *_group_rows(groups))]
+    table = terminal_table(title, _HEADINGS, rows, align="lrrrr")
+    table.columns[0].no_wrap = True
     table.add_section()
     table.add_row("Mean", _number(mean_auc(results)), _range(*(mean_interval or (math.nan, math.nan))), style="bold")
     return table
@@ -179,9 +173,8 @@ def _training_lines(facts: RunFacts) -> list[str]:
 
 def auc_markdown(results: Mapping[str, FindingAuc]) -> str:
     """Lay out AUC, interval and class counts of each finding as a Markdown table."""
-    rows = ["| Finding | AUC | 95 % interval | Positives | Films |", "|---|---:|:---:|---:|---:|"]
-    rows += [f"| {' | '.join([escaped(finding), *_cells(result)])} |" for finding, result in results.items()]
-    return "\n".join(rows)
+    rows = ((escaped(finding), *_cells(result)) for finding, result in results.items())
+    return markdown_table(_HEADINGS, rows, align="lrcrr")
 
 
 def _remarks(facts: RunFacts, results: Mapping[str, FindingAuc]) -> list[str]:
@@ -216,8 +209,3 @@ def _number(value: float) -> str:
 
 def _range(low: float, high: float) -> str:
     return _ABSENT if math.isnan(low) or math.isnan(high) else f"{low:.3f} to {high:.3f}"
-
-
-def escaped(name: str) -> str:
-    """Show a name in markdown letter for letter: no emphasis, links, HTML or table cells come of it."""
-    return re.sub(r"([\\`*_\[\]<>|~&$])", r"\\\1", " ".join(name.split()))

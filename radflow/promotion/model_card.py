@@ -12,7 +12,8 @@ from mlflow.entities import Run
 from radflow.errors import UserError
 from radflow.evaluation.auc import FindingAuc, auc_per_finding, mean_auc, mean_auc_interval
 from radflow.evaluation.predictions import Predictions
-from radflow.plots.report import RESEARCH_ONLY, auc_markdown, escaped
+from radflow.plots.report import RESEARCH_ONLY, auc_markdown
+from radflow.plots.tables import escaped, markdown_row, markdown_table
 from radflow.promotion.judgement import Judgement
 
 PLACES = (
@@ -32,6 +33,9 @@ PLACES = (
     "limits",
 )
 """What a template may name; `research_only` it must."""
+
+RULE_HEADINGS = ("Rule", "Asked", "Seen", "Passed")
+"""What is told of each rule of a judgement."""
 
 FEW_POSITIVES = 30
 """Below so many positive test films a finding's AUC is known too poorly to rely on."""
@@ -97,12 +101,8 @@ def write_card(
 
 def rules_markdown(judgement: Judgement) -> str:
     """A table of the rules: asked, seen, passed."""
-    rows = ["| Rule | Asked | Seen | Passed |", "|---|---|---|---|"]
-    rows += [
-        f"| {check.rule} | {escaped(check.asked)} | {escaped(check.seen)} | {check.result} |"
-        for check in judgement.checks
-    ]
-    return "\n".join(rows)
+    rows = [(check.rule, escaped(check.asked), escaped(check.seen), check.result) for check in judgement.checks]
+    return markdown_table(RULE_HEADINGS, rows)
 
 
 def _data(run: Run) -> str:
@@ -120,7 +120,8 @@ def _splits(run: Run) -> str:
     for item in run.inputs.dataset_inputs:
         profile = json.loads(item.dataset.profile or "{}")
         split = item.dataset.name.rpartition("/")[2]
-        rows.append(f"| {escaped(split)} | {profile.get('films', 0):,} | {profile.get('patients', 0):,} |")
+        counts = (f"{profile.get(unit, 0):,}" for unit in ("films", "patients"))
+        rows.append(markdown_row([escaped(split), *counts]))
     return "\n".join(rows)
 
 

@@ -16,6 +16,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 from rich.table import Table
 
 from radflow.files import atomic_file
+from radflow.plots.tables import markdown_table, terminal_table
 from radflow.search.config import SearchConfig
 from radflow.search.figures import DrawnTrial, history_figure, importances_figure, parallel_figure, slice_figure
 from radflow.search.settings import settings_to_repeat, shared_settings, trial_config
@@ -120,9 +121,7 @@ class SearchReport:
         if best.empty:
             return text
         shown = best.drop(columns=["state", "run"])
-        lines = [f"| {' | '.join(shown.columns)} |", "|---" * len(shown.columns) + "|"]
-        lines += [f"| {' | '.join(_cell(value) for value in row)} |" for row in shown.itertuples(index=False)]
-        table = "\n".join(lines)
+        table = markdown_table(list(shown.columns), _cells(shown))
         return f"{text}\n{table}\n\nTrain the best: `mlflow run . -e distributed -P config={self._best_file}`\n"
 
 
@@ -149,10 +148,11 @@ def _importances(study: optuna.Study, trials: Sequence[FrozenTrial]) -> dict[str
 
 def _table(rows: pd.DataFrame, title: str) -> Table:
     shown = rows.drop(columns=["state", "run"])
-    table = Table(*shown.columns, title=title)
-    for row in shown.itertuples(index=False):
-        table.add_row(*(_cell(value) for value in row))
-    return table
+    return terminal_table(title, list(shown.columns), _cells(shown))
+
+
+def _cells(rows: pd.DataFrame) -> list[list[str]]:
+    return [[_cell(value) for value in row] for row in rows.itertuples(index=False)]
 
 
 def _cell(value: object) -> str:

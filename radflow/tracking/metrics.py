@@ -108,13 +108,6 @@ def check_metric_key(key: str) -> None:
         )
 
 
-def metric_table_markdown() -> str:
-    """Render the table of metric keys as a Markdown table, one row per key pattern, ending with a newline."""
-    lines = ["| key | unit | meaning |", "|---|---|---|"]
-    lines += [f"| `{row.pattern}` | {row.unit} | {row.meaning} |" for row in METRICS]
-    return "\n".join(lines) + "\n"
-
-
 @functools.lru_cache(maxsize=4096)
 def _documented(key: str) -> bool:
     return any(pattern.fullmatch(key) for pattern in _patterns())

@@ -7,10 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
-
 from radflow.cluster.batch_plan import BatchPlan, BatchSchedule, nearest_global_batches, plan_batches
 from radflow.cluster.launcher import choose_ranks, parse_hosts, unused_slots_warning
 from radflow.cluster.threads import choose_precision
@@ -18,6 +14,7 @@ from radflow.config import flatten
 from radflow.data.dataset.reading import Dataset
 from radflow.models.config import SMALLEST_BATCH_OF_STATISTICS, Norm
 from radflow.optim.rule import expected_loss_of_auc, rate_warning
+from radflow.plots.tables import terminal_table
 from radflow.terminal import print_table, warn
 from radflow.training.config import DistributedConfig, TrainingConfig
 from radflow.training.job_folder import measured_speed
@@ -124,15 +121,13 @@ def plan_ranks(config: DistributedConfig, films: TrainingFilms) -> TrainingPlan:
 
 def show_plan(plan: TrainingPlan) -> None:
     """Print the plan as a table, and its warnings."""
-    table = Table(title=Text("Plan", style="bold"), title_justify="left", box=box.SIMPLE, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column()
-    table.add_column(style="dim")
-    for row in plan_rows(plan):
-        table.add_row(*map(Text, row))
+    table = terminal_table("Plan", ("", "", ""), plan_rows(plan))
+    table.show_header = False
+    table.columns[0].no_wrap = True
+    table.columns[2].style = "dim"
     print_table(table)
     for warning in plan.warnings:
-        warn(f"{warning}")
+        warn(warning)
 
 
 def plan_rows(plan: TrainingPlan) -> Iterator[tuple[str, str, str]]:

@@ -15,6 +15,7 @@ from radflow.evaluation.auc import auc_per_finding
 from radflow.evaluation.groups import GROUPS, auc_per_group
 from radflow.evaluation.repeated import RepeatedComparison, compare_repeated
 from radflow.plots.report import RESEARCH_ONLY, leakage_markdown
+from radflow.plots.tables import markdown_table, terminal_table
 from radflow.terminal import print_table, say
 from radflow.tracking.run import TrackedRun
 from radflow.transfer.arms import ARMS, Arm, Trained
@@ -177,26 +178,23 @@ def _only_finding(results: dict) -> float:
 
 
 def _printed(rows: pd.DataFrame, title: str) -> Table:
-    shown = _with_means(rows)
-    table = Table(*(str(column).replace("_", " ") for column in shown), title=title)
-    for number, row in enumerate(shown.itertuples(index=False)):
-        table.add_row(*map(_cell, row), end_section=number == len(rows) - 1)
+    table = terminal_table(title, *_shown(rows))
+    table.rows[len(rows) - 1].end_section = True  # the means follow
     return table
 
 
 def _markdown(rows: pd.DataFrame) -> str:
-    shown = _with_means(rows)
-    lines = [f"| {' | '.join(str(column).replace('_', ' ') for column in shown)} |", "|---" * len(shown.columns) + "|"]
-    lines += [f"| {' | '.join(map(_cell, row))} |" for row in shown.itertuples(index=False)]
-    return "\n".join(lines)
+    return markdown_table(*_shown(rows))
 
 
-def _with_means(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows and below them the mean of each half, without the runs' ids."""
+def _shown(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Headings, and cells of the rows and below them of the mean of each half, without the runs' ids."""
     shown = rows.drop(columns="run").sort_values(["body", "seed"], ascending=[False, True])
     means = shown.groupby("body", sort=False).mean(numeric_only=True).reset_index()
     means["seed"] = "mean"
-    return pd.concat([shown.astype({"seed": object}), means], ignore_index=True)
+    whole = pd.concat([shown.astype({"seed": object}), means], ignore_index=True)
+    cells = [[_cell(value) for value in row] for row in whole.itertuples(index=False)]
+    return [str(column).replace("_", " ") for column in whole], cells
 
 
 def _cell(value: object) -> str:

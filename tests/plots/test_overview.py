@@ -41,11 +41,11 @@ def test_data_show_prints_the_manifest_and_draws_every_finding(
     assert data_show(monkeypatch, str(dataset.path)) == 0
     printed = capsys.readouterr().out
     for split, counts in dataset.manifest.splits.items():
-        (line,) = [line for line in printed.splitlines() if line.startswith(f"│ {split} ")]
-        assert [f"{counts.rows:,}", f"{counts.patients:,}"] == line.replace("│", " ").split()[1:3]
+        (line,) = [line for line in printed.splitlines() if line.split()[:1] == [split]]
+        assert [f"{counts.rows:,}", f"{counts.patients:,}"] == line.split()[1:3]
     train = dataset.manifest.splits["train"]
     common = max(train.positives, key=lambda finding: train.positives[finding])
-    (line,) = [line for line in printed.splitlines() if line.startswith(f"│ {common} ")]
+    (line,) = [line for line in printed.splitlines() if line.split()[:1] == [common]]
     assert f"{train.positives[common]} ({train.positives[common] / train.rows:.2%})" in " ".join(line.split())
     assert "2 rejected" in printed
 
