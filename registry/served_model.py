@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,11 @@ import keras
 import mlflow
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from radflow_served.description import Description
 from radflow_served.film import BadFilm, decode_film, resize_film
+from radflow_served.graph import inference_graph
 from radflow_served.remarks import remark_on
 
 COLUMN = "film"
@@ -54,11 +53,7 @@ class ServedClassifier(mlflow.pyfunc.PythonModel):
         self._description = Description.read(folder)
         model = keras.saving.load_model(folder / "data" / "model.keras", compile=False, safe_mode=True)
         self._size = int(model.input_shape[1])
-        self._graph: Callable[[np.ndarray], tf.Tensor] = tf.function(
-            lambda films: model(films, training=False),
-            input_signature=[tf.TensorSpec(model.input_shape, tf.uint8)],
-            jit_compile=False,
-        )
+        self._graph = inference_graph(model)
         self._description.check(self._probabilities)
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002

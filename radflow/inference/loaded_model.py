@@ -55,11 +55,9 @@ class LoadedClassifier:
 
     @cached_property
     def _graph(self) -> Callable[[np.ndarray], tf.Tensor]:
-        """The model as one graph: called layer by layer, DenseNet-121 spends its time between the layers."""
-        import tensorflow as tf
+        from radflow.inference.graph import inference_graph  # TensorFlow
 
-        films = tf.TensorSpec(self.model.input_shape, tf.uint8)
-        return tf.function(lambda films: self.model(films, training=False), input_signature=[films], jit_compile=False)
+        return inference_graph(self.model)
 
 
 def load_classifier(uri: str) -> LoadedClassifier:

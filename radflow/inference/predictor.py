@@ -130,16 +130,14 @@ class FilmPredictor:
 
     @cached_property
     def _with_maps(self) -> Callable[[np.ndarray], tuple[tf.Tensor, tf.Tensor]]:
-        import tensorflow as tf
-
+        from radflow.inference.graph import inference_graph  # TensorFlow
         from radflow.models.activation_maps import with_activation_maps
 
         try:
             model = with_activation_maps(self.classifier.model)
         except ValueError as error:
             raise UserError(f"this model has no heat maps: {error}; leave heatmaps out") from error
-        films = tf.TensorSpec(model.input_shape, tf.uint8)
-        return tf.function(lambda films: model(films, training=False), input_signature=[films], jit_compile=False)
+        return inference_graph(model)
 
 
 class HeatMaps:

@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 
 _RADFLOW = Path(__file__).parent.parent
 _SERVED_CODE = _RADFLOW.parent / "registry" / "served_model.py"
-_CARRIED_MODULES = (*(_RADFLOW / "data" / "images").glob("[!_]*.py"), _RADFLOW / "inference" / "description.py")
+_CARRIED_MODULES = (
+    *(_RADFLOW / "data" / "images").glob("[!_]*.py"),
+    _RADFLOW / "inference" / "description.py",
+    _RADFLOW / "inference" / "graph.py",
+)
 """What the served code imports from radflow; models carry them as the package `radflow_served`."""
 
 _SERVED_PACKAGES = ("pandas", "pillow", "isal", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg")

@@ -9,6 +9,7 @@ import tensorflow as tf
 from radflow.cluster.communicator import Communicator, SerialCommunicator
 from radflow.data.batches import gather_ahead
 from radflow.data.dataset.reading import Split
+from radflow.inference.graph import inference_graph
 
 
 class SplitPredictor:
@@ -17,7 +18,7 @@ class SplitPredictor:
     def __init__(self, classifier: keras.Model, batch: int, communicator: Communicator | None = None) -> None:
         self._batch = batch
         self._communicator = communicator or SerialCommunicator()
-        self._predict = tf.function(lambda films: classifier(films, training=False), jit_compile=False)
+        self._predict = inference_graph(classifier, batch)
 
     def predict(self, split: Split) -> np.ndarray:
         """Probabilities float32 [films, findings] in the order of the split."""
