@@ -329,9 +329,9 @@ def test_the_largest_size_is_drawn() -> None:
 def test_other_orders_that_cannot_be_met_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="films is 1"):
         write_phantom_films(tmp_path / "set", 1, 64, seed=0)
-    with pytest.raises(UserError, match="seed is -1"):
+    with pytest.raises(UserError, match="seed=-1"):
         write_phantom_films(tmp_path / "set", 20, 64, seed=-1)
-    with pytest.raises(UserError, match="workers is 0"):
+    with pytest.raises(UserError, match="workers=0"):
         write_phantom_films(tmp_path / "set", 20, 64, seed=0, workers=0)
     with pytest.raises(UserError, match=r"labels have shape \(3,\)"):
         render_films([True, False, True], 64, seed=0)

@@ -10,20 +10,17 @@ from __future__ import annotations
 
 import csv
 import gzip
-import multiprocessing
 import tarfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
-from radflow.cpu import available_cores
 from radflow.data.phantom.chest.films import check_image_size, render_films
 from radflow.data.phantom.chest.patients import PhantomFilm, draw_patients, split_patients
-from radflow.data.readers.chestxray14 import PHANTOM_MARK
+from radflow.data.phantom.folder import phantom_folder, write_films
 from radflow.errors import UserError
-from radflow.files import atomic_folder
 
 LABEL_FILE_COLUMNS = (
     "Image Index",
@@ -81,51 +78,22 @@ def write_phantom_films(
     UserError
         When a number is out of range, or the folder has content.
     """
-    _check_order(folder, films, image_size, seed, workers)
-    rows = draw_patients(films, seed)
-    with atomic_folder(folder) as unfinished:
+    if films < 2:
+        raise UserError(f"films is {films}; give at least 2, so that there are films to train on and to test on")
+    check_image_size(image_size)
+    with phantom_folder(folder, seed, workers) as unfinished:
         images = unfinished / "images"
         images.mkdir()
-        done = 0
-        for written in _write_images(rows, images, image_size, seed, workers or available_cores()):
-            done += written
-            if on_progress is not None:
-                on_progress(done)
+        rows = draw_patients(films, seed)
+        write = partial(_write_images, images=images, image_size=image_size, seed=seed)
+        write_films(write, rows, _FILMS_PER_TASK, workers, on_progress)
         _write_label_file(rows, unfinished / "Data_Entry_2017.csv")
-        (unfinished / PHANTOM_MARK).write_text("Synthetic films, drawn by radflow. They show no patient.\n")
         _write_lists(rows, split_patients(rows, seed), unfinished)
         if archive:
             _pack(images, unfinished / "images_001.tar.gz")
 
 
-def _check_order(folder: Path, films: int, image_size: int, seed: int, workers: int | None) -> None:
-    if films < 2:
-        raise UserError(f"films is {films}; give at least 2, so that there are films to train on and to test on")
-    check_image_size(image_size)
-    if seed < 0:
-        raise UserError(f"seed is {seed}; give 0 or more")
-    if workers is not None and workers < 1:
-        raise UserError(f"workers is {workers}; give at least 1, or nothing for one per core")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is there already; phantom films go into a new or empty folder, so give another name")
-
-
-def _write_images(rows: list[PhantomFilm], images: Path, image_size: int, seed: int, workers: int) -> Iterator[int]:
-    """Draw and save the films task by task; yields the number of films of each task as it ends."""
-    tasks = [rows[start : start + _FILMS_PER_TASK] for start in range(0, len(rows), _FILMS_PER_TASK)]
-    if workers == 1 or len(tasks) == 1:
-        for task in tasks:
-            yield _write_task(task, images, image_size, seed)
-        return
-    # Spawned, not forked: a process that has started TensorFlow's threads must not be forked.
-    spawned = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=spawned) as pool:
-        pending = [pool.submit(_write_task, task, images, image_size, seed) for task in tasks]
-        for future in as_completed(pending):
-            yield future.result()
-
-
-def _write_task(rows: list[PhantomFilm], images: Path, image_size: int, seed: int) -> int:
+def _write_images(rows: Sequence[PhantomFilm], images: Path, image_size: int, seed: int) -> None:
     films = render_films(
         [row.labels for row in rows],
         image_size,
@@ -137,7 +105,6 @@ def _write_task(rows: list[PhantomFilm], images: Path, image_size: int, seed: in
     )
     for row, film in zip(rows, films, strict=True):
         Image.fromarray(film).save(images / row.name, compress_level=4)
-    return len(rows)
 
 
 def _write_label_file(rows: list[PhantomFilm], path: Path) -> None:

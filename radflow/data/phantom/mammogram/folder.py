@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from radflow.cpu import available_cores
-from radflow.data.decoding import in_order
+from radflow.data.phantom.folder import phantom_folder, write_films
 from radflow.data.phantom.mammogram.breast import CONTRASTS, EXTENTS, Kind, PhantomLesion, draw_mammogram
-from radflow.data.readers.chestxray14 import PHANTOM_MARK
 from radflow.errors import UserError
-from radflow.files import atomic_folder
 
 SMALLEST_HEIGHT, LARGEST_HEIGHT = 400, 2048
 TEST_SHARE = 0.2
@@ -106,20 +103,11 @@ def write_phantom_mammograms(
         raise UserError(
             f"image_size={height} is out of range for mammograms: expected {SMALLEST_HEIGHT} to {LARGEST_HEIGHT} rows"
         )
-    if seed < 0:
-        raise UserError(f"seed={seed} must be 0 or positive")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is there already; phantom films go into a new or empty folder, so give another name")
-    cases = draw_cases(films, seed)
-    with atomic_folder(folder) as unfinished:
-        write = partial(_write_film, folder=unfinished, height=height, seed=seed)
-        for done, _ in enumerate(
-            in_order(write, cases, workers or available_cores(), name_of=lambda case: case.name), start=1
-        ):
-            if on_progress is not None:
-                on_progress(done)
+    with phantom_folder(folder, seed, workers) as unfinished:
+        cases = draw_cases(films, seed)
+        write = partial(_write_images, folder=unfinished, height=height, seed=seed)
+        write_films(write, cases, 1, workers, on_progress)
         _write_csvs(cases, unfinished)
-        (unfinished / PHANTOM_MARK).write_text("Synthetic films, drawn by radflow. They show no patient.\n")
 
 
 def draw_cases(films: int, seed: int) -> list[PhantomMammogram]:
@@ -147,6 +135,11 @@ def _films_of_patient(patient: int, seed: int) -> Iterator[PhantomMammogram]:
     in_test = patient % round(1 / TEST_SHARE) == 0
     for view in views:
         yield PhantomMammogram(patient, side, view, kind, in_test, tuple(lesions), tuple(pathologies))
+
+
+def _write_images(cases: Sequence[PhantomMammogram], folder: Path, height: int, seed: int) -> None:
+    for case in cases:
+        _write_film(case, folder, height, seed)
 
 
 def _write_film(case: PhantomMammogram, folder: Path, height: int, seed: int) -> None:
