@@ -32,8 +32,8 @@ from radflow.training.checkpoint import Checkpoints
 from radflow.training.config import TrainingConfig
 from radflow.training.history import write_epoch
 from radflow.training.loss import build_loss
+from radflow.training.mfu import peak_images_per_second
 from radflow.training.progress import EpochProgress
-from radflow.training.roofline import peak_images_per_second
 from radflow.training.state import Metrics, TrainingState
 from radflow.training.step import TrainingStep
 

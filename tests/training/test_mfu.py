@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import pytest
 
-from radflow.models.flops import training_flops
+from radflow.training.mfu import training_flops
 
 
 # Multiplications of a forward pass at 224 px: torchvision's tables for DenseNet-121 and for VGG-16, less dense layers;
