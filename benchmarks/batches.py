@@ -21,7 +21,7 @@ from statistics import median
 
 import numpy as np
 
-from radflow.cluster.threads import choose_precision, set_threads
+from radflow.cluster.threads import set_threads
 from radflow.config import run_command
 from radflow.data.augmentation import Augmentation, AugmentationConfig
 from radflow.data.batches import Augment, gather_ahead
@@ -30,6 +30,7 @@ from radflow.data.dataset.reading import Dataset, Split
 from radflow.data.images.film import read_film
 from radflow.data.phantom.chest.folder import write_phantom_films
 from radflow.data.preprocess import preprocess
+from radflow.models.precision import choose_precision
 
 
 @dataclass(frozen=True, kw_only=True)

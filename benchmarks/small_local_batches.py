@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from radflow.cluster.batch_plan import BatchPlan, epoch_order, films_of_step, micro_batches, plan_batches
 from radflow.cluster.communicator import SerialCommunicator
-from radflow.cluster.threads import choose_precision, set_threads
+from radflow.cluster.threads import set_threads
 from radflow.data.batches import gather_ahead
 from radflow.data.dataset.reading import Dataset, Split, open_dataset
 from radflow.data.sample import dataset_folder
@@ -31,6 +31,7 @@ from radflow.evaluation.auc import auc_per_finding, mean_auc
 from radflow.inference.split_predictor import SplitPredictor
 from radflow.models.classifier import build_classifier, logits_of
 from radflow.models.config import ModelConfig
+from radflow.models.precision import choose_precision
 from radflow.optim.config import OptimizerConfig
 from radflow.optim.factory import build_optimizer
 from radflow.optim.learning_rate import LearningRate

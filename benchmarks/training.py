@@ -22,8 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from radflow.cluster.launcher import choose_ranks, launch, parse_hosts
-from radflow.cluster.threads import supports_bfloat16
 from radflow.cpu import available_cores
+from radflow.models.precision import supports_bfloat16
 from radflow.plots.tables import markdown_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent

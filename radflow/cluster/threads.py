@@ -1,10 +1,10 @@
-"""Threads and number formats of this machine, and how TensorFlow is told of them."""
+"""Threads of this machine, and how TensorFlow is told of them."""
 
 from __future__ import annotations
 
 import os
 
-from radflow.cpu import available_cores, instruction_sets
+from radflow.cpu import available_cores
 from radflow.errors import UserError
 
 
@@ -40,15 +40,3 @@ def thread_environment(threads: int) -> dict[str, str]:
         "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1"),
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
-
-
-def supports_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 in hardware (AVX512-BF16 or AMX); without it bf16 is slower than float32."""
-    return not instruction_sets().isdisjoint({"avx512_bf16", "amx_bf16"})
-
-
-def choose_precision(precision: str) -> str:
-    """The Keras dtype policy: `auto` is mixed_bfloat16 where the CPU has it and float32 elsewhere."""
-    if precision == "auto":
-        return "mixed_bfloat16" if supports_bfloat16() else "float32"
-    return precision

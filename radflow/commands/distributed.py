@@ -21,10 +21,11 @@ from radflow.cluster.launcher import (
     take_secrets,
     was_launched,
 )
-from radflow.cluster.threads import choose_precision, set_threads
+from radflow.cluster.threads import set_threads
 from radflow.config import command_line, flatten
 from radflow.data.dataset.reading import Dataset
 from radflow.errors import MISTAKE, JobError, UserError
+from radflow.models.precision import choose_precision
 from radflow.terminal import import_tensorflow, say
 from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.keep_killed import keep_killed

@@ -16,9 +16,9 @@ from pathlib import Path
 import psutil
 from rich.text import Text
 
-from radflow.cluster.threads import choose_precision, supports_bfloat16
 from radflow.cpu import available_cores
 from radflow.errors import UserError
+from radflow.models.precision import choose_precision, supports_bfloat16
 from radflow.plots.tables import terminal_table
 from radflow.terminal import print_table
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import keras
 
 from radflow.errors import UserError
+from radflow.models.precision import dtype_policy
 from radflow.models.weights_file import check_weights_file
 
 BATCH_NORM_MOMENTUM = 0.9
@@ -48,7 +47,7 @@ def build_backbone(
         plain, clone_function=lambda layer: _with_norm(layer, norm), call_function=_call_without_mask
     )
     if weights != "none":
-        with _float32_policy():
+        with dtype_policy("float32"):
             source = _read_weights(backbone, weights, weights_file or Path(weights), shape)
         _copy_weights(source, backbone, weights)
     return backbone
@@ -139,13 +138,3 @@ def _copy_weights(source: keras.Model, backbone: keras.Model, weights: str) -> N
         if original is None:
             raise UserError(f"weights={weights} holds no layer {layer.name}; they are of another architecture")
         layer.set_weights(original.get_weights())
-
-
-@contextmanager
-def _float32_policy() -> Iterator[None]:
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(policy)

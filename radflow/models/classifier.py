@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import keras
@@ -12,6 +10,7 @@ import numpy as np
 from radflow.models.backbones import build_backbone
 from radflow.models.batch_norm import AllreduceSum
 from radflow.models.config import ModelConfig
+from radflow.models.precision import dtype_policy
 from radflow.models.training_graph import training_graph
 
 # What each backbone's ImageNet weights were trained with (keras.applications' preprocess_input), for three channels.
@@ -52,7 +51,7 @@ def build_classifier(
         Where `config.weights` names a model that is kept elsewhere: its .keras file on this machine.
     """
     keras.utils.set_random_seed(seed)
-    with _dtype_policy(precision):
+    with dtype_policy(precision):
         films = keras.Input((image_size, image_size), dtype="uint8", name="films")
         backbone = build_backbone(config.arch, config.norm, config.weights, image_size, weights_file)
         features = backbone(_preprocess(films, config.arch))
@@ -101,13 +100,3 @@ def _preprocess(films: keras.KerasTensor, arch: str) -> keras.KerasTensor:
 def _log_odds(prevalences: np.ndarray) -> list[float]:
     share = np.clip(np.asarray(prevalences, dtype=np.float64), 1e-3, 1 - 1e-3)
     return np.log(share / (1 - share)).tolist()
-
-
-@contextmanager
-def _dtype_policy(precision: str) -> Iterator[None]:
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(precision)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)

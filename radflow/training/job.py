@@ -13,7 +13,6 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 from radflow.cluster.communicator import Communicator, share_from_first
-from radflow.cluster.threads import choose_precision
 from radflow.data.dataset.reading import Dataset
 from radflow.data.images.film import resize_film
 from radflow.data.phantom.chest.films import LARGEST_FILM, SMALLEST_FILM, render_films
@@ -109,7 +108,7 @@ def _first_state(
     with weights_file(weights) as file:
         classifier = build_classifier(
             replace(config.model, norm=recipe.norm, weights=weights),
-            choose_precision(config.model.precision),
+            recipe.precision,
             dataset.image_size,
             dataset.split("train").labels.mean(axis=0),
             config.seed,
@@ -159,7 +158,7 @@ def _settings(plan: TrainingPlan, dataset: Dataset) -> dict[str, Any]:
     """What was asked for and all that was derived from it."""
     return {
         **plan.settings,
-        "precision": choose_precision(plan.config.model.precision),
+        "precision": plan.recipe.precision,
         "data_split": _split_in_words(dataset),
         "host": platform.node(),
         **{f"version_{name}": version for name, version in installed_versions(RECORDED_PACKAGES).items()},

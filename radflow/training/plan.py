@@ -9,7 +9,6 @@ from typing import Any
 
 from radflow.cluster.batch_plan import BatchPlan, BatchSchedule, nearest_global_batches, plan_batches
 from radflow.cluster.launcher import choose_ranks, parse_hosts, unused_slots_warning
-from radflow.cluster.threads import choose_precision
 from radflow.config import flatten
 from radflow.data.dataset.reading import Dataset
 from radflow.models.config import SMALLEST_BATCH_OF_STATISTICS, Norm
@@ -137,7 +136,7 @@ def plan_rows(plan: TrainingPlan) -> Iterator[tuple[str, str, str]]:
     yield "data set", f"{films.name}: {films.count:,} training films of {films.image_size} px", ""
     weights = "random weights" if config.initial_weights == "none" else f"weights {config.initial_weights}"
     yield "network", f"{config.model.arch}, norm {recipe.norm}, {weights}", why.get("norm", "")
-    yield "number format", choose_precision(config.model.precision), ""
+    yield "number format", recipe.precision, ""
     yield "global batch", str(batches), ""
     step = "films are spread evenly over the steps" if batches.steps_per_epoch > 1 else "the whole training split"
     yield "steps an epoch", f"{batches.steps_per_epoch:,} of {batches.effective_global_batch:,} films", step

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from radflow.cluster.batch_plan import BatchSchedule
 from radflow.models.config import Norm
+from radflow.models.precision import choose_precision
 from radflow.optim.config import OptimizerName, Scaling
 from radflow.optim.rule import (
     FEWEST_EPOCHS,
@@ -22,7 +23,7 @@ from radflow.training.config import TrainingConfig
 
 @dataclass(frozen=True)
 class Recipe:
-    """Optimiser, rates, epochs and normalisation of a training; the values given, or those that the rule chose."""
+    """Optimiser, rates, epochs, normalisation and number format of a training: as given, or as the rule chose."""
 
     optimizer: OptimizerName
     base_lr: float
@@ -34,12 +35,14 @@ class Recipe:
     warmup_epochs: float
     epochs: int
     norm: Norm
+    precision: str
+    """Keras dtype policy."""
     reasons: Mapping[str, str]
     """Why, by setting, where the rule chose it."""
 
 
 def resolve(config: TrainingConfig, schedule: BatchSchedule) -> Recipe:
-    """Resolve every `auto` of a training on these batches: a function of the two alone, the same on every rank.
+    """Resolve every `auto` of a training on these batches; the same on every rank whose CPU has the same format.
 
     Raises UserError where epochs that are given do not hold what else was given in epochs.
     """
@@ -68,6 +71,7 @@ def resolve(config: TrainingConfig, schedule: BatchSchedule) -> Recipe:
         warmup_epochs=warmup,
         epochs=epochs,
         norm=norm,
+        precision=choose_precision(config.model.precision),
         reasons=reasons,
     )
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from radflow.cluster.threads import choose_precision, choose_threads, supports_bfloat16, thread_environment
-from radflow.cpu import available_cores, instruction_sets
+from radflow.cluster.threads import choose_threads, thread_environment
+from radflow.cpu import available_cores
 from radflow.errors import UserError
 
 
@@ -33,18 +33,3 @@ def test_cores_are_those_of_the_affinity_and_not_of_the_machine():
     bound = subprocess.run(["taskset", "-c", str(first), sys.executable, "-c", code], capture_output=True, text=True)
     assert bound.stdout.strip() == "1"
     assert available_cores() <= len(os.sched_getaffinity(0))
-
-
-@pytest.mark.parametrize("cap", ["AVX2", "avx512_core", "AVX512_CORE_VNNI"])
-def test_what_onednn_is_denied_is_not_counted_on(cap, monkeypatch: pytest.MonkeyPatch):
-    """TensorFlow aborts where bfloat16 is asked of a oneDNN that must not use the CPU's own."""
-    before = instruction_sets()
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
-    assert instruction_sets() <= before
-    assert choose_precision("auto") == "float32"
-    assert ("avx2" in instruction_sets()) == ("avx2" in before)
-
-
-def test_precision_auto_follows_the_cpu_and_a_given_one_stays():
-    assert choose_precision("auto") == ("mixed_bfloat16" if supports_bfloat16() else "float32")
-    assert choose_precision("mixed_bfloat16") == "mixed_bfloat16"
