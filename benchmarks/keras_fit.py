@@ -11,12 +11,7 @@ import keras
 import numpy as np
 
 from benchmarks.measurement import FINDINGS, WARM_UP_STEPS, parser, result, wait_for_others
-
-APPLICATIONS = {
-    "densenet121": keras.applications.DenseNet121,
-    "vgg16": keras.applications.VGG16,
-    "resnet50": keras.applications.ResNet50,
-}
+from radflow.models.architectures import ARCHITECTURES
 
 
 class StepTimes(keras.callbacks.Callback):
@@ -39,7 +34,8 @@ def main() -> None:
     pixels = generator.integers(0, 256, (films, size, size, 3), np.uint8)
     labels = (generator.random((films, FINDINGS)) < 0.1).astype(np.float32)
     inputs = keras.Input((size, size, 3))
-    body = APPLICATIONS[options.arch](include_top=False, weights=None, input_shape=(size, size, 3), pooling="avg")
+    application = getattr(keras.applications, ARCHITECTURES[options.arch].application)
+    body = application(include_top=False, weights=None, input_shape=(size, size, 3), pooling="avg")
     probabilities = keras.layers.Dense(FINDINGS, activation="sigmoid")(body(keras.layers.Rescaling(1 / 255)(inputs)))
     model = keras.Model(inputs, probabilities)
     model.compile("adam", "binary_crossentropy")

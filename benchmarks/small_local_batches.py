@@ -29,6 +29,7 @@ from radflow.data.dataset.reading import Dataset, Split, open_dataset
 from radflow.data.sample import dataset_folder
 from radflow.evaluation.auc import auc_per_finding, mean_auc
 from radflow.inference.split_predictor import SplitPredictor
+from radflow.models.architectures import ARCHITECTURES
 from radflow.models.classifier import build_classifier, logits_of
 from radflow.models.config import ModelConfig
 from radflow.models.precision import choose_precision
@@ -129,7 +130,8 @@ def auc_on(dataset: Dataset, name: str, predictor: SplitPredictor) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="sample", help="data set made by `preprocess`")
-    parser.add_argument("--arch", default="densenet121", choices=("densenet121", "resnet50"))
+    normalised = [name for name, each in ARCHITECTURES.items() if each.norm == "batch"]
+    parser.add_argument("--arch", default="densenet121", choices=normalised)
     parser.add_argument("--gbz", type=int, default=512)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--learning_rate", type=float, default=0.002, help="of Adam, at its peak")

@@ -23,11 +23,11 @@ from pathlib import Path
 
 from radflow.cluster.launcher import choose_ranks, launch, parse_hosts
 from radflow.cpu import available_cores
+from radflow.models.architectures import ARCHITECTURES
 from radflow.models.precision import supports_bfloat16
 from radflow.plots.tables import markdown_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-ARCHITECTURES = ("densenet121", "vgg16", "resnet50")
 # Else glibc gives the memory of each large tensor back and takes it anew, page by page, which nearly halved PyTorch's
 # speed at batch 64. radflow's was the same with and without.
 KEEP_MEMORY = ("MALLOC_MMAP_THRESHOLD_=8589934592", "MALLOC_TRIM_THRESHOLD_=8589934592")
@@ -68,7 +68,7 @@ def main() -> None:
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arch", nargs="+", choices=ARCHITECTURES, default=ARCHITECTURES)
+    parser.add_argument("--arch", nargs="+", choices=ARCHITECTURES, default=tuple(ARCHITECTURES))
     parser.add_argument("--batch", nargs="+", type=int, default=(16, 64))
     parser.add_argument("--image_size", type=int, default=224)
     parser.add_argument("--steps", type=int, default=6, help="timed steps of a measurement, after two that are not")

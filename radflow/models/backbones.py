@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
 
 from radflow.errors import UserError
+from radflow.models.architectures import ARCHITECTURES, check_image_size
 from radflow.models.precision import dtype_policy
 from radflow.models.weights_file import check_weights_file
 
@@ -16,12 +18,6 @@ BATCH_NORM_MOMENTUM = 0.9
 
 _GROUPS = {"group": 32, "instance": -1}
 """Groups of channels, as in Wu & He 2018 (arXiv:1803.08494); instance normalisation has one a channel."""
-
-_ARCHITECTURES = {
-    "densenet121": keras.applications.DenseNet121,
-    "vgg16": keras.applications.VGG16,
-    "resnet50": keras.applications.ResNet50,
-}
 
 
 def build_backbone(
@@ -35,13 +31,12 @@ def build_backbone(
     Raises
     ------
     UserError
-        The weights cannot be had, or are of another architecture, or of a classifier with another normalisation.
+        The images are too small, or the weights cannot be had, or are of another architecture, or of a classifier with
+        another normalisation.
     """
     shape = (image_size, image_size, 3)
-    try:
-        plain = _ARCHITECTURES[arch](include_top=False, weights=None, input_shape=shape, name=arch)
-    except ValueError as error:
-        raise UserError(f"arch={arch} does not take {image_size} px images: {error}") from error
+    check_image_size(arch, image_size)
+    plain = _application(arch)(include_top=False, weights=None, input_shape=shape, name=arch)
     _check_norm(norm, plain.output_shape[1], image_size)
     backbone = keras.models.clone_model(
         plain, clone_function=lambda layer: _with_norm(layer, norm), call_function=_call_without_mask
@@ -51,6 +46,11 @@ def build_backbone(
             source = _read_weights(backbone, weights, weights_file or Path(weights), shape)
         _copy_weights(source, backbone, weights)
     return backbone
+
+
+def _application(arch: str) -> Callable[..., keras.Model]:
+    application: Callable[..., keras.Model] = getattr(keras.applications, ARCHITECTURES[arch].application)
+    return application
 
 
 def _check_norm(norm: str, smallest_map: int, image_size: int) -> None:
@@ -85,7 +85,7 @@ def _read_weights(backbone: keras.Model, weights: str, path: Path, shape: tuple[
     arch = backbone.name
     if weights == "imagenet":
         try:
-            return _ARCHITECTURES[arch](include_top=False, weights="imagenet", input_shape=shape)
+            return _application(arch)(include_top=False, weights="imagenet", input_shape=shape)
         except Exception as error:
             raise UserError(
                 f"weights=imagenet could not be downloaded ({' '.join(str(error).split())}); "
@@ -96,7 +96,7 @@ def _read_weights(backbone: keras.Model, weights: str, path: Path, shape: tuple[
         if path.suffix == ".keras":
             classifier = keras.models.load_model(path, compile=False, safe_mode=True)
             return _body_of(classifier, backbone, weights)
-        source = _ARCHITECTURES[arch](include_top=False, weights=None, input_shape=shape)
+        source = _application(arch)(include_top=False, weights=None, input_shape=shape)
         with warnings.catch_warnings():
             # Keras only warns where a file lacks layers, and leaves them at random values.
             warnings.simplefilter("error", UserWarning)

@@ -7,20 +7,12 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from radflow.models.architectures import ARCHITECTURES
 from radflow.models.backbones import build_backbone
 from radflow.models.batch_norm import AllreduceSum
 from radflow.models.config import ModelConfig
 from radflow.models.precision import dtype_policy
 from radflow.models.training_graph import training_graph
-
-# What each backbone's ImageNet weights were trained with (keras.applications' preprocess_input), for three channels.
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_STANDARDISED = (
-    [1 / (255 * deviation) for deviation in _DEVIATION],
-    [-mean / deviation for mean, deviation in zip(_MEAN, _DEVIATION, strict=True)],
-)
-_CENTRED = ([1.0, 1.0, 1.0], [-103.939, -116.779, -123.68])
-_CHANNEL_SCALING = {"densenet121": _STANDARDISED, "vgg16": _CENTRED, "resnet50": _CENTRED}
 
 
 def build_classifier(
@@ -91,10 +83,10 @@ def average_of_snapshots(classifier: keras.Model, snapshots: list[list[np.ndarra
 
 
 def _preprocess(films: keras.KerasTensor, arch: str) -> keras.KerasTensor:
-    scale, offset = _CHANNEL_SCALING[arch]
+    scaling = ARCHITECTURES[arch].scaling
     grey = keras.layers.Reshape((*films.shape[1:], 1), dtype="float32", name="grey")(films)
     colour = keras.layers.Concatenate(name="three_channels", dtype="float32")([grey, grey, grey])
-    return keras.layers.Rescaling(scale, offset, name="rescale", dtype="float32")(colour)
+    return keras.layers.Rescaling(list(scaling.scale), list(scaling.offset), name="rescale", dtype="float32")(colour)
 
 
 def _log_odds(prevalences: np.ndarray) -> list[float]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from radflow.errors import UserError
+from radflow.models.architectures import ARCHITECTURES, ArchitectureName
 
-Architecture = Literal["densenet121", "vgg16", "resnet50"]
 Norm = Literal["batch", "sync_batch", "group", "instance", "none"]
-ARCHITECTURES: tuple[Architecture, ...] = get_args(Architecture)
-
-NORMALISED_ARCHITECTURES = ("densenet121", "resnet50")
 
 SMALLEST_BATCH_OF_STATISTICS = 16
 """Films below which the statistics of one rank's micro-batch are too noisy to normalise by (docs/benchmarks.md)."""
@@ -21,11 +18,11 @@ SMALLEST_BATCH_OF_STATISTICS = 16
 class ModelConfig:
     """Architecture, normalisation and initial weights."""
 
-    arch: Architecture = "densenet121"
+    arch: ArchitectureName = "densenet121"
     """Backbone."""
     norm: Literal["auto"] | Norm = "auto"
-    """Normalisation; auto is the architecture's own (none for vgg16, else batch, or where ranks compute fewer than 16
-    films at a time sync_batch, batch normalisation over the films of all ranks)."""
+    """Normalisation; auto is the architecture's own (none or batch, or instead of batch, where ranks compute fewer than
+    16 films at a time, sync_batch, batch normalisation over the films of all ranks)."""
     weights: str = "none"
     """Initial weights of the body: none, imagenet, a .keras model, a .weights.h5 of it, or a model in MLflow, as
     models:/NAME@champion, models:/NAME/2 or runs:/ID/model. Files hold HDF5, which a hostile one can abuse: give only
@@ -35,9 +32,11 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Refuse normalisations that an architecture has no place for."""
-        if self.arch == "vgg16" and self.norm not in ("auto", "none"):
-            raise UserError(f"norm={self.norm} given for vgg16, which has no normalisation layers; leave norm=auto")
-        if self.arch in NORMALISED_ARCHITECTURES and self.norm == "none":
+        if not self.is_normalised and self.norm not in ("auto", "none"):
+            raise UserError(
+                f"norm={self.norm} given for {self.arch}, which has no normalisation layers; leave norm=auto"
+            )
+        if self.is_normalised and self.norm == "none":
             raise UserError(
                 f"norm=none given for {self.arch}, which does not train without; give batch, sync_batch or group"
             )
@@ -45,13 +44,13 @@ class ModelConfig:
     @property
     def is_normalised(self) -> bool:
         """Whether the network has normalisation layers."""
-        return self.arch in NORMALISED_ARCHITECTURES
+        return ARCHITECTURES[self.arch].norm != "none"
 
     @property
     def norm_of_weights(self) -> Norm:
         """The normalisation that weights must have to fit: batch whether it is over one rank or over all."""
         if self.norm == "auto":
-            return "batch" if self.is_normalised else "none"
+            return ARCHITECTURES[self.arch].norm
         return "batch" if self.norm == "sync_batch" else self.norm
 
     def chosen_norm(self, local_batch: int, ranks: int) -> Norm:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from radflow.errors import UserError
+from radflow.models.architectures import ARCHITECTURES
+
+if TYPE_CHECKING:
+    Families = str
+else:  # the command line takes these names and lists them
+    Families = Literal[("all", *ARCHITECTURES)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromoteConfig:
     """Make the best run of a family its champion in the model registry, if the policy allows it."""
 
-    arch: Literal["all", "densenet121", "vgg16", "resnet50"] = "all"
+    arch: Families = "all"
     """Families of this architecture; all is every one that has a finished run."""
     task: Literal["all", "chest", "mammo"] = "all"
     """Families of this task."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from radflow.errors import UserError
-from radflow.models.config import Architecture
+from radflow.models.architectures import ArchitectureName
 from radflow.secrets import hide_secrets
 from radflow.training.config import LauncherName, Ranks
 
@@ -49,7 +49,7 @@ class SearchConfig:
     """What starts the ranks."""
     threads: int = 0
     """Threads of a rank; 0 is an equal share of the worker's cores."""
-    arch: Architecture = "densenet121"
+    arch: ArchitectureName = "densenet121"
     """Backbone of every trial."""
     weights: str = "none"
     """Initial weights of every trial."""

@@ -11,6 +11,7 @@ from radflow.cluster.batch_plan import BatchPlan, BatchSchedule, nearest_global_
 from radflow.cluster.launcher import choose_ranks, parse_hosts, unused_slots_warning
 from radflow.config import flatten
 from radflow.data.dataset.reading import Dataset
+from radflow.models.architectures import check_image_size
 from radflow.models.config import SMALLEST_BATCH_OF_STATISTICS, Norm
 from radflow.optim.rule import expected_loss_of_auc, rate_warning
 from radflow.plots.tables import terminal_table
@@ -99,6 +100,7 @@ def make_plan(
     `first_global_batches` are those of the first epochs, one each; `idle_slots` is the warning of slots that stay
     unused, if there are any. Raises UserError where it is no training.
     """
+    check_image_size(config.model.arch, films.image_size)
     batches, *first = (
         plan_batches(batch, local_batch, ranks, films.count) for batch in (global_batch, *first_global_batches)
     )
