@@ -21,7 +21,9 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from radflow.cluster.launcher import choose_ranks, launch, parse_hosts
+from radflow.cluster.hosts import choose_ranks, parse_hosts
+from radflow.cluster.launchers.base import RankJob
+from radflow.cluster.launchers.table import prepare_launch
 from radflow.cpu import available_cores
 from radflow.models.architectures import ARCHITECTURES
 from radflow.models.precision import supports_bfloat16
@@ -119,7 +121,8 @@ def run_distributed(flags: list[str], batch: int) -> Result:
     ranks = choose_ranks("auto", hosts, global_batch)
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "benchmarks.radflow_steps", *flags, f"--global_batch={global_batch}"]
-        code = launch([*command, f"--out={folder}"], ranks, hosts, 0, "mpirun", {"PYTHONPATH": str(REPOSITORY)})
+        job = RankJob([*command, f"--out={folder}"], ranks, hosts, variables={"PYTHONPATH": str(REPOSITORY)})
+        code = prepare_launch("mpirun", job).run()
         if code:
             raise SystemExit(f"{ranks} ranks ended with exit code {code}")
         return summed([json.loads(path.read_text()) for path in sorted(Path(folder).iterdir())])

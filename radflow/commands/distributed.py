@@ -11,16 +11,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from radflow.cluster.launcher import (
+from radflow.cluster.hosts import parse_hosts
+from radflow.cluster.launchers.base import RankJob
+from radflow.cluster.launchers.scheduler import (
     check_allocation,
     check_scheduler,
+    found_ranks,
     is_rank,
-    launch,
-    parse_hosts,
     ranks_on_this_node,
-    take_secrets,
     was_launched,
 )
+from radflow.cluster.launchers.secrets_file import take_secrets
+from radflow.cluster.launchers.table import prepare_launch
 from radflow.cluster.threads import set_threads
 from radflow.config import command_line, flatten
 from radflow.data.dataset.reading import Dataset
@@ -67,10 +69,11 @@ def _launch_ranks(config: DistributedConfig) -> None:
     run_id = create_run(config.run_name(dataset.name))
     ranks, hosts = plan.batches.ranks, parse_hosts(config.hosts)
     command = [sys.executable, "-m", "radflow", "distributed", *command_line(_of_ranks(config, ranks, earlier))]
-    launcher = "mpirun" if config.launcher == "auto" else config.launcher
-    say(f"starting {ranks} ranks with {launcher}")
+    job = RankJob(command, ranks, hosts, config.threads, {"MLFLOW_RUN_ID": run_id})
     try:
-        code = launch(command, ranks, hosts, config.threads, launcher, {"MLFLOW_RUN_ID": run_id})
+        launch = prepare_launch(config.launcher, job)
+        say(f"starting {launch}")
+        code = launch.run()
     except KeyboardInterrupt as interruption:
         _settle(run_id, "KILLED", str(interruption), replaces=("RUNNING", "FAILED", "KILLED"))
         keep_killed(run_id)
@@ -84,7 +87,7 @@ def _launch_ranks(config: DistributedConfig) -> None:
     if code == MISTAKE:
         sys.exit(MISTAKE)  # a rank has said in its one line what was wrong
     if code < 0:
-        raise JobError(f"{launcher} was ended by {signal.Signals(-code).name}, and its {ranks} ranks with it")
+        raise JobError(f"{launch.launcher} was ended by {signal.Signals(-code).name}, and its {ranks} ranks with it")
     if code:
         raise JobError(f"{ranks} ranks ended with exit code {code}; the reason is above")
 
@@ -105,8 +108,13 @@ def _train_as_rank(config: DistributedConfig) -> None:
     dataset = _open_alike(config, communicator)
     plan = communicator.raise_together(lambda: _plan_of_rank(config, dataset, communicator.size))
     if not was_launched():
-        communicator.on_first_rank(lambda: show_plan(plan))
+        communicator.on_first_rank(lambda: _show_found_ranks(plan))
     run_job(plan, dataset, communicator)
+
+
+def _show_found_ranks(plan: TrainingPlan) -> None:
+    show_plan(plan)
+    say(f"no ranks to start: {found_ranks()} says that this is one of {plan.batches.ranks}")
 
 
 def _open_alike(config: DistributedConfig, communicator: Communicator) -> Dataset:

@@ -6,10 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from radflow.cluster.launchers.table import LauncherName
 from radflow.errors import UserError
 from radflow.models.architectures import ArchitectureName
 from radflow.secrets import hide_secrets
-from radflow.training.config import LauncherName, Ranks
+from radflow.training.config import Ranks
 
 JOURNAL = "journal"
 AUTO = "auto"

@@ -12,7 +12,7 @@ import optuna
 from optuna.trial import FixedTrial
 
 from radflow.cluster.batch_plan import plan_batches
-from radflow.cluster.launcher import Host, choose_ranks, parse_hosts
+from radflow.cluster.hosts import Host, choose_ranks, parse_hosts
 from radflow.config import flatten, make
 from radflow.data.dataset.reading import Dataset
 from radflow.search.config import AUTO, SearchConfig

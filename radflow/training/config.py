@@ -2,10 +2,11 @@
 
 # Annotations are evaluated here: those of a subclass in another module could not be, and become flags all the same.
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
+from radflow.cluster.launchers.table import LauncherName
 from radflow.data.augmentation import AugmentationConfig
 from radflow.errors import UserError
 from radflow.models.config import ModelConfig
@@ -14,7 +15,6 @@ from radflow.optim.rule import choose_warmup
 from radflow.training.loss_config import LossConfig
 
 Ranks = Auto | int
-LauncherName = Literal["auto", "mpirun", "gloo"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +139,7 @@ class DistributedConfig(TrainingConfig):
     hosts: str = ""
     """Machines and their slots, as node1:2,node2:2; empty is this machine."""
     launcher: LauncherName = "auto"
-    """What starts the ranks; auto is mpirun, or nothing where a scheduler has started them already."""
+    """What starts the ranks; auto is the first that can, or nothing where a scheduler has started them already."""
 
     def __post_init__(self) -> None:
         """Check ranges."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from radflow.cluster.batch_plan import BatchPlan, BatchSchedule, nearest_global_batches, plan_batches
-from radflow.cluster.launcher import choose_ranks, parse_hosts, unused_slots_warning
+from radflow.cluster.hosts import choose_ranks, parse_hosts, unused_slots_warning
 from radflow.config import flatten
 from radflow.data.dataset.reading import Dataset
 from radflow.models.architectures import check_image_size

@@ -12,7 +12,9 @@ from commands import REPOSITORY
 from steps_with_batch_norm import train
 
 from radflow.cluster.communicator import SerialCommunicator
-from radflow.cluster.launcher import Host, launch
+from radflow.cluster.hosts import Host
+from radflow.cluster.launchers.base import RankJob
+from radflow.cluster.launchers.table import prepare_launch
 
 pytestmark = pytest.mark.slow
 
@@ -26,15 +28,9 @@ def train_steps(workplace: Path, out: Path, ranks: int, *local_batches: int) -> 
 
 
 def run_as_ranks(ranks: int, program: str, *arguments: str) -> None:
-    code = launch(
-        [sys.executable, str(Path(__file__).parent / program), *arguments],
-        ranks,
-        [Host("localhost", ranks)],
-        threads=1,
-        launcher="mpirun",
-        variables={"PYTHONPATH": str(REPOSITORY)},
-    )
-    assert code == 0
+    line = [sys.executable, str(Path(__file__).parent / program), *arguments]
+    job = RankJob(line, ranks, [Host("localhost", ranks)], threads=1, variables={"PYTHONPATH": str(REPOSITORY)})
+    assert prepare_launch("mpirun", job).run() == 0
 
 
 def ranks_of(out: Path, spread: str) -> list[dict]:

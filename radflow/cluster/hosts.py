@@ -1,0 +1,75 @@
+"""The machines that ranks run on, and how many ranks suit them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from radflow.cluster.batch_plan import nearest_global_batches
+from radflow.cpu import available_cores
+from radflow.errors import UserError
+
+
+@dataclass(frozen=True)
+class Host:
+    """A machine and how many ranks may run on it."""
+
+    name: str
+    slots: int
+
+
+def parse_hosts(hosts: str) -> list[Host]:
+    """Read `host1:2,host2:2`; an empty text means this machine with one slot a core.
+
+    Raises UserError for anything else.
+    """
+    if not hosts:
+        return [Host("localhost", available_cores())]
+    parsed = []
+    for part in hosts.split(","):
+        name, _, slots = part.strip().partition(":")
+        if not name or not (slots or "1").isdecimal() or int(slots or "1") < 1:
+            raise UserError(f"hosts={hosts!r}: {part!r} is not `name:slots`; give for example hosts=node1:2,node2:2")
+        parsed.append(Host(name, int(slots or "1")))
+    return parsed
+
+
+def is_local(hosts: Sequence[Host]) -> bool:
+    """Whether all ranks run on this machine."""
+    return all(host.name == "localhost" for host in hosts)
+
+
+def most_ranks(hosts: Sequence[Host]) -> int:
+    """The number of ranks that suits the hosts: every slot of named ones.
+
+    On one machine it is one rank a core on up to four cores, and one for each four cores beyond: several ranks with few
+    threads beat one with many, until memory bandwidth is shared.
+    """
+    slots = sum(host.slots for host in hosts)
+    return max(min(slots, 4), slots // 4) if is_local(hosts) else slots
+
+
+def choose_ranks(ranks: int | str, hosts: Sequence[Host], global_batch: int) -> int:
+    """The number of ranks: what the user gave, if there are slots for it, or `auto`.
+
+    `auto` is as many as suit the hosts, or fewer where the global batch does not divide by so many.
+    """
+    if ranks == "auto":
+        return next(count for count in range(most_ranks(hosts), 0, -1) if global_batch % count == 0)
+    if int(ranks) < 1:
+        raise UserError(f"np={ranks} must be `auto` or at least 1")
+    slots = sum(host.slots for host in hosts)
+    if int(ranks) > slots:
+        listed = ", ".join(f"{host.name}:{host.slots}" for host in hosts)
+        mend = f"let ranks share cores by hosts=localhost:{ranks}" if is_local(hosts) else "name more hosts"
+        raise UserError(f"np={ranks} ranks need as many slots, but {listed} has {slots}; lower np, or {mend}")
+    return int(ranks)
+
+
+def unused_slots_warning(ranks: int, hosts: Sequence[Host], global_batch: int) -> str:
+    """What `np=auto` has left idle because the global batch does not divide, and the fix; '' where nothing."""
+    most = most_ranks(hosts)
+    if ranks == most:
+        return ""
+    nearest = " or ".join(map(str, nearest_global_batches(global_batch, most)))
+    return f"gbz={global_batch} does not divide by {most} ranks, so only {ranks} are used; gbz={nearest} uses all"

@@ -1,0 +1,56 @@
+"""The contract of a launcher: a function that says how it would start a job, or why it cannot."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from radflow.cluster.hosts import Host, is_local
+from radflow.cluster.launchers.scheduler import LAUNCHED_VARIABLE
+from radflow.cluster.threads import choose_threads, thread_environment
+from radflow.cpu import available_cores
+from radflow.terminal import is_watched
+
+
+@dataclass(frozen=True)
+class RankJob:
+    """What to start as ranks, how many of them, and where."""
+
+    command: Sequence[str]
+    ranks: int
+    hosts: Sequence[Host]
+    threads: int = 0
+    """Threads of a rank; 0 is an equal share of its node's cores."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Environment of the ranks beside that of this process."""
+
+    @property
+    def rank_threads(self) -> int:
+        """Threads of a rank where all hosts are like this machine."""
+        ranks_on_node = min(self.ranks, max(host.slots for host in self.hosts))
+        return choose_threads(self.threads, available_cores(), ranks_on_node)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What ranks must have in their environment on every host."""
+        told = {**self.variables, LAUNCHED_VARIABLE: "1", "RADFLOW_PROGRESS": str(int(is_watched()))}
+        if self.threads or is_local(self.hosts):
+            return told | thread_environment(self.rank_threads)
+        return told  # each rank shares out its own node's cores
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a launcher starts the ranks of a job."""
+
+    line: Sequence[str]
+    """Command line of the launcher, which the command of a rank follows."""
+    stop_signal: signal.Signals
+    """Signal on which the launcher lets the ranks end in their own time."""
+    shows_environment: bool = False
+    """Whether it writes the environment on command lines, which all users of a machine can read."""
+
+
+Launcher = Callable[[RankJob], Start]
+"""Raises UserError, saying why, where it cannot start the job."""
