@@ -211,19 +211,19 @@ def test_a_stopped_job_says_so_and_goes_on_when_resumed(
     assert "was started with arch=vgg16, not resnet50" in other.stderr
 
 
-@pytest.mark.long
 def test_a_killed_rank_fails_the_run(workplace: Path) -> None:
-    line = [sys.executable, "-m", "entrypoints.distributed", "--data=dataset", "--arch=vgg16", "--epochs=500", "--np=2"]
+    job = ("--data=dataset", "--arch=vgg16", "--np=2", "--epochs=500", f"--out={workplace}/killed")
+    line = [sys.executable, "-m", "entrypoints.distributed", *job]
     with subprocess.Popen(
         line, cwd=workplace, env=user_environment(workplace), stderr=subprocess.PIPE, text=True
-    ) as job:
-        assert job.stderr is not None
-        while "epoch 1/500" not in (told := job.stderr.readline()):
+    ) as launcher:
+        assert launcher.stderr is not None
+        while "epoch 1/500" not in (told := launcher.stderr.readline()):
             assert told, "the job ended before its first epoch did"
-        search = ["pgrep", "--full", "radflow distributed.*--epochs=500.*--np=2"]
+        search = ["pgrep", "--full", f"radflow distributed.*--out={workplace}/killed"]
         ranks = subprocess.run(search, capture_output=True, text=True, check=True).stdout.split()
         os.kill(int(ranks[-1]), signal.SIGKILL)
-        assert job.wait(120) == 1
+        assert launcher.wait(120) == 1
     assert runs_of(workplace)[0].info.status == "FAILED"
 
 
