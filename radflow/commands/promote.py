@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pandas as pd
 from mlflow import MlflowClient
@@ -20,6 +19,7 @@ from radflow.promotion.config import PromoteConfig
 from radflow.promotion.decisions import Decision, Promotion, promote_best, roll_back
 from radflow.promotion.model_card import RULE_HEADINGS, read_template, rules_markdown
 from radflow.promotion.policy import Family, read_policy
+from radflow.registry_files import find_registry_file
 from radflow.terminal import print_table
 from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.run import Run as OwnRun
@@ -37,8 +37,8 @@ def promote(config: PromoteConfig) -> list[Decision]:
     JobError
         MLflow fails on the way. No alias is set half-way.
     """
-    families = _chosen(read_policy(Path(config.policy).absolute()), config)
-    template = read_template(Path(config.card).absolute())
+    families = _chosen(read_policy(find_registry_file(config.policy)), config)
+    template = read_template(find_registry_file(config.card))
     set_threads(0)  # before the golden image's TensorFlow
     client = MlflowClient(prepare_tracking())
     name = f"{'rollback' if config.rollback else 'promote'}-{config.arch}"

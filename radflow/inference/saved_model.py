@@ -22,13 +22,14 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 
 from radflow.inference.description import ABOVE_PREFIX, GOLDEN_FILM_FILE, Description
+from radflow.registry_files import registry_file
 from radflow.versions import installed_versions
 
 if TYPE_CHECKING:
     import keras
 
 _RADFLOW = Path(__file__).parent.parent
-_SERVED_CODE = _RADFLOW.parent / "registry" / "served_model.py"
+_SERVED_CODE = registry_file("served_model.py")
 _CARRIED_MODULES = (
     *(_RADFLOW / "data" / "images").glob("[!_]*.py"),
     _RADFLOW / "inference" / "description.py",

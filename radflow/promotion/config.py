@@ -29,9 +29,10 @@ class PromoteConfig:
     rollback: bool = False
     """Make the previous champion champion again, instead of judging any run."""
     policy: str = "registry/policy.yaml"
-    """YAML file that says which registered models there are and what their champions must show."""
+    """YAML file that says which registered models there are and what their champions must show; where
+    registry/ is not in the working folder, the policy that comes with radflow."""
     card: str = "registry/model_card.md"
-    """Template of the model card that becomes a version's description."""
+    """Template of the model card that becomes a version's description; found likewise."""
 
     def __post_init__(self) -> None:
         """Check what excludes each other."""
