@@ -24,8 +24,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from radflow.data.readers.chestxray14 import ChestXray14
-from radflow.data.readers.findings import NO_FINDING, RELEASED_COUNTS, RELEASED_FILMS
+from radflow.data.readers.chestxray14 import NO_FINDING, RELEASED_COUNTS, RELEASED_FILMS, ChestXray14
 
 ARCHIVES = 12
 DIFFERENT_FILMS = 100

@@ -16,8 +16,9 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.mutated_files.small_file import SmallFile
+from radflow.data.decoding import StoredFilm
 from radflow.data.images.film import BadFilm, decode_film
-from radflow.data.readers.archives import StoredFilm, films_in_archive
+from radflow.data.readers.archives import films_in_archive
 from radflow.data.readers.precut_ddsm import ARRAYS, CROP_SIDE, PrecutCrop, PrecutDdsm
 from radflow.data.readers.tfrecord import BadRecord, masked_checksum, parse_example, read_records
 

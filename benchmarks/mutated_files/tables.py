@@ -8,9 +8,9 @@ import io
 from pathlib import Path
 
 from benchmarks.mutated_files.small_file import SmallFile
-from radflow.data.readers.boxes import read_box_list
 from radflow.data.readers.cbis_ddsm import LABEL_FILES, read_lesion_rows
-from radflow.data.readers.chestxray14 import read_film_list, read_label_file
+from radflow.data.readers.chestxray14 import read_box_list, read_label_file
+from radflow.data.readers.film_lists import read_film_list
 from radflow.data.readers.mini_mias import MiniMias
 from radflow.promotion.policy import read_policy
 from radflow.search.space import PRESETS, read_space

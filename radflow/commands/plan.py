@@ -10,8 +10,7 @@ from radflow.config import parse
 from radflow.data.config import PreprocessConfig
 from radflow.data.dataset.manifest import MANIFEST_NAME
 from radflow.data.dataset.reading import open_dataset
-from radflow.data.readers.chestxray14 import LABEL_FILE_PATTERN, ChestXray14
-from radflow.data.readers.film_lists import assign_by_lists, official_lists
+from radflow.data.preprocess import plan_dataset, recognise, resolve
 from radflow.data.sample import dataset_folder, mammogram_folder
 from radflow.errors import UserError
 from radflow.training.config import DistributedConfig, TrainConfig
@@ -20,8 +19,6 @@ from radflow.training.plan import TrainingFilms, TrainingPlan, make_plan, plan_r
 from radflow.transfer.config import TransferConfig
 
 EntryPoint = Literal["distributed", "train", "transfer"]
-CHEST_SIZE = 224
-"""Side in pixels of the chest films that `preprocess` makes unless told otherwise."""
 
 
 def print_plan(entry_point: EntryPoint, parameters: Sequence[str]) -> None:
@@ -53,13 +50,13 @@ def plan_of(entry_point: EntryPoint, arguments: Sequence[str]) -> TrainingPlan:
 
 
 def training_films(data: str) -> TrainingFilms:
-    """The training films of a data set, or of a folder of ChestX-ray14 that `preprocess` has yet to go through.
+    """The training films of a data set, or of a release that `preprocess` has yet to go through.
 
-    Of the latter only label file and split lists are read: they tell how many films there will be.
+    Of the latter only the label files are read: they tell how many films there will be.
     """
     folder = Path(data)
-    if (folder / MANIFEST_NAME).exists() or not any(folder.glob(f"{LABEL_FILE_PATTERN}*")):
+    if (folder / MANIFEST_NAME).exists() or recognise(folder) is None:
         return TrainingFilms.of(open_dataset(dataset_folder(data)))
-    release, rule = ChestXray14.at(folder), PreprocessConfig()
-    films = assign_by_lists(release.read_labels(), official_lists(release), rule.val_fraction, rule.seed)
-    return TrainingFilms(release.name, CHEST_SIZE, int((films.table.splits == "train").sum()))
+    config = resolve(PreprocessConfig(source=data))
+    release, planned = plan_dataset(config)
+    return TrainingFilms(release.name, config.image_size, int((planned.table.splits == "train").sum()))

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from radflow.data.crops.lesions import CropConfig
+from radflow.data.readers import READERS
+from radflow.data.readers.base import Request
 from radflow.data.readers.film_lists import ListConfig
 from radflow.errors import UserError
+
+if TYPE_CHECKING:  # for which a Literal must be written out
+    Layout = str
+else:
+    Layout = Literal[("auto", *(reader.layout for reader in READERS))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +25,7 @@ class PreprocessConfig:
 
     source: str = "sample"
     """folder or s3://bucket/prefix with films and lists as released; of ChestX-ray14 as PNGs, tar.gz or zip archives"""
-    layout: Literal["auto", "chestxray14", "cbis_ddsm", "mini_mias", "ddsm_precut"] = "auto"
+    layout: Layout = "auto"
     """the release that source holds; auto tells it by the label files"""
     out: str = "data/dataset"
     """folder for the dataset, where one that is already there is replaced; or s3://bucket/prefix, where none is yet"""
@@ -59,6 +66,11 @@ class PreprocessConfig:
             require(both < 1, f"val_fraction + test_fraction = {both:g}", "less than 1, to leave films to train")
         require(0 <= self.max_rejected <= 1, f"max_rejected={self.max_rejected}", "0 to 1")
         require(self.workers >= 0, f"workers={self.workers}", "0 (all cores) or more")
+
+    @property
+    def request(self) -> Request:
+        """The settings that a reader follows."""
+        return Request(**{setting.name: getattr(self, setting.name) for setting in fields(Request)})
 
 
 def require(holds: bool, given: str, expected: str) -> None:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from multiprocessing.connection import wait
@@ -25,7 +26,6 @@ from numpy.typing import NDArray
 
 from radflow.cpu import available_cores
 from radflow.data.images.film import MAX_FILM_BYTES, BadFilm, decode_film, read_film
-from radflow.data.readers.archives import StoredFilm
 from radflow.errors import JobError
 
 FILMS_PER_TASK = 16
@@ -34,8 +34,27 @@ FILMS_PER_TASK = 16
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
+
+@dataclass(frozen=True)
+class StoredFilm:
+    """A film's name and where its bytes are: a file, or the bytes themselves."""
+
+    name: str
+    content: Path | bytes
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Why there is no such image although nothing is damaged."""
+
+    reason: str
+
+
 Decoded = tuple[str, NDArray[np.uint8] | BadFilm]
 """A film's name with its pixels or what is wrong with it."""
+
+Outcome = NDArray[np.uint8] | BadFilm | LeftOut
+"""What has become of an image."""
 
 
 def decode_films(films: Iterable[StoredFilm], size: int, workers: int = 0) -> Iterator[Decoded]:

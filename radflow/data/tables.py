@@ -45,26 +45,27 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path}, row {row} has a byte that is not UTF-8; save the file as UTF-8") from error
 
 
-def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
+def read_rows(path: Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()) -> Iterator[tuple[int, list[str]]]:
     """Yield each row of a CSV as its line number and its cells of `columns`, in their order, without outer blanks.
 
-    Empty lines are passed over; a cell may hold line breaks, the number is then that of its last line. Raises
-    `UserError` for an empty file, missing columns, a row that is too short, quotes that do not close, and cells that
-    would fill the memory.
+    The cells of `optional` columns follow, empty where the file does not have them. Empty lines are passed over; a
+    cell may hold line breaks, the number is then that of its last line. Raises `UserError` for an empty file, missing
+    columns, a row that is too short, quotes that do not close, and cells that would fill the memory.
     """
     longest = 1
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     try:
-        places = _column_places(path, next(reader, []), columns)
+        places = _column_places(path, next(reader, []), columns, optional)
+        longest_row = max(place for place in places if place is not None)
         for cells in reader:
             if not any(cells):
                 continue
-            if len(cells) <= max(places):
-                given, expected = len(cells), max(places) + 1
+            if len(cells) <= longest_row:
+                given, expected = len(cells), longest_row + 1
                 raise UserError(
                     f"{path}, row {reader.line_num} has {given} cells, expected at least {expected}; mend the row"
                 )
-            chosen = [cells[place].strip() for place in places]
+            chosen = ["" if place is None else cells[place].strip() for place in places]
             longest = max(longest, *map(len, chosen))
             _check_room(path, reader.line_num, longest)
             yield reader.line_num, chosen
@@ -83,7 +84,9 @@ def _check_room(path: Path, row: int, longest: int) -> None:
         )
 
 
-def _column_places(path: Path, header: list[str], columns: tuple[str, ...]) -> list[int]:
+def _column_places(
+    path: Path, header: list[str], columns: tuple[str, ...], optional: tuple[str, ...]
+) -> list[int | None]:
     names = [name.strip() for name in header]
     if not any(names):
         raise UserError(f"{path} is empty; give the release's label file, which begins with {columns[0]!r}")
@@ -91,4 +94,4 @@ def _column_places(path: Path, header: list[str], columns: tuple[str, ...]) -> l
     if missing:
         there = " ".join(", ".join(names).split())[:MAX_CELL]
         raise UserError(f"{path} lacks the columns {', '.join(missing)}; it has {there}")
-    return [names.index(column) for column in columns]
+    return [names.index(column) if column in names else None for column in (*columns, *optional)]

@@ -72,15 +72,7 @@ def compare_paired(
 
 
 def _in_order(predictions: Predictions) -> Predictions:
-    order = np.argsort(predictions.image_ids)
-    return Predictions(
-        predictions.findings,
-        predictions.image_ids[order],
-        predictions.patient_ids[order],
-        predictions.splits[order],
-        predictions.labels[order],
-        predictions.probabilities[order],
-    )
+    return predictions.take(np.argsort(predictions.image_ids))
 
 
 def _difference_of_films(first: Predictions, second: Predictions) -> str:

@@ -28,7 +28,7 @@ def joined(predictions: Predictions, group: Group) -> Predictions:
 
     Raises ValueError where the crops of a unit differ in a label, or belong to two patients or splits.
     """
-    names = predictions.lesion_ids if group == "lesion" else _films_by_label(predictions)
+    names = _lesions(predictions) if group == "lesion" else _films_by_label(predictions)
     units, first, unit_of, counts = np.unique(names, return_index=True, return_inverse=True, return_counts=True)
     for column in (predictions.patient_ids, predictions.splits, predictions.labels):
         if (column[first][unit_of] != column).any():
@@ -43,6 +43,12 @@ def joined(predictions: Predictions, group: Group) -> Predictions:
         labels=predictions.labels[first],
         probabilities=(sums / counts[:, np.newaxis]).astype(np.float32),
     )
+
+
+def _lesions(predictions: Predictions) -> NDArray[np.str_]:
+    """The lesion of each crop; the film, said to be normal, of one that shows none."""
+    normal = np.array([f"{film}:normal" for film in predictions.film_ids.tolist()])
+    return np.where(predictions.lesion_ids != "", predictions.lesion_ids, normal)
 
 
 def _films_by_label(predictions: Predictions) -> NDArray[np.str_]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from radflow.data.dataset.shards import AGE, TEXTS, FilmTable, ages_of, identity_columns
 from radflow.errors import UserError
 from radflow.files import atomic_file
 
-ID_COLUMNS = ("image_id", "patient_id", "split")
-GROUP_COLUMNS = ("film_id", "lesion_id")
-"""Of crops alone: whole films belong to nothing larger but their patient."""
 LABEL_PREFIX = "label/"
 PROBABILITY_PREFIX = "probability/"
 
-_NOTHING = np.array([], dtype=np.str_)
+_NO_TEXTS = np.array([], dtype=np.str_)
+_NO_AGES = np.array([], dtype=np.int16)
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,10 @@ class Predictions:
     labels : bool [N, F]
     probabilities : float32 [N, F]
         Each between 0 and 1.
-    film_ids, lesion_ids : str array [N], or empty where the images are not crops
-        The film that a crop is of; and the lesion, or the normal tissue of its film.
+    film_ids, lesion_ids : str array [N]
+        The film that a crop is of, empty for whole films; and the lesion, empty for normal tissue too.
+    study_ids, views, sexes, pathologies, ages : str arrays [N], int16 array [N]
+        As in the data set (`FilmTable`), filled like there where they are not given.
 
     Raises
     ------
@@ -52,14 +53,22 @@ class Predictions:
     splits: NDArray[np.str_]
     labels: NDArray[np.bool_]
     probabilities: NDArray[np.float32]
-    film_ids: NDArray[np.str_] = field(default_factory=_NOTHING.copy)
-    lesion_ids: NDArray[np.str_] = field(default_factory=_NOTHING.copy)
+    film_ids: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
+    lesion_ids: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
+    study_ids: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
+    views: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
+    sexes: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
+    pathologies: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
+    ages: NDArray[np.int16] = field(default_factory=_NO_AGES.copy)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "findings", tuple(self.findings))
-        for name in ("image_ids", "patient_ids", "splits", "film_ids", "lesion_ids"):
+        for name in TEXTS.values():
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.str_))
+        object.__setattr__(self, "ages", np.asarray(self.ages, dtype=np.int16))
         object.__setattr__(self, "labels", np.asarray(self.labels, dtype=np.bool_))
+        for name, column in vars(self.table).items():
+            object.__setattr__(self, name, column)
         object.__setattr__(self, "probabilities", np.asarray(self.probabilities, dtype=np.float32))
         _check_shapes(self)
         _check_values(self)
@@ -79,37 +88,30 @@ class Predictions:
         if not chosen.any():
             present = ", ".join(sorted(set(self.splits.tolist()))) or "no films at all"
             raise UserError(f"the predictions hold no films of the split '{split}'; they hold: {present}")
-        return Predictions(
-            findings=self.findings,
-            image_ids=self.image_ids[chosen],
-            patient_ids=self.patient_ids[chosen],
-            splits=self.splits[chosen],
-            labels=self.labels[chosen],
-            probabilities=self.probabilities[chosen],
-            film_ids=self.film_ids[chosen] if self.are_crops else _NOTHING,
-            lesion_ids=self.lesion_ids[chosen] if self.are_crops else _NOTHING,
-        )
+        return self.take(chosen)
+
+    def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> Predictions:
+        """Return the films at these rows, in their order."""
+        return replace(self, probabilities=self.probabilities[rows], **vars(self.table.take(rows)))
+
+    @property
+    def table(self) -> FilmTable:
+        """All that is known of the films but what the model said."""
+        return FilmTable(**{name: getattr(self, name) for name in (*TEXTS.values(), "labels", "ages")})
 
     @property
     def are_crops(self) -> bool:
         """Whether the images are crops of films."""
-        return len(self.film_ids) > 0
+        return bool((self.film_ids != "").any())
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write `predictions` as Parquet, a row per film or crop; the file is whole or not there.
 
-    Columns: image_id, patient_id, split, of crops film_id and lesion_id too, then label/<Finding> (bool) and
-    probability/<Finding> (float32).
+    Columns: image_id, patient_id, study_id, film_id, lesion_id, view, sex, split, pathology (empty where the release
+    does not say) and age (null there), then label/<Finding> (bool) and probability/<Finding> (float32).
     """
-    columns: dict[str, pa.Array] = {
-        "image_id": pa.array(predictions.image_ids, pa.string()),
-        "patient_id": pa.array(predictions.patient_ids, pa.string()),
-        "split": pa.array(predictions.splits, pa.string()),
-    }
-    if predictions.are_crops:
-        columns["film_id"] = pa.array(predictions.film_ids, pa.string())
-        columns["lesion_id"] = pa.array(predictions.lesion_ids, pa.string())
+    columns: dict[str, pa.Array] = identity_columns(predictions.table)
     for index, finding in enumerate(predictions.findings):
         columns[LABEL_PREFIX + finding] = pa.array(predictions.labels[:, index], pa.bool_())
         columns[PROBABILITY_PREFIX + finding] = pa.array(predictions.probabilities[:, index], pa.float32())
@@ -130,12 +132,10 @@ def read_predictions(path: Path) -> Predictions:
     try:
         return Predictions(
             findings=findings,
-            image_ids=np.array(table["image_id"].to_pylist(), dtype=np.str_),
-            patient_ids=np.array(table["patient_id"].to_pylist(), dtype=np.str_),
-            splits=np.array(table["split"].to_pylist(), dtype=np.str_),
             labels=_matrix(table, LABEL_PREFIX, findings),
             probabilities=_matrix(table, PROBABILITY_PREFIX, findings),
-            **{f"{name}s": np.array(table[name].to_pylist(), dtype=np.str_) for name in _groups_in(table.schema)},
+            ages=ages_of(table[AGE]),
+            **{attribute: np.array(table[name].to_pylist(), dtype=np.str_) for name, attribute in TEXTS.items()},
         )
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
@@ -143,15 +143,8 @@ def read_predictions(path: Path) -> Predictions:
 
 def _check_shapes(predictions: Predictions) -> None:
     films, findings = len(predictions.image_ids), len(predictions.findings)
-    expected = {
-        "image_ids": (films,),
-        "patient_ids": (films,),
-        "splits": (films,),
-        "labels": (films, findings),
-        "probabilities": (films, findings),
-    }
-    if len(predictions.film_ids) or len(predictions.lesion_ids):
-        expected |= {"film_ids": (films,), "lesion_ids": (films,)}
+    expected: dict[str, tuple[int, ...]] = dict.fromkeys((*TEXTS.values(), "ages"), (films,))
+    expected |= dict.fromkeys(("labels", "probabilities"), (films, findings))
     for name, shape in expected.items():
         given = getattr(predictions, name).shape
         if given != shape:
@@ -186,7 +179,7 @@ def _read_table(path: Path) -> pa.Table:
         reason = str(error).partition("\n")[0]
         raise UserError(f"{path} cannot be read as Parquet ({reason}); evaluate the model again to write it") from error
     for name in names:
-        if table[name].null_count:
+        if name != AGE and table[name].null_count:
             raise UserError(f"{path}: column '{name}' has {table[name].null_count} empty values; expected none")
     return table
 
@@ -196,23 +189,21 @@ def _findings_of(schema: pa.Schema, path: Path) -> tuple[str, ...]:
     findings = tuple(name.removeprefix(LABEL_PREFIX) for name in schema.names if name.startswith(LABEL_PREFIX))
     if not findings:
         raise UserError(f"{path} has no column label/<Finding>; it is not a file of predictions")
-    expected = dict.fromkeys(ID_COLUMNS + _groups_in(schema), pa.string())
+    expected = {**dict.fromkeys(TEXTS, pa.string()), AGE: pa.int16()}
     for finding in findings:
         expected[LABEL_PREFIX + finding] = pa.bool_()
         expected[PROBABILITY_PREFIX + finding] = pa.float32()
     for name, kind in expected.items():
         if name not in schema.names:
-            raise UserError(f"{path} has no column '{name}' ({kind}); it is not a whole file of predictions")
+            raise UserError(
+                f"{path} has no column '{name}' ({kind}); it is no whole file of predictions, or an older radflow's: "
+                "evaluate the model again to write it"
+            )
         if schema.field(name).type != kind:
             raise UserError(f"{path}: column '{name}' holds {schema.field(name).type}; expected {kind}")
     if unknown := sorted(set(schema.names) - set(expected)):
         raise UserError(f"{path} has the unknown column '{unknown[0]}'; expected only {', '.join(expected)}")
     return findings
-
-
-def _groups_in(schema: pa.Schema) -> tuple[str, ...]:
-    """Both columns of crops where the file has one of them, else none."""
-    return GROUP_COLUMNS if set(GROUP_COLUMNS) & set(schema.names) else ()
 
 
 def _matrix(table: pa.Table, prefix: str, findings: tuple[str, ...]) -> NDArray:

@@ -11,9 +11,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from radflow.data.dataset.reading import Dataset, Split
 from radflow.data.images.film import resize_film
-from radflow.data.readers.findings import NO_FINDING
 
 COLUMNS, ROWS = 5, 4
+NO_FINDING = "No Finding"
+"""Heading of the films that show none of several findings."""
 _FILM, _GAP, _CAPTION, _HEADING = 190, 8, 36, 40
 """Pixels: side of a film, space between films, height of a caption and of the heading."""
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from radflow.data.crops.mammograms import are_named_crops, films_of, lesions_of
 from radflow.data.dataset.reading import Dataset, Split
 from radflow.evaluation.auc import FindingAuc, auc_per_finding, mean_auc, mean_auc_interval
 from radflow.evaluation.groups import Group, auc_per_group
@@ -44,9 +43,7 @@ def log_inputs(dataset: Dataset, splits: Sequence[str], run: TrackedRun) -> None
 
 def predictions_of(split: Split, findings: tuple[str, ...], probabilities: np.ndarray) -> Predictions:
     """Probabilities [films, findings] joined with the identity and labels of their films."""
-    name, crops = np.full(len(split), split.name), split.image_ids
-    groups = {"film_ids": films_of(crops), "lesion_ids": lesions_of(crops)} if are_named_crops(crops) else {}
-    return Predictions(findings, split.image_ids, split.patient_ids, name, split.labels, probabilities, **groups)
+    return Predictions(findings, probabilities=probabilities, **vars(split.table))
 
 
 def assess(

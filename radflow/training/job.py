@@ -14,11 +14,8 @@ from matplotlib.figure import Figure
 
 from radflow.cluster.communicator import Communicator, share_from_first
 from radflow.data.dataset.reading import Dataset
-from radflow.data.images.film import resize_film
-from radflow.data.phantom.chest.films import LARGEST_FILM, SMALLEST_FILM, render_films
-from radflow.data.readers.findings import FINDINGS
+from radflow.data.phantom.chest.films import golden_film
 from radflow.data.seen_patients import PATIENTS_FILE, Leakage, SeenPatients
-from radflow.data.tasks import task_of
 from radflow.evaluation.thresholds import youden_thresholds
 from radflow.inference.saved_model import FINDINGS_PARAM, THRESHOLDS_PARAM, save_classifier
 from radflow.inference.split_predictor import SplitPredictor
@@ -175,7 +172,7 @@ def run_tags(arch: str, dataset: Dataset) -> dict[str, str]:
     """Tags by which promotion finds comparable runs."""
     return {
         "radflow.arch": arch,
-        "radflow.task": task_of(dataset.findings),
+        "radflow.task": dataset.manifest.task,
         "radflow.data_name": dataset.name,
         "radflow.data_digest": dataset.digest,
     }
@@ -230,16 +227,9 @@ def _log_model(
         "norm": plan.recipe.norm,
         "data_digest": dataset.digest,
     }
-    film, seen = _golden_film(dataset.image_size), [folder / PATIENTS_FILE]
+    film, seen = golden_film(dataset.image_size)[np.newaxis], [folder / PATIENTS_FILE]
 
     def write(place: Path) -> None:
         save_classifier(state.classifier, film, place, params, seen)
 
     run.log_model(write, metrics=assessment.metrics, params=params)
-
-
-def _golden_film(image_size: int) -> np.ndarray:
-    """A phantom with a mass and an effusion, uint8 [1, size, size]: no patient's film leaves with a model."""
-    labels = [[finding in ("Mass", "Effusion") for finding in FINDINGS]]
-    film = render_films(labels, min(max(image_size, SMALLEST_FILM), LARGEST_FILM), seed=0)[0]
-    return resize_film(film, image_size)[np.newaxis]

@@ -9,9 +9,8 @@ import pytest
 from nih_folder import png_bytes
 
 from radflow.data import decoding
-from radflow.data.decoding import FILMS_PER_TASK, decode_films
+from radflow.data.decoding import FILMS_PER_TASK, StoredFilm, decode_films
 from radflow.data.images.film import BadFilm
-from radflow.data.readers.archives import StoredFilm
 from radflow.errors import JobError
 
 

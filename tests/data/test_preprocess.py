@@ -23,8 +23,8 @@ from radflow.data.dataset.reading import Dataset, verify_dataset
 from radflow.data.images.film import read_film
 from radflow.data.preprocess import preprocess
 from radflow.data.readers.boxes import FindingBox, read_boxes
+from radflow.data.readers.chestxray14 import FINDINGS
 from radflow.data.readers.film_lists import ListConfig
-from radflow.data.readers.findings import FINDINGS
 from radflow.errors import UserError
 
 
@@ -121,6 +121,9 @@ def test_films_labels_and_splits_arrive(tmp_path: Path) -> None:
             ["Effusion", "Infiltration"],
         )
         assert [finding for finding, there in zip(FINDINGS, test.labels[place], strict=True) if there] == expected
+    assert test.table.study_ids.tolist() == [f"{names.index(name) // 2 + 1}_0" for name in test.image_ids]
+    assert (set(test.table.sexes.tolist()), set(test.table.ages.tolist())) == ({"M"}, {57})
+    assert (dataset.manifest.task, set(test.table.film_ids.tolist())) == ("chest", {""})
     patients = {name: set(dataset.split(name).patient_ids.tolist()) for name in ("train", "val", "test")}
     assert not patients["train"] & patients["val"]
     assert not (patients["train"] | patients["val"]) & patients["test"]

@@ -29,10 +29,11 @@ CROPS = [
 
 def predictions() -> Predictions:
     patients, films, lesions, labels, probabilities = zip(*CROPS, strict=True)
-    lesion_ids = [f"{film}:{lesion}" for film, lesion in zip(films, lesions, strict=True)]
+    units = [f"{film}:{lesion}" for film, lesion in zip(films, lesions, strict=True)]
+    lesion_ids = ["" if unit.endswith(":normal") else unit for unit in units]
     return Predictions(
         ("Tumour",),
-        np.array([f"{lesion}:crop{number}" for number, lesion in enumerate(lesion_ids)]),
+        np.array([f"{lesion}:crop{number}" for number, lesion in enumerate(units)]),
         np.array(patients),
         np.full(len(CROPS), "test"),
         np.array(labels, bool)[:, np.newaxis],
@@ -77,7 +78,7 @@ def test_the_file_keeps_films_and_lesions(tmp_path):
     assert auc_per_group(again) == auc_per_group(predictions())
 
 
-def test_half_of_the_columns_is_a_damaged_file(tmp_path):
+def test_a_file_without_lesions_is_refused(tmp_path):
     path = tmp_path / "predictions.parquet"
     write_predictions(path, predictions())
     pq.write_table(pq.ParquetFile(path).read().drop_columns("lesion_id"), path)

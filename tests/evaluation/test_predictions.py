@@ -35,10 +35,12 @@ def test_another_reader_finds_a_row_per_film_and_two_columns_per_finding(
 ) -> None:
     frame = _frame(predictions, tmp_path / "predictions.parquet")
     assert frame.columns.tolist() == [
-        "image_id", "patient_id", "split",
+        "image_id", "patient_id", "study_id", "film_id", "lesion_id", "view", "sex", "split", "pathology", "age",
         "label/Mass", "probability/Mass", "label/Hernia", "probability/Hernia", "label/Edema", "probability/Edema",
     ]  # fmt: skip
     assert frame["image_id"].tolist() == predictions.image_ids.tolist()
+    assert frame["age"].isna().all()
+    assert (frame[["study_id", "film_id", "lesion_id", "view", "sex", "pathology"]] == "").all(axis=None)
     assert frame["label/Hernia"].tolist() == [False, False, True, True]
     assert frame["probability/Edema"].dtype == np.float32
     assert frame["probability/Edema"].tolist() == pytest.approx([0.2, 0.5, 0.1, 0.75])
@@ -53,7 +55,28 @@ def test_what_is_written_is_read(predictions: Predictions, tmp_path: Path) -> No
         np.testing.assert_array_equal(getattr(read, name), getattr(predictions, name))
     assert read.labels.dtype == np.bool_
     assert read.probabilities.dtype == np.float32
+    assert not read.are_crops
     assert [file.name for file in path.parent.iterdir()] == ["predictions.parquet"]
+
+
+def test_what_is_known_of_films_is_kept(predictions: Predictions, tmp_path: Path) -> None:
+    known = {
+        "study_ids": ["1_0", "1_1", "", "3_0"],
+        "film_ids": ["a", "a", "b", "c"],
+        "lesion_ids": ["a:lesion1", "", "", "c:lesion1"],
+        "views": ["CC", "MLO", "CC", ""],
+        "sexes": ["F", "F", "M", ""],
+        "pathologies": ["benign", "normal", "normal", "malignant"],
+        "ages": [57, 58, -1, 0],
+    }
+    path = tmp_path / "predictions.parquet"
+    frame = _frame(Predictions(**(vars(predictions) | known)), path)
+    assert frame["age"].tolist()[:2] + frame["age"].tolist()[3:] == [57, 58, 0]
+    assert pd.isna(frame["age"][2])
+    for part, rows in ((read_predictions(path), [0, 1, 2, 3]), (read_predictions(path).of_split("test"), [2, 3])):
+        assert part.are_crops
+        for name, column in known.items():
+            assert getattr(part, name).tolist() == [column[row] for row in rows]
 
 
 def test_no_film_at_all_is_written_and_read(tmp_path: Path) -> None:
@@ -95,6 +118,7 @@ def test_what_does_not_fit_together_is_refused(predictions: Predictions, change:
     ("damage", "message"),
     [
         (lambda frame: frame.drop(columns="patient_id"), "no column 'patient_id'"),
+        (lambda frame: frame.drop(columns="study_id"), "no column 'study_id' .* older radflow's: evaluate the model"),
         (lambda frame: frame.drop(columns="probability/Hernia"), "no column 'probability/Hernia'"),
         (lambda frame: frame.filter(regex="^(?!label)"), "no column label/<Finding>"),
         (lambda frame: frame.assign(note="x"), "unknown column 'note'"),
@@ -109,9 +133,9 @@ def test_a_file_of_another_kind_is_refused_in_one_line(
 ) -> None:
     path = tmp_path / "damaged.parquet"
     damaged = damage(_frame(predictions, path))
-    for column in ("image_id", "patient_id", "split"):
-        if column in damaged:
-            damaged[column] = damaged[column].astype(object)
+    for column in damaged.select_dtypes("string"):
+        damaged[column] = damaged[column].astype(object)
+    damaged["age"] = damaged["age"].astype("Int16")
     damaged.to_parquet(path, index=False)
     with pytest.raises(UserError, match=message) as caught:
         read_predictions(path)

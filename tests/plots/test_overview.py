@@ -12,7 +12,7 @@ from radflow.data.config import PreprocessConfig
 from radflow.data.dataset.reading import Dataset
 from radflow.data.phantom.chest.folder import write_phantom_films
 from radflow.data.preprocess import preprocess
-from radflow.data.readers.findings import FINDINGS
+from radflow.data.readers.chestxray14 import FINDINGS
 from radflow.plots.overview import rejection_table
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from drawn_figures import draw, texts_of
 
-from radflow.data.readers.findings import RELEASED_COUNTS, RELEASED_FILMS
+from radflow.data.readers.chestxray14 import RELEASED_COUNTS, RELEASED_FILMS
 from radflow.plots.prevalence import co_occurrence_figure, frequency_figure, prevalence_figure
 
 

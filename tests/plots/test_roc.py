@@ -8,7 +8,7 @@ import pytest
 from drawn_figures import draw, texts_of
 from sklearn.metrics import roc_auc_score
 
-from radflow.data.readers.findings import FINDINGS
+from radflow.data.readers.chestxray14 import FINDINGS
 from radflow.evaluation.auc import auc_per_finding
 from radflow.evaluation.predictions import Predictions
 from radflow.plots.roc import LITERATURE_AUCS, auc_figure, roc_figure

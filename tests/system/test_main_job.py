@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from sklearn.metrics import roc_auc_score
 
 from radflow.commands.plan import plan_of
-from radflow.data.readers.findings import FINDINGS
+from radflow.data.readers.chestxray14 import FINDINGS
 from radflow.training.plan import plan_rows
 
 pytestmark = pytest.mark.slow

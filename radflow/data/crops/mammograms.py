@@ -23,7 +23,7 @@ from radflow.data.crops.lesions import (
     random_of,
 )
 from radflow.data.dataset.shards import FilmTable
-from radflow.data.decoding import in_order
+from radflow.data.decoding import LeftOut, Outcome, in_order
 from radflow.data.images.film import BadFilm
 
 TUMOUR_FINDINGS = ("Tumour",)
@@ -66,7 +66,7 @@ class Mammogram:
     """A film as its set's lists describe it; may be sent to another process."""
 
     name: str
-    """without a colon, unique in the set"""
+    """unique in the set"""
     patient_id: str
     view: str
     """CC or MLO"""
@@ -100,26 +100,15 @@ class CropName(NamedTuple):
         """Return the `image_id`."""
         return f"{self.film}:{self.lesion}:crop{self.number}"
 
-    @classmethod
-    def parse(cls, image_id: str) -> CropName:
-        """Take an `image_id` apart; raises ValueError for one that names no crop."""
-        film, lesion, crop = image_id.split(":")
-        return cls(film, lesion, int(crop.removeprefix("crop")))
-
     @property
     def shows_tumour(self) -> bool:
         """Whether the crop is one of a lesion."""
         return self.lesion != NORMAL_TISSUE
 
-
-@dataclass(frozen=True)
-class LeftOut:
-    """Why there is no such crop although nothing is damaged."""
-
-    reason: str
-
-
-Outcome = NDArray[np.uint8] | BadFilm | LeftOut
+    @property
+    def lesion_id(self) -> str:
+        """`mdb005:lesion2`, or nothing where the crop shows no lesion."""
+        return f"{self.film}:{self.lesion}" if self.shows_tumour else ""
 
 
 def crops_of(film: Mammogram, crops: CropConfig) -> list[CropName]:
@@ -139,28 +128,15 @@ def crop_table(films: Sequence[Mammogram], splits: NDArray[np.str_], crops: Crop
         views=np.array([film.view for _, film, _ in names]),
         splits=np.array([split for _, _, split in names]),
         labels=np.array([[name.shows_tumour] for name, _, _ in names]),
-        pathologies=np.array([pathologies.get(f"{name.film}:{name.lesion}", NORMAL_TISSUE) for name, _, _ in names]),
+        pathologies=np.array([pathologies.get(name.lesion_id, NORMAL_TISSUE) for name, _, _ in names]),
+        film_ids=np.array([name.film for name, _, _ in names]),
+        lesion_ids=np.array([name.lesion_id for name, _, _ in names]),
     )
 
 
 def lesion_id(film: Mammogram, lesion: Lesion) -> str:
-    """`mdb005:lesion2`: what the `image_id` of each of its crops begins with."""
+    """`mdb005:lesion2`: the `lesion_id` of each of its crops."""
     return f"{film.name}:lesion{lesion.name}"
-
-
-def lesions_of(image_ids: NDArray[np.str_]) -> NDArray[np.str_]:
-    """Name the lesion, or the normal tissue, of which each crop is: all but the crop's number."""
-    return np.array([image_id.rpartition(":")[0] for image_id in image_ids.tolist()])
-
-
-def films_of(image_ids: NDArray[np.str_]) -> NDArray[np.str_]:
-    """Name the film of which each crop is: what stands before its lesion."""
-    return np.array([image_id.partition(":")[0] for image_id in image_ids.tolist()])
-
-
-def are_named_crops(image_ids: NDArray[np.str_]) -> bool:
-    """Whether images are crops whose names say of what: neither whole films nor crops that others have cut."""
-    return len(image_ids) > 0 and all(image_id.count(":") == 2 for image_id in image_ids.tolist())
 
 
 def cut_films(
@@ -241,7 +217,7 @@ def lesion_rows(
     splits: dict[str, str] = {}
     crops: dict[str, list[str]] = {}
     for image_id, lesion, split in zip(
-        table.image_ids.tolist(), lesions_of(table.image_ids).tolist(), table.splits.tolist(), strict=True
+        table.image_ids.tolist(), table.lesion_ids.tolist(), table.splits.tolist(), strict=True
     ):
         splits[lesion] = split
         crops.setdefault(lesion, []).append(image_id)

@@ -10,13 +10,14 @@ from pathlib import Path, PurePath
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from radflow.data.tasks import OTHER, TASKS
 from radflow.errors import UserError
 from radflow.files import atomic_file, parse_json, read_bounded
 
 MANIFEST_NAME = "manifest.json"
 REJECTED_NAME = "rejected.csv"
 FORMAT = "radflow-dataset"
-VERSION = 1
+VERSION = 2
 SPLITS = ("train", "val", "test")
 MAX_NAME = 100
 """Most letters of a file's name; file systems refuse more than 255 bytes."""
@@ -90,6 +91,8 @@ class Manifest:
     """SHA-256 of the label file and the split lists, by file name."""
     shards: tuple[ShardEntry, ...]
     radflow_version: str
+    task: str = OTHER
+    """What is classified: chest, mammo or other."""
     crops: dict[str, float] = field(default_factory=dict)
     """Settings by which crops of mammograms were cut; empty where images are whole films, or were cut by others."""
     unit: str = "films"
@@ -161,6 +164,7 @@ def _parse_manifest(document: dict[str, Any]) -> Manifest:
         sources=dict(document["sources"]),
         shards=tuple(_plainly_named(ShardEntry(**entry)) for entry in document["shards"]),
         radflow_version=document["radflow_version"],
+        task=document["task"],
         crops=dict(document.get("crops", {})),
         unit=document.get("unit", "films"),
         tables=tuple(_plainly_named(TableEntry(**entry)) for entry in document.get("tables", ())),
@@ -175,6 +179,8 @@ def _checked(manifest: Manifest) -> Manifest:
             raise ValueError(f"{name} is not as expected")
     if not 0 < manifest.image_size <= MAX_IMAGE_SIZE:
         raise ValueError(f"image_size is {manifest.image_size}, expected 1 to {MAX_IMAGE_SIZE}")
+    if manifest.task not in (*TASKS, OTHER):
+        raise ValueError(f"task is {manifest.task!r}, expected one of {', '.join((*TASKS, OTHER))}")
     for split, counts in manifest.splits.items():
         if split not in SPLITS or counts.positives.keys() != set(manifest.findings):
             raise ValueError(f"split {split!r} counts {len(counts.positives)} of {len(manifest.findings)} findings")

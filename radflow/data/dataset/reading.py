@@ -32,6 +32,11 @@ class Split:
         return len(self._table)
 
     @property
+    def table(self) -> FilmTable:
+        """All that is known of the films beside their pixels."""
+        return self._table
+
+    @property
     def image_ids(self) -> NDArray[np.str_]:
         """File names of the films in the release, [N]."""
         return self._table.image_ids

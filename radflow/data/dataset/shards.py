@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -17,52 +17,72 @@ from radflow.files import atomic_file
 MAX_SHARD_ROWS = 4_096
 MAX_SHARD_BYTES = 64 * 2**20
 
-_NOTHING = np.array([], dtype=np.str_)
+TEXTS = {
+    "image_id": "image_ids",
+    "patient_id": "patient_ids",
+    "study_id": "study_ids",
+    "film_id": "film_ids",
+    "lesion_id": "lesion_ids",
+    "view": "views",
+    "sex": "sexes",
+    "split": "splits",
+    "pathology": "pathologies",
+}
+"""Columns of text in a shard, and the attributes of `FilmTable` that hold them."""
+AGE = "age"
+UNKNOWN_AGE = -1
+"""In memory; on disk it is null."""
+
+_NO_TEXTS = np.array([], dtype=np.str_)
+_NO_AGES = np.array([], dtype=np.int16)
 
 
 @dataclass(frozen=True)
 class FilmTable:
-    """One row a film, in columns of equal length: what is known of the films beside their pixels."""
+    """One row an image, in columns of equal length: what is known of the images beside their pixels.
+
+    Columns that are not given are filled with empty texts and unknown ages.
+    """
 
     image_ids: NDArray[np.str_]
     patient_ids: NDArray[np.str_]
     views: NDArray[np.str_]
     splits: NDArray[np.str_]
     labels: NDArray[np.bool_]
-    """[films, findings]"""
-    pathologies: NDArray[np.str_] = field(default_factory=_NOTHING.copy)
-    """what biopsy or follow-up found; empty texts where nothing is known of it"""
+    """[images, findings]"""
+    pathologies: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
+    """what biopsy or follow-up found"""
+    study_ids: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
+    """examination of the patient"""
+    film_ids: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
+    """film that a crop was cut from; empty for whole films"""
+    lesion_ids: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
+    """lesion that a crop shows; empty for normal tissue and whole films"""
+    sexes: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
+    """F or M"""
+    ages: NDArray[np.int16] = field(default_factory=_NO_AGES.copy)
+    """patient's age in years, or `UNKNOWN_AGE`"""
 
     def __post_init__(self) -> None:
-        """Fill in pathologies that were not given."""
-        if not len(self.pathologies):
-            object.__setattr__(self, "pathologies", np.full(len(self.image_ids), ""))
+        """Fill in the columns that were not given."""
+        for name in TEXTS.values():
+            if not len(getattr(self, name)):
+                object.__setattr__(self, name, np.full(len(self.image_ids), ""))
+        if not len(self.ages):
+            object.__setattr__(self, "ages", np.full(len(self.image_ids), UNKNOWN_AGE, np.int16))
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
     def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> FilmTable:
-        """Return the films at these rows, in their order."""
-        return FilmTable(
-            self.image_ids[rows],
-            self.patient_ids[rows],
-            self.views[rows],
-            self.splits[rows],
-            self.labels[rows],
-            self.pathologies[rows],
-        )
+        """Return the images at these rows, in their order."""
+        return FilmTable(**{name: column[rows] for name, column in vars(self).items()})
 
     @staticmethod
     def concatenate(tables: list[FilmTable]) -> FilmTable:
         """Join tables, at least one, end to end."""
-        return FilmTable(
-            np.concatenate([table.image_ids for table in tables]),
-            np.concatenate([table.patient_ids for table in tables]),
-            np.concatenate([table.views for table in tables]),
-            np.concatenate([table.splits for table in tables]),
-            np.concatenate([table.labels for table in tables]),
-            np.concatenate([table.pathologies for table in tables]),
-        )
+        names = [column.name for column in fields(FilmTable)]
+        return FilmTable(**{name: np.concatenate([getattr(table, name) for table in tables]) for name in names})
 
 
 def rows_per_shard(image_size: int) -> int:
@@ -80,19 +100,16 @@ def write_shard(path: Path, table: FilmTable, images: NDArray[np.uint8]) -> None
     labels = pa.FixedSizeListArray.from_arrays(
         pa.BooleanArray.from_buffers(pa.bool_(), table.labels.size, [None, bits]), findings
     )
-    texts = {
-        "image_id": table.image_ids,
-        "patient_id": table.patient_ids,
-        "view": table.views,
-        "split": table.splits,
-        "pathology": table.pathologies,
-    }
-    if not (table.pathologies != "").any():
-        del texts["pathology"]
-    columns = {name: pa.array(texts[name].tolist(), pa.string()) for name in texts}
-    batch = pa.record_batch({"image": pixels, "labels": labels, **columns})
+    batch = pa.record_batch({"image": pixels, "labels": labels, **identity_columns(table)})
     with atomic_file(path) as temporary, ipc.new_file(str(temporary), batch.schema) as writer:
         writer.write_batch(batch)
+
+
+def identity_columns(table: FilmTable) -> dict[str, pa.Array]:
+    """Everything but the labels as Arrow columns: texts, and ages of which the unknown ones are null."""
+    columns = {name: pa.array(getattr(table, attribute).tolist(), pa.string()) for name, attribute in TEXTS.items()}
+    columns[AGE] = pa.array(table.ages, pa.int16(), mask=table.ages == UNKNOWN_AGE)
+    return columns
 
 
 def map_shard(path: Path, image_size: int, findings: int) -> tuple[FilmTable, NDArray[np.uint8]]:
@@ -109,12 +126,9 @@ def map_shard(path: Path, image_size: int, findings: int) -> tuple[FilmTable, ND
         bits = np.frombuffer(batch.column("labels").flatten().buffers()[1], np.uint8)
         labels = np.unpackbits(bits, count=len(batch) * findings, bitorder="little").view(np.bool_)
         table = FilmTable(
-            image_ids=_strings(batch.column("image_id")),
-            patient_ids=_strings(batch.column("patient_id")),
-            views=_strings(batch.column("view")),
-            splits=_strings(batch.column("split")),
             labels=labels.reshape(len(batch), findings),
-            pathologies=_strings(batch.column("pathology")) if "pathology" in batch.schema.names else _NOTHING,
+            ages=ages_of(batch.column(AGE)),
+            **{attribute: _strings(batch.column(name)) for name, attribute in TEXTS.items()},
         )
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise UserError(f"{path} is damaged ({str(error).partition(chr(10))[0]}); make the dataset again") from error
@@ -132,13 +146,13 @@ def _read_batch(path: Path) -> pa.RecordBatch:
 
 def _check_columns(batch: pa.RecordBatch, image_size: int, findings: int) -> None:
     """Raise ValueError, or KeyError, unless the columns are those that `write_shard` writes."""
-    expected = dict.fromkeys(("image_id", "patient_id", "view", "split"), pa.string())
+    expected = {**dict.fromkeys(TEXTS, pa.string()), AGE: pa.int16()}
     expected |= {"image": pa.binary(image_size**2), "labels": pa.list_(pa.bool_(), findings)}
     for name, kind in expected.items():
         if batch.schema.field(name).type != kind:
             raise ValueError(f"column {name} holds {batch.schema.field(name).type}, expected {kind}")
     for name in batch.schema.names:
-        if batch.column(name).null_count:
+        if name != AGE and batch.column(name).null_count:
             raise ValueError(f"column {name} has empty values")
 
 
@@ -147,3 +161,9 @@ def _strings(column: pa.Array) -> NDArray[np.str_]:
     if (longest := max(map(len, texts), default=0)) > MAX_CELL:  # each text of the array takes as much room
         raise ValueError(f"a text of {longest:,} letters, the limit is {MAX_CELL}")
     return np.array(texts, dtype=np.str_)
+
+
+def ages_of(column: pa.Array | pa.ChunkedArray) -> NDArray[np.int16]:
+    """Ages of a column that `identity_columns` made, the unknown ones as `UNKNOWN_AGE`."""
+    ages = column.to_pylist()  # not fill_null, which imports pandas
+    return np.array([UNKNOWN_AGE if age is None else age for age in ages], dtype=np.int16)

@@ -57,8 +57,12 @@ def prove_no_patient_crosses(patient_ids: NDArray[np.str_], splits: NDArray[np.s
 
 
 def prove_no_lesion_crosses(lesions: NDArray[np.str_], splits: NDArray[np.str_]) -> None:
-    """Raise ValueError that names a lesion with crops in two splits, if there is one; crops go with their patient."""
-    for lesion, first, second in _crossings(lesions, splits):
+    """Raise ValueError that names a lesion with crops in two splits, if there is one; crops go with their patient.
+
+    Rows without a lesion are passed over.
+    """
+    shown = lesions != ""
+    for lesion, first, second in _crossings(lesions[shown], splits[shown]):
         raise ValueError(f"lesion {lesion} has crops in both {first} and {second}")
 
 

@@ -27,6 +27,7 @@ from radflow.data.dataset.manifest import (
 )
 from radflow.data.dataset.shards import FilmTable, rows_per_shard, write_shard
 from radflow.data.dataset.unfinished import Unfinished, WholeShard, unfinished_dataset
+from radflow.data.tasks import OTHER
 from radflow.errors import JobError, UserError
 from radflow.files import sha256_file
 
@@ -39,6 +40,8 @@ class DatasetHeader:
     image_size: int
     findings: tuple[str, ...]
     split_rule: SplitRule
+    task: str = OTHER
+    """What is classified: chest, mammo or other."""
     sources: dict[str, str] = field(default_factory=dict)
     """SHA-256 of the label file and the split lists, by file name."""
     crops: dict[str, float] = field(default_factory=dict)
@@ -126,8 +129,9 @@ class DatasetWriter:
         return sum(len(shard.rows) for shard in self._filling if not shard.waiting)
 
     def is_settled(self, row: int) -> bool:
-        """Whether the row is in a whole shard, or rejected with it, and must not be put again."""
-        return not self._filling[self._place[row, 0]].waiting
+        """Whether the row was put, rejected or left out, here or in a process before, and must not be put again."""
+        shard, place = self._place[row].tolist()
+        return self._filling[shard].is_settled(place)
 
     @property
     def rejected(self) -> int:
@@ -243,6 +247,7 @@ class DatasetWriter:
             shards=tuple(sorted(self._shards, key=lambda shard: (SPLITS.index(shard.split), shard.file))),
             crops=self._header.crops,
             unit=self._header.unit,
+            task=self._header.task,
             tables=tuple(self._tables),
             notes=self._header.notes,
             radflow_version=importlib.metadata.version("radflow"),
@@ -273,6 +278,9 @@ class _FillingShard:
 
     def reject(self, place: int) -> None:
         self._settle(place, -1)
+
+    def is_settled(self, place: int) -> bool:
+        return not self.waiting or bool(self._outcome[place])
 
     def write(self, table: FilmTable) -> ShardEntry | None:
         """Turn the complete shard into an Arrow file and let its pixels go; None where every film was rejected."""

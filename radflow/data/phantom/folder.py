@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 from radflow.cpu import available_cores
 from radflow.data.decoding import in_order
-from radflow.data.readers.chestxray14 import PHANTOM_MARK
+from radflow.data.readers.base import PHANTOM_MARK
 from radflow.errors import UserError
 from radflow.files import atomic_folder
 

@@ -1,1 +1,17 @@
-"""Data sets as they are released: one module each, and the archives and tables that they are read from."""
+"""Data sets as they are released: one module each, which keeps the contract in `base`."""
+
+from __future__ import annotations
+
+from radflow.data.readers.base import Reader
+from radflow.data.readers.cbis_ddsm import CbisDdsm
+from radflow.data.readers.chestxray14 import ChestXray14
+from radflow.data.readers.mini_mias import MiniMias
+from radflow.data.readers.precut_ddsm import PrecutDdsm
+
+READERS: tuple[type[Reader], ...] = (
+    ChestXray14,
+    CbisDdsm,
+    MiniMias,
+    PrecutDdsm,
+)
+"""In the order in which they are asked whether they recognise a folder."""

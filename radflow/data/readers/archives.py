@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
+from radflow.data.decoding import StoredFilm
 from radflow.data.images.film import MAX_FILM_BYTES
 from radflow.data.readers.tar_stream import TarStream
 from radflow.errors import UserError
@@ -33,14 +34,6 @@ _LONGEST_NAME = 255
 _PIECE = 2**20
 _BAD_MEMBER = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, OverflowError, NotImplementedError)
 """What zipfile raises for members whose headers or content are broken."""
-
-
-@dataclass(frozen=True)
-class StoredFilm:
-    """A film's name and where its bytes are: a file, or the bytes themselves."""
-
-    name: str
-    content: Path | bytes
 
 
 @dataclass(frozen=True)

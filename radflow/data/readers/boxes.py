@@ -1,12 +1,14 @@
-"""Boxes around findings: BBox_List_2017.csv, in which a radiologist marked 984 findings on 880 films of ChestX-ray14.
+"""Boxes around findings, as radiologists marked them: for scoring where a model looks, never for training.
 
-They are for scoring where a model looks, never for training. A dataset keeps those of its films as `boxes.csv`.
+A dataset keeps those of its films as `boxes.csv`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -14,21 +16,14 @@ from numpy.typing import NDArray
 
 from radflow.data.dataset.reading import Dataset
 from radflow.data.dataset.verified import verify_once
-from radflow.data.readers.findings import FINDINGS
 from radflow.data.tables import read_rows
 from radflow.errors import UserError
 
 BOXES_NAME = "boxes.csv"
-FILM_SIDE = 1024
-"""Height and width of the released films, in whose pixels the boxes are given."""
-
-_LIST_COLUMNS = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]")
-"""The header says `Bbox [x,y,w,h]` without quotes, and so four columns."""
-_OTHER_NAMES = {"Infiltrate": "Infiltration"}
 
 
 class FindingBox(NamedTuple):
-    """A box on a film, in pixels of the released film of 1024x1024, whatever size the dataset stores."""
+    """A box on a film, in pixels of the released film, whatever size the dataset stores."""
 
     image_id: str
     finding: str
@@ -38,11 +33,6 @@ class FindingBox(NamedTuple):
     """top edge"""
     width: float
     height: float
-
-
-def read_box_list(path: Path) -> list[FindingBox]:
-    """Read the release's list, plain or gzipped; raises `UserError` with the row for what is no box on a film."""
-    return _read(path, _LIST_COLUMNS)
 
 
 def count_boxes(boxes: Sequence[FindingBox], image_ids: NDArray[np.str_]) -> list[str]:
@@ -57,23 +47,35 @@ def read_boxes(dataset: Dataset) -> list[FindingBox]:
     if all(table.file != BOXES_NAME for table in dataset.manifest.tables):
         return []
     verify_once(dataset.path, dataset.manifest.tables)
-    return _read(dataset.path / BOXES_NAME, FindingBox._fields)
+    return read_box_table(dataset.path / BOXES_NAME, FindingBox._fields, dataset.findings)
 
 
-def _read(path: Path, columns: tuple[str, ...]) -> list[FindingBox]:
+def read_box_table(
+    path: Path,
+    columns: tuple[str, ...],
+    findings: tuple[str, ...],
+    film_side: float = math.inf,
+    other_names: Mapping[str, str] = MappingProxyType({}),
+) -> list[FindingBox]:
+    """Read a table of boxes, of which `columns` are film, finding, x, y, width and height.
+
+    `other_names` are spellings of findings that the table has of its own. Raises `UserError` with the row for an
+    unknown finding and for a box that leaves a square film of this side.
+    """
     boxes = []
     for row, (name, finding, *numbers) in read_rows(path, columns):
+        finding = other_names.get(finding, finding)
         try:
-            boxes.append(_check_box(name, _OTHER_NAMES.get(finding, finding), [float(number) for number in numbers]))
+            boxes.append(_check_box(name, finding, [float(number) for number in numbers], findings, film_side))
         except ValueError as error:
             raise UserError(f"{path}, row {row} ({name!r}) is no box on a film: {error}") from error
     return boxes
 
 
-def _check_box(name: str, finding: str, numbers: list[float]) -> FindingBox:
-    if finding not in FINDINGS:
-        raise ValueError(f"unknown finding {finding!r}, expected one of {', '.join(FINDINGS)}")
+def _check_box(name: str, finding: str, numbers: list[float], findings: tuple[str, ...], side: float) -> FindingBox:
+    if finding not in findings:
+        raise ValueError(f"unknown finding {finding!r}, expected one of {', '.join(findings)}")
     x, y, width, height = numbers
-    if not (0 <= x < x + width <= FILM_SIDE and 0 <= y < y + height <= FILM_SIDE):
-        raise ValueError(f"x, y, width and height {x:g}, {y:g}, {width:g}, {height:g} leave {FILM_SIDE}x{FILM_SIDE}")
+    if not (0 <= x < x + width <= side and 0 <= y < y + height <= side):
+        raise ValueError(f"x, y, width and height {x:g}, {y:g}, {width:g}, {height:g} leave {side:g}x{side:g}")
     return FindingBox(name, finding, x, y, width, height)

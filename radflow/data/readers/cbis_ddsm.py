@@ -12,15 +12,24 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from radflow.data.crops.mammograms import BENIGN, BENIGN_WITHOUT_CALLBACK, MALIGNANT, Lesion, Mammogram
+from radflow.data.crops.mammograms import (
+    BENIGN,
+    BENIGN_WITHOUT_CALLBACK,
+    MALIGNANT,
+    TUMOUR_FINDINGS,
+    Lesion,
+    Mammogram,
+)
 from radflow.data.decoding import decode_film_file
 from radflow.data.images.film import BadFilm
-from radflow.data.readers.chestxray14 import PHANTOM_MARK
+from radflow.data.readers.base import PHANTOM_MARK, Plan, Request
+from radflow.data.readers.mammograms import plan_crops
 from radflow.data.tables import read_rows
 from radflow.errors import UserError
 from radflow.storage import locate
@@ -104,11 +113,28 @@ class FilmFolder:
 
 @dataclass(frozen=True)
 class CbisDdsm:
-    """A folder with CSVs and DICOM folders. Nothing but names is read until the parts are asked for."""
+    """A folder with CSVs and DICOM folders. Nothing but names is read until the parts are asked for.
+
+    The release names patients, breasts, views and lesions, and neither examinations nor ages.
+    """
+
+    layout: ClassVar[str] = "cbis_ddsm"
+    title: ClassVar[str] = "CBIS-DDSM"
+    looks_for: ClassVar[str] = LABEL_FILES[0]
+    findings: ClassVar[tuple[str, ...]] = TUMOUR_FINDINGS
+    task: ClassVar[str] = "mammo"
+    unit: ClassVar[str] = "crops"
+    image_size: ClassVar[int] = 299
+    split_rules: ClassVar[tuple[str, ...]] = ("official", "random")
 
     folder: Path
     label_paths: tuple[Path, ...]
-    name: str = "cbis_ddsm"
+    name: str = layout
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Whether one of the four CSVs is in the folder."""
+        return any((folder / name).is_file() for name in LABEL_FILES)
 
     @classmethod
     def at(cls, source: str | Path) -> CbisDdsm:
@@ -118,6 +144,10 @@ class CbisDdsm:
         if not found:
             raise UserError(f"none of {', '.join(LABEL_FILES)} in {folder}; put TCIA's CSVs beside the DICOM folders")
         return cls(folder, found, "phantom_mammograms" if (folder / PHANTOM_MARK).is_file() else cls.name)
+
+    def plan(self, request: Request) -> Plan:
+        """Plan the crops of all films; see `Reader.plan`."""
+        return plan_crops(self.read_films(), self.folder, self.label_paths, request)
 
     def read_films(self) -> list[Mammogram]:
         """Join the rows of the CSVs to films, in the order in which they first name them; no image is opened."""

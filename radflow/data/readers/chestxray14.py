@@ -5,18 +5,69 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from radflow.data.readers.archives import RefusedMember, StoredFilm, films_in_archive
-from radflow.data.readers.findings import FINDINGS, NO_FINDING, RELEASED_COUNTS, RELEASED_FILMS
-from radflow.data.tables import MAX_CELL, read_rows, read_text
+from radflow.data.dataset.shards import UNKNOWN_AGE, FilmTable
+from radflow.data.decoding import StoredFilm
+from radflow.data.images.film import BadFilm
+from radflow.data.readers.archives import RefusedMember, films_in_archive
+from radflow.data.readers.base import PHANTOM_MARK, Image, Plan, Request
+from radflow.data.readers.boxes import FindingBox, read_box_table
+from radflow.data.readers.film_lists import AssignedFilms, assign_by_lists
+from radflow.data.tables import read_rows
 from radflow.errors import UserError
 from radflow.storage import locate
+
+FINDINGS: tuple[str, ...] = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Effusion",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pneumonia",
+    "Pneumothorax",
+    "Consolidation",
+    "Edema",
+    "Emphysema",
+    "Fibrosis",
+    "Pleural_Thickening",
+    "Hernia",
+)
+"""In the order of Table 1 of CheXNet (arXiv:1711.05225), which is the order of the labels."""
+
+NO_FINDING = "No Finding"
+"""What the release writes where none of the fourteen is present; all labels are false then."""
+
+RELEASED_FILMS = 112_120
+
+RELEASED_COUNTS: dict[str, int] = {
+    "Atelectasis": 11_559,
+    "Cardiomegaly": 2_776,
+    "Effusion": 13_317,
+    "Infiltration": 19_894,
+    "Mass": 5_782,
+    "Nodule": 6_331,
+    "Pneumonia": 1_431,
+    "Pneumothorax": 5_302,
+    "Consolidation": 4_667,
+    "Edema": 2_303,
+    "Emphysema": 2_516,
+    "Fibrosis": 1_686,
+    "Pleural_Thickening": 3_385,
+    "Hernia": 227,
+    NO_FINDING: 60_361,
+}
+"""Films per finding in the released Data_Entry_2017_v2020.csv.
+
+Table I of the paper differs: it repeats Emphysema's count for Effusion and follows the 2017 file for others.
+"""
 
 LABEL_FILE_PATTERN = "Data_Entry_2017*.csv"
 TRAIN_VAL_LIST = "train_val_list.txt"
@@ -26,9 +77,16 @@ ARCHIVE_PATTERNS = ("images_*.tar.gz", "*.zip", "*/images_*.tar.gz", "*/*.zip")
 """The release's own archives; mirrors offer zips under names of their own. Both may lie one folder down."""
 FILM_FOLDERS = ("images", "images*/images*", "images*")
 """Where unpacked films lie besides the folder itself, the first place first."""
-PHANTOM_MARK = "PHANTOMS.txt"
-"""File beside synthetic films."""
+FILM_SIDE = 1024
+"""Height and width of the released films, in whose pixels the boxes are given."""
+OLDEST = 120
+"""Years; the file of 2017 makes some patients over 400 years old."""
+
 _COLUMNS = ("Image Index", "Finding Labels", "Patient ID", "View Position")
+_OPTIONAL_COLUMNS = ("Follow-up #", "Patient Gender", "Patient Age")
+_BOX_COLUMNS = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]")
+"""The header says `Bbox [x,y,w,h]` without quotes, and so four columns."""
+_AGE = re.compile(r"(\d{1,3})([YMWD]?)")
 _FILM_NAME = re.compile(r"[^/\\\x00-\x1f\x7f]+\.png", re.IGNORECASE)
 
 
@@ -42,9 +100,21 @@ class LabelFile:
     views: NDArray[np.str_]
     labels: NDArray[np.bool_]
     """[films, 14] in the order of `FINDINGS`"""
+    study_ids: NDArray[np.str_]
+    """patient and follow-up number, such as 13_5; empty in a file without such numbers"""
+    sexes: NDArray[np.str_]
+    """F, M, or empty where the file does not say"""
+    ages: NDArray[np.int16]
+    """in years, or `UNKNOWN_AGE`"""
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    @property
+    def films(self) -> FilmTable:
+        """The rows of a dataset, not yet in splits."""
+        columns = {name: column for name, column in vars(self).items() if name != "path"}
+        return FilmTable(splits=np.full(len(self), ""), **columns)
 
 
 @dataclass(frozen=True)
@@ -59,8 +129,22 @@ class AbsentFilm:
 class ChestXray14:
     """A folder with the release or a part of it. Nothing but names is read until the parts are asked for."""
 
+    layout: ClassVar[str] = "chestxray14"
+    title: ClassVar[str] = "ChestX-ray14"
+    looks_for: ClassVar[str] = LABEL_FILE_PATTERN
+    findings: ClassVar[tuple[str, ...]] = FINDINGS
+    task: ClassVar[str] = "chest"
+    unit: ClassVar[str] = "films"
+    image_size: ClassVar[int] = 224
+    split_rules: ClassVar[tuple[str, ...]] = ("official", "random", "lists")
+
     folder: Path
     label_path: Path
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Whether there is a label file in the folder, plain or gzipped."""
+        return any(folder.glob(f"{LABEL_FILE_PATTERN}*"))
 
     @classmethod
     def at(cls, source: str | Path) -> ChestXray14:
@@ -76,7 +160,35 @@ class ChestXray14:
     @property
     def name(self) -> str:
         """What the films are called: `phantoms` where a file says that they are synthetic, else `chestxray14`."""
-        return "phantoms" if (self.folder / PHANTOM_MARK).is_file() else "chestxray14"
+        return "phantoms" if (self.folder / PHANTOM_MARK).is_file() else self.layout
+
+    def plan(self, request: Request) -> Plan:
+        """Read label file, lists and boxes; see `Reader.plan`."""
+        labels, box_list = self.read_labels(), self.box_list_path()
+        lists = self._official_lists() if request.split == "official" else request.lists.paths()
+        films = self._assign(labels.films, lists, request)
+        own = request.split == "lists"
+        sources = {self.label_path.name: self.label_path}
+        sources |= {f"{split}_list/{path.name}" if own else path.name: path for split, path in lists.items()}
+        return Plan(
+            table=films.table,
+            sources=sources if box_list is None else {**sources, box_list.name: box_list},
+            images=lambda _: map(_as_image, self.films(films.table.image_ids.tolist())),
+            unlabelled=dict.fromkeys(films.unlabelled, f"no row in {self.label_path.name}"),
+            unlisted=dict.fromkeys(films.unlisted, "on no list"),
+            notes=tuple(compare_with_release(labels)),
+            boxes=read_box_list(box_list) if box_list is not None else [],
+        )
+
+    def _official_lists(self) -> dict[str, Path]:
+        """The release's two lists: of train, which val is carved from, and of test."""
+        return {"train": self.list_path(TRAIN_VAL_LIST), "test": self.list_path(TEST_LIST)}
+
+    def _assign(self, films: FilmTable, lists: Mapping[str, Path], request: Request) -> AssignedFilms:
+        if lists:
+            return assign_by_lists(films, self.label_path, lists, request.val_fraction, request.seed)
+        nowhere = np.zeros(len(films), bool)
+        return AssignedFilms(replace(films, splits=request.divide(films.patient_ids, nowhere)))
 
     def read_labels(self) -> LabelFile:
         """Read the label file; see `read_label_file`."""
@@ -140,6 +252,10 @@ class ChestXray14:
         return (AbsentFilm(name, f"no image file in {self.folder}, its images* folders or archives") for name in names)
 
 
+def _as_image(film: StoredFilm | AbsentFilm | RefusedMember) -> Image:
+    return (film.name, BadFilm(film.reason)) if isinstance(film, AbsentFilm) else film
+
+
 def _spellings(name: str) -> tuple[str, ...]:
     """A film's name, and the same with its suffix in lower and in upper case."""
     stem, dot, suffix = name.rpartition(".")
@@ -153,14 +269,17 @@ def _spelling_in(films: Mapping[str, Path], name: str) -> str | None:
 def read_label_file(path: Path) -> LabelFile:
     """Read Data_Entry_2017 of either generation, plain or gzipped: ages `57` or `058Y`, lines that end in a comma.
 
+    Each follow-up number of a patient is a study. Sex, age and follow-up number may be absent.
+
     Raises `UserError`, with the row, for an empty file, missing columns, an unknown finding, a bad name, a missing
     value or a film that is listed twice.
     """
     rows: dict[str, int] = {}
-    patients, views, labels = [], [], []
-    for row, cells in read_rows(path, _COLUMNS):
+    patients, views, labels, studies, sexes, ages = [], [], [], [], [], []
+    for row, cells in read_rows(path, _COLUMNS, _OPTIONAL_COLUMNS):
+        *required, follow_up, sex, age = cells
         try:
-            name, findings, patient, view = _check_cells(cells)
+            name, findings, patient, view = _check_cells(required)
             labels.append(_labels_of(findings))
         except ValueError as error:
             raise UserError(f"{path}, row {row} {error}") from error
@@ -169,17 +288,29 @@ def read_label_file(path: Path) -> LabelFile:
         rows[name] = row
         patients.append(patient)
         views.append(view)
+        studies.append(f"{patient}_{int(follow_up)}" if follow_up.isdecimal() else "")
+        sexes.append(sex if sex in ("F", "M") else "")
+        ages.append(_age_in_years(age))
     if not rows:
         raise UserError(f"{path} has no rows; give the release's label file")
-    return LabelFile(path, np.array(list(rows)), np.array(patients), np.array(views), np.array(labels))
+    return LabelFile(
+        path=path,
+        image_ids=np.array(list(rows)),
+        patient_ids=np.array(patients),
+        views=np.array(views),
+        labels=np.array(labels),
+        study_ids=np.array(studies),
+        sexes=np.array(sexes),
+        ages=np.array(ages, np.int16),
+    )
 
 
-def read_film_list(path: Path) -> list[str]:
-    """Read a split list: one film name a line, blank lines ignored, repeats dropped. Raises `UserError` if empty."""
-    names = list(dict.fromkeys(line.strip() for line in read_text(path).splitlines() if line.strip()))
-    if not names or max(map(len, names)) > MAX_CELL:
-        raise UserError(f"{path} names no film; give the release's list with one file name a line")
-    return names
+def read_box_list(path: Path) -> list[FindingBox]:
+    """Read the list in which a radiologist marked 984 findings on 880 films, plain or gzipped.
+
+    Raises `UserError` with the row for what is no box on a film.
+    """
+    return read_box_table(path, _BOX_COLUMNS, FINDINGS, FILM_SIDE, {"Infiltrate": "Infiltration"})
 
 
 def compare_with_release(labels: LabelFile) -> list[str]:
@@ -225,6 +356,14 @@ def _check_cells(cells: list[str]) -> tuple[str, str, str, str]:
     if patient.isdecimal():
         patient = str(int(patient))  # so that 00013 and 13 are one patient
     return name, findings, patient, view
+
+
+def _age_in_years(age: str) -> int:
+    """Years of `57` or `058Y`, 0 of `011M`; `UNKNOWN_AGE` of what is no age of a person."""
+    match = _AGE.fullmatch(age)
+    if match is None or int(match[1]) > OLDEST:
+        return UNKNOWN_AGE
+    return int(match[1]) if match[2] in ("", "Y") else 0
 
 
 @cache

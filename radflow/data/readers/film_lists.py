@@ -1,18 +1,17 @@
-"""Chest films given to train, val and test by lists of names: the release's two, or a user's own."""
+"""Films given to train, val and test by lists of names: a release's own, or a user's."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from radflow.data.dataset.shards import FilmTable
 from radflow.data.dataset.splits import official_split
-from radflow.data.readers.chestxray14 import TEST_LIST, TRAIN_VAL_LIST, ChestXray14, LabelFile, read_film_list
+from radflow.data.tables import MAX_CELL, read_text
 from radflow.errors import UserError
 from radflow.storage import locate
 
@@ -43,16 +42,19 @@ class AssignedFilms:
     """in the label file, on no list"""
     unlabelled: tuple[str, ...] = ()
     """on a list, not in the label file"""
-    unit: str = "films"
-    """what a row of the table is called in messages"""
 
 
-def official_lists(release: ChestXray14) -> dict[str, Path]:
-    """Find the release's two lists, by split: of train, which val is carved from, and of test."""
-    return {"train": release.list_path(TRAIN_VAL_LIST), "test": release.list_path(TEST_LIST)}
+def read_film_list(path: Path) -> list[str]:
+    """Read a split list: one film name a line, blank lines ignored, repeats dropped. Raises `UserError` if empty."""
+    names = list(dict.fromkeys(line.strip() for line in read_text(path).splitlines() if line.strip()))
+    if not names or max(map(len, names)) > MAX_CELL:
+        raise UserError(f"{path} names no film; give the release's list with one file name a line")
+    return names
 
 
-def assign_by_lists(labels: LabelFile, lists: Mapping[str, Path], val_fraction: float, seed: int) -> AssignedFilms:
+def assign_by_lists(
+    films: FilmTable, label_file: Path, lists: Mapping[str, Path], val_fraction: float, seed: int
+) -> AssignedFilms:
     """Give films to the splits whose lists name them; without a list for val it is carved by patient out of train.
 
     Raises `UserError` for a film on two lists and for a list that names no film of the label file.
@@ -64,23 +66,19 @@ def assign_by_lists(labels: LabelFile, lists: Mapping[str, Path], val_fraction: 
             where = f"{lists[one].name} and {lists[other].name}"
             raise UserError(f"{len(both)} films are in both {where}, {both[0]} is the first; mend the lists")
     split_of = {name: split for split, of_split in names.items() for name in of_split}
-    splits = np.array([split_of.get(name, "") for name in labels.image_ids.tolist()])
+    known = films.image_ids.tolist()
+    splits = np.array([split_of.get(name, "") for name in known])
     for split, path in lists.items():
         if split not in splits:
             mend = "give the lists of this release, or split=random"
-            raise UserError(f"{path.name} names no film of {labels.path.name}; {mend}")
-    listed = np.flatnonzero(splits != "")
-    splits = splits[listed]
+            raise UserError(f"{path.name} names no film of {label_file.name}; {mend}")
+    is_listed = splits != ""
+    listed, splits = films.take(is_listed), splits[is_listed]
     if "val" not in lists:
-        splits = official_split(labels.patient_ids[listed], splits == "test", val_fraction, seed)
-    known = set(labels.image_ids.tolist())
+        splits = official_split(listed.patient_ids, splits == "test", val_fraction, seed)
+    in_label_file = set(known)
     return AssignedFilms(
-        table=table_of(labels, listed, splits),
-        unlisted=tuple(name for name in labels.image_ids.tolist() if name not in split_of),
-        unlabelled=tuple(name for name in split_of if name not in known),
+        table=replace(listed, splits=splits),
+        unlisted=tuple(name for name in known if name not in split_of),
+        unlabelled=tuple(name for name in split_of if name not in in_label_file),
     )
-
-
-def table_of(labels: LabelFile, rows: NDArray[np.integer], splits: NDArray[np.str_]) -> FilmTable:
-    """Make the rows of a dataset of these rows of the label file."""
-    return FilmTable(labels.image_ids[rows], labels.patient_ids[rows], labels.views[rows], splits, labels.labels[rows])

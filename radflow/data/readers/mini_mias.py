@@ -11,15 +11,17 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from radflow.data.crops.lesions import disc_mask
-from radflow.data.crops.mammograms import BENIGN, MALIGNANT, NORMAL_TISSUE, Lesion, Mammogram
+from radflow.data.crops.mammograms import BENIGN, MALIGNANT, NORMAL_TISSUE, TUMOUR_FINDINGS, Lesion, Mammogram
 from radflow.data.decoding import decode_film_file
 from radflow.data.images.film import BadFilm
+from radflow.data.readers.base import Plan, Request
+from radflow.data.readers.mammograms import plan_crops
 from radflow.data.tables import read_rows, read_text
 from radflow.errors import UserError
 from radflow.storage import locate
@@ -84,12 +86,26 @@ class MiasFile:
 class MiniMias:
     """A folder with one of the lists and the films. Nothing but names is read until the parts are asked for."""
 
+    layout: ClassVar[str] = "mini_mias"
+    title: ClassVar[str] = "mini-MIAS"
+    looks_for: ClassVar[str] = RELEASED_LIST
+    findings: ClassVar[tuple[str, ...]] = TUMOUR_FINDINGS
+    task: ClassVar[str] = "mammo"
+    unit: ClassVar[str] = "crops"
+    image_size: ClassVar[int] = 299
+    split_rules: ClassVar[tuple[str, ...]] = ("random",)
+
     folder: Path
     label_paths: tuple[Path, ...]
-    name: str = "mini_mias"
+    name: str = layout
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Whether one of the lists is in the folder."""
+        return any(cls._is_list(folder / name) for name in (RELEASED_LIST, CSV_LIST))
 
     @staticmethod
-    def is_list(path: Path) -> bool:
+    def _is_list(path: Path) -> bool:
         """Whether a file is one of the lists by its name and, since many tables are called labels.csv, its columns."""
         if path.name != CSV_LIST:
             return path.name == RELEASED_LIST and path.is_file()
@@ -106,6 +122,10 @@ class MiniMias:
             if (folder / name).is_file():
                 return cls(folder, (folder / name,))
         raise UserError(f"no {RELEASED_LIST} and no {CSV_LIST} in {folder}; put the release's list beside the films")
+
+    def plan(self, request: Request) -> Plan:
+        """Plan the crops of all films; see `Reader.plan`."""
+        return plan_crops(self.read_films(), self.folder, self.label_paths, request)
 
     def read_films(self) -> list[Mammogram]:
         """Join the rows of the list to films, in the list's order; no image is opened."""

@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from radflow.data.crops.mammograms import BENIGN, MALIGNANT, NORMAL_TISSUE
+from radflow.data.crops.mammograms import BENIGN, MALIGNANT, NORMAL_TISSUE, TUMOUR_FINDINGS
 from radflow.data.dataset.shards import FilmTable
-from radflow.data.dataset.splits import official_split
 from radflow.data.decoding import in_order
 from radflow.data.images.film import BadFilm, resize_film
+from radflow.data.readers.base import Image, Plan, Request
 from radflow.data.readers.tfrecord import BadRecord, parse_example, read_record, read_records
 from radflow.errors import UserError
 from radflow.files import open_regular
@@ -89,9 +89,23 @@ class DamagedCrop:
 class PrecutDdsm:
     """A folder with TFRecord files and arrays. Nothing but names is read until the parts are asked for."""
 
+    layout: ClassVar[str] = "ddsm_precut"
+    title: ClassVar[str] = "pre-cut DDSM"
+    looks_for: ClassVar[str] = RECORDS_PATTERN
+    findings: ClassVar[tuple[str, ...]] = TUMOUR_FINDINGS
+    task: ClassVar[str] = "mammo"
+    unit: ClassVar[str] = "crops"
+    image_size: ClassVar[int] = CROP_SIDE
+    split_rules: ClassVar[tuple[str, ...]] = ("official",)  # by patient is out of reach where no patients are named
+
     folder: Path
     record_paths: tuple[Path, ...]
-    name: str = "ddsm_precut"
+    name: str = layout
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Whether there are TFRecord files in the folder or the folders in it."""
+        return bool(_find_records(folder))
 
     @classmethod
     def at(cls, source: str | Path) -> PrecutDdsm:
@@ -99,10 +113,26 @@ class PrecutDdsm:
         folder = locate(source)
         if isinstance(folder, S3Path):
             raise UserError(f"source={source}: the pre-cut DDSM is read from disk only; copy its ten files there")
-        found = find_records(folder)
+        found = _find_records(folder)
         if not found:
             raise UserError(f"no {RECORDS_PATTERN} in {folder}; give the folder that holds training10_0 and the others")
         return cls(folder, found)
+
+    def plan(self, request: Request) -> Plan:
+        """Read the label of every crop: the arrays are test, and val is drawn from the other crops."""
+        listed = list(self.crops())
+        crops = [crop for crop in listed if isinstance(crop, PrecutCrop)]
+
+        def read(is_awaited: Callable[[str], bool]) -> Iterator[Image]:
+            return read_crops([crop for crop in crops if is_awaited(crop.name)], request.image_size, request.workers)
+
+        return Plan(
+            table=_table_of(crops, request),
+            sources={path.name: path for path in self.label_paths},
+            images=read,
+            unlabelled={crop.name: crop.reason for crop in listed if isinstance(crop, DamagedCrop)},
+            notes=NOTES,
+        )
 
     @property
     def array_paths(self) -> tuple[tuple[Path, Path], ...]:
@@ -131,14 +161,13 @@ class PrecutDdsm:
         raise UserError(f"no {name} in {self.folder} or its folder {part}_data; put the arrays of the test part there")
 
 
-def find_records(folder: Path) -> tuple[Path, ...]:
+def _find_records(folder: Path) -> tuple[Path, ...]:
     """The TFRecord files in a folder and the folders in it, by name."""
     found = {path.name: path for pattern in (f"*/{RECORDS_PATTERN}", RECORDS_PATTERN) for path in folder.glob(pattern)}
     return tuple(found[name] for name in sorted(found))
 
 
-def precut_table(crops: list[PrecutCrop], val_fraction: float, seed: int) -> FilmTable:
-    """Make the rows of a dataset: the arrays are test, and val is drawn from the other crops."""
+def _table_of(crops: list[PrecutCrop], request: Request) -> FilmTable:
     names = np.array([crop.name for crop in crops], dtype=np.str_)
     in_test = np.array([crop.in_test for crop in crops], dtype=bool)
     pathologies = np.array([crop.pathology for crop in crops], dtype=np.str_)
@@ -146,7 +175,7 @@ def precut_table(crops: list[PrecutCrop], val_fraction: float, seed: int) -> Fil
         image_ids=names,
         patient_ids=names,
         views=np.full(len(names), ""),
-        splits=official_split(names, in_test, val_fraction, seed),
+        splits=request.divide(names, in_test),
         labels=(pathologies != NORMAL_TISSUE)[:, np.newaxis],
         pathologies=pathologies,
     )

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -149,7 +150,11 @@ def test_shards_are_plain_arrow_files(tmp_path: Path) -> None:
         table = file.read_all()
     assert table.schema.field("image").type == pa.binary(SIZE * SIZE)
     assert table.schema.field("labels").type == pa.list_(pa.bool_(), len(FINDINGS))
-    assert table.column_names == ["image", "labels", "image_id", "patient_id", "view", "split"]
+    assert table.column_names == [
+        *("image", "labels", "image_id", "patient_id", "study_id", "film_id", "lesion_id"),
+        *("view", "sex", "split", "pathology", "age"),
+    ]
+    assert table["age"].null_count == table.num_rows
     assert set(table["split"].to_pylist()) == {"test"}
 
 
@@ -241,7 +246,8 @@ def shard_of(size: int = SIZE, findings: int = 3, name: str | None = "a", batche
         "image": pa.array([bytes(size * size)], pa.binary(size * size)),
         "labels": pa.array([[True] * findings], pa.list_(pa.bool_(), findings)),
         "image_id": pa.array([name], pa.string()),
-        **dict.fromkeys(("patient_id", "view", "split"), pa.array(["x"], pa.string())),
+        **dict.fromkeys(shards.TEXTS.keys() - {"image_id"}, pa.array(["x"], pa.string())),
+        "age": pa.array([57], pa.int16()),
     }
     batch = pa.record_batch(columns)
     sink = pa.BufferOutputStream()
@@ -281,6 +287,7 @@ def test_another_arrow_file_is_told_from_a_shard(tmp_path: Path, shard: bytes, r
         ("rejected", -1),
         ("name", ["made"]),
         ("notes", [1]),
+        ("task", "teeth"),
         ("splits", {"train": {"rows": "many", "patients": 1, "no_finding": 1, "positives": {}}}),
         ("splits", {"train": {"rows": 1, "patients": 1, "no_finding": 1, "positives": {"Mass": 1}}}),
         ("shards", [{"file": "a.arrow", "split": "val", "rows": 1, "bytes": None, "sha256": ""}]),
@@ -333,16 +340,45 @@ def test_what_is_no_whole_dataset_is_one_line(tmp_path: Path) -> None:
     shard.unlink()
     refused(r"val-00000\.arrow is missing")
     shard.write_bytes(pixels)
-    manifest.write_text(text.replace('"version": 1', '"version": 2'))
-    refused("has version 2, this radflow reads version 1")
+    manifest.write_text(text.replace('"version": 2', '"version": 1'))
+    refused("has version 1, this radflow reads version 2; preprocess again")
     manifest.write_text(text[:200])
     refused("cannot be read")
     manifest.write_text("[]")
     refused("no radflow dataset manifest")
-    manifest.write_text(json.dumps({"format": "radflow-dataset", "version": 1}))
+    manifest.write_text(json.dumps({"format": "radflow-dataset", "version": 2}))
     refused("is damaged")
     manifest.unlink()
     refused("manifest.json is missing; make one with preprocess")
+
+
+def test_a_manifest_without_a_task_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "made").path / "manifest.json"
+    content = json.loads(path.read_text())
+    assert content.pop("task") == "other"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"is damaged \(KeyError\('task'\)\); make the dataset again with preprocess"):
+        open_dataset(path.parent)
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_all_that_is_known_of_films_is_kept(tmp_path: Path) -> None:
+    table = replace(
+        made_table(40),
+        study_ids=np.array([f"{row // 2}_{row % 2}" for row in range(40)]),
+        film_ids=np.array([f"film{row // 3}" for row in range(40)]),
+        lesion_ids=np.array([f"film{row // 3}:lesion1" if row % 2 else "" for row in range(40)]),
+        sexes=np.array(["F", "M", ""] * 13 + ["F"]),
+        ages=np.arange(-1, 39, dtype=np.int16),
+        pathologies=np.array(["benign", ""] * 20),
+    )
+    with write_dataset(tmp_path / "made", HEADER, table) as writer:
+        for row in range(40):
+            writer.put(row, made_film(row))
+    for name in ("train", "val", "test"):
+        expected, found = table.take(table.splits == name), open_dataset(tmp_path / "made").split(name).table
+        for column in vars(expected):
+            assert np.array_equal(getattr(found, column), getattr(expected, column)), column
 
 
 def test_a_failed_write_leaves_nothing_and_keeps_the_old_dataset(tmp_path: Path) -> None:

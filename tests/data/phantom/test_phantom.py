@@ -25,8 +25,7 @@ from radflow.data.phantom.chest.folder import write_phantom_films
 from radflow.data.phantom.chest.labels import COMBINATIONS, RAISED, combination_shares, phantom_prevalences
 from radflow.data.phantom.chest.patients import FILMS_PER_PATIENT, draw_patients, split_patients
 from radflow.data.phantom.drawing import Chance
-from radflow.data.readers.chestxray14 import ChestXray14
-from radflow.data.readers.findings import FINDINGS, NO_FINDING
+from radflow.data.readers.chestxray14 import FINDINGS, NO_FINDING, ChestXray14
 from radflow.errors import UserError
 
 RELEASED_HEADER = (

@@ -12,8 +12,8 @@ from sklearn.metrics import roc_auc_score
 
 from radflow.data.config import PreprocessConfig
 from radflow.data.crops.lesions import CropConfig
-from radflow.data.crops.mammograms import films_of, lesions_of
 from radflow.data.dataset.reading import Dataset
+from radflow.data.dataset.shards import FilmTable
 from radflow.data.dataset.splits import prove_no_lesion_crosses, prove_no_patient_crosses
 from radflow.data.phantom.mammogram.breast import CONTRASTS, EXTENTS, PhantomLesion, draw_mammogram
 from radflow.data.phantom.mammogram.folder import draw_cases, write_phantom_mammograms
@@ -60,14 +60,13 @@ def test_preprocess_reads_them_as_the_real_set(crops: Dataset):
 def test_no_patient_and_no_crop_of_a_lesion_crosses_a_split(crops: Dataset):
     splits = [crops.split(name) for name in ("train", "val", "test")]
     names = np.concatenate([np.full(len(split), split.name) for split in splits])
-    ids = np.concatenate([split.image_ids for split in splits])
+    tables = FilmTable.concatenate([split.table for split in splits])
     prove_no_patient_crosses(np.concatenate([split.patient_ids for split in splits]), names)
-    prove_no_lesion_crosses(lesions_of(ids), names)
-    lesions, counts = np.unique(
-        lesions_of(ids[np.concatenate([split.labels[:, 0] for split in splits])]), return_counts=True
-    )
+    prove_no_lesion_crosses(tables.lesion_ids, names)
+    shown = tables.take(tables.labels[:, 0])
+    _, counts = np.unique(shown.lesion_ids, return_counts=True)
     assert set(counts.tolist()) == {3}
-    assert len(set(films_of(lesions).tolist())) == FILMS
+    assert len(set(shown.film_ids.tolist())) == FILMS
 
 
 def test_same_seed_same_bytes_whatever_the_workers(release: Path, tmp_path: Path):

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from radflow.data.readers.archives import RefusedMember, StoredFilm, films_in_archive
+from radflow.data.decoding import StoredFilm
+from radflow.data.readers.archives import RefusedMember, films_in_archive
 from radflow.errors import UserError
 
 

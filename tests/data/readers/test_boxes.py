@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from radflow.data.readers.boxes import FindingBox, read_box_list
+from radflow.data.readers.boxes import FindingBox
+from radflow.data.readers.chestxray14 import read_box_list
 from radflow.errors import UserError
 
 HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,"

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 from nih_folder import HEADER, png_bytes, write_release
 
-from radflow.data.readers.archives import StoredFilm
+from radflow.data.decoding import StoredFilm
 from radflow.data.readers.chestxray14 import (
+    FINDINGS,
     TEST_LIST,
     TRAIN_VAL_LIST,
     AbsentFilm,
     ChestXray14,
     compare_with_release,
     differences_from_release,
-    read_film_list,
     read_label_file,
 )
-from radflow.data.readers.findings import FINDINGS
+from radflow.data.readers.film_lists import read_film_list
 from radflow.errors import UserError
 
 OLD_HEADER = (
@@ -46,6 +46,8 @@ def test_label_file_of_2017_with_year_suffix_and_trailing_commas(tmp_path: Path)
     labels = read_label_file(path)
     assert labels.patient_ids.tolist() == ["13", "13"]
     assert labels.views.tolist() == ["AP", "PA"]
+    assert labels.study_ids.tolist() == ["13_5", "13_6"]
+    assert (labels.sexes.tolist(), labels.ages.tolist()) == (["M", "M"], [60, 60])
     present = {finding for finding, there in zip(FINDINGS, labels.labels[0], strict=True) if there}
     assert present == {"Emphysema", "Infiltration", "Pleural_Thickening", "Pneumothorax"}
     assert not labels.labels[1].any()
@@ -57,12 +59,31 @@ def test_byte_order_mark_blank_lines_and_windows_line_ends(tmp_path: Path) -> No
     assert read_label_file(path).image_ids.tolist() == ["00000001_000.png"]
 
 
+@pytest.mark.parametrize(
+    ("age", "years"),
+    [("57", 57), ("058Y", 58), ("011M", 0), ("003D", 0), ("0", 0), ("414", -1), ("", -1), ("old", -1), ("-4", -1)],
+)
+def test_ages_are_in_years_and_impossible_ones_unknown(tmp_path: Path, age: str, years: int) -> None:
+    """The file of 2017 has a patient of 414 years."""
+    path = label_file(tmp_path, f"00000001_000.png,Mass,0,1,{age},F,PA")
+    assert read_label_file(path).ages.tolist() == [years]
+
+
+def test_sex_age_and_follow_up_may_be_absent(tmp_path: Path) -> None:
+    header = "Image Index,Finding Labels,Patient ID,View Position"
+    labels = read_label_file(label_file(tmp_path, "00000001_000.png,Mass,1,PA", header=header))
+    assert (labels.study_ids[0], labels.sexes[0], labels.ages[0]) == ("", "", -1)
+
+
 def test_the_whole_release_has_its_published_counts(real_data: Path) -> None:
     folder = real_data / "nih_labels_full"
     labels = ChestXray14.at(folder).read_labels()
     assert len(labels) == 112_120
     assert differences_from_release(labels) == []
     assert len(set(labels.patient_ids.tolist())) == 30_805  # the release's README
+    assert len(set(labels.study_ids.tolist())) == 112_120
+    assert {sex: int((labels.sexes == sex).sum()) for sex in "FM"} == {"F": 48_780, "M": 63_340}
+    assert (labels.ages.min(), labels.ages.max()) == (0, 95)
     train_val, test = (read_film_list(ChestXray14.at(folder).list_path(name)) for name in (TRAIN_VAL_LIST, TEST_LIST))
     assert (len(train_val), len(test)) == (86_524, 25_596)
     assert set(train_val) | set(test) == set(labels.image_ids.tolist())

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from radflow.data.images.film import resize_film
 from radflow.data.phantom.chest.anatomy import Anatomy, draw_chest, place_chest
 from radflow.data.phantom.chest.findings import DRAWING, REMODELLING
 from radflow.data.phantom.drawing import Chance, Map, edge
-from radflow.data.readers.findings import FINDINGS
+from radflow.data.readers.chestxray14 import FINDINGS
 from radflow.errors import UserError
 
 SMALLEST_FILM = 64
@@ -71,6 +72,13 @@ def render_films(
         keys = [(seed, int(patient), int(follow_up)) for patient, follow_up in visits]
         films[batch] = _render_batch(wanted[batch], image_size, keys, _column(female[batch]), _column(portable[batch]))
     return films
+
+
+def golden_film(image_size: int) -> NDArray[np.uint8]:
+    """A phantom with a mass and an effusion, uint8 [size, size]: no patient's film leaves with a model."""
+    labels = [[finding in ("Mass", "Effusion") for finding in FINDINGS]]
+    film = render_films(labels, min(max(image_size, SMALLEST_FILM), LARGEST_FILM), seed=0)[0]
+    return resize_film(film, image_size)
 
 
 def check_image_size(image_size: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from radflow.data.readers.findings import FINDINGS, NO_FINDING
+from radflow.data.readers.chestxray14 import FINDINGS, NO_FINDING
 
 COMBINATIONS: tuple[tuple[str, int, int], ...] = (
     ("No Finding", 60_361, 21_059),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radflow.data.phantom.chest.labels import COMBINATIONS, combination_shares
-from radflow.data.readers.findings import FINDINGS
+from radflow.data.readers.chestxray14 import FINDINGS
 
 FILMS_PER_PATIENT: tuple[tuple[int, int], ...] = (
     (1, 17_503), (2, 4_113), (3, 2_100), (4, 1_330), (5, 938), (6, 787), (7, 608), (8, 494), (9, 707), (11, 516),

@@ -1,0 +1,116 @@
+"""The contract of a reader: what `preprocess` asks of a data set as it is released.
+
+A data set is one module in this folder, with a class that keeps `Reader`, and its line in `radflow.data.readers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radflow.data.crops.lesions import CropConfig
+from radflow.data.crops.mammograms import LesionRow
+from radflow.data.dataset.shards import FilmTable
+from radflow.data.dataset.splits import official_split, random_split
+from radflow.data.decoding import Outcome, StoredFilm
+from radflow.data.readers.archives import RefusedMember
+from radflow.data.readers.boxes import FindingBox
+from radflow.data.readers.film_lists import ListConfig
+
+PHANTOM_MARK = "PHANTOMS.txt"
+"""File beside synthetic films."""
+
+Image = StoredFilm | RefusedMember | tuple[str, Outcome]
+"""A film's bytes, which are decoded; a file of the source that is not taken; or the outcome of an `image_id`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The settings of `preprocess` that a reader follows; `PreprocessConfig` documents them."""
+
+    split: str
+    """one of the reader's `split_rules`"""
+    val_fraction: float
+    test_fraction: float
+    seed: int
+    image_size: int
+    workers: int
+    lists: ListConfig
+    crops: CropConfig
+
+    def divide(self, patient_ids: NDArray[np.str_], in_test: NDArray[np.bool_]) -> NDArray[np.str_]:
+        """Give images to splits by their patients: at random, or with the official test part as it is."""
+        if self.split == "random":
+            return random_split(patient_ids, self.val_fraction, self.test_fraction, self.seed)
+        return official_split(patient_ids, in_test, self.val_fraction, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The rows of a dataset, each in its split, and where their images come from. No image has been opened yet."""
+
+    table: FilmTable
+    """a row an image, with all that the release tells of it; a label is true where the finding is present"""
+    sources: Mapping[str, Path]
+    """files that decide the table, by the names under which the manifest keeps their hashes"""
+    images: Callable[[Callable[[str], bool]], Iterator[Image]]
+    """given whether an `image_id` is awaited, as a function, yields at least the images that are, in any order"""
+    unknown: NDArray[np.bool_] | None = None
+    """[images, findings], true where a finding is neither present nor absent: such images are left out"""
+    unlabelled: Mapping[str, str] = field(default_factory=dict)
+    """reasons by name of what is wanted and has no row: counted as rejected"""
+    unlisted: Mapping[str, str] = field(default_factory=dict)
+    """reasons by name of what is in no split although nothing is damaged"""
+    notes: tuple[str, ...] = ()
+    """what a user of the dataset must know, in sentences"""
+    crops: CropConfig | None = None
+    """how crops are cut, where this reader cuts them"""
+    boxes: Sequence[FindingBox] = ()
+    """boxes around findings, of which the dataset keeps those on its films"""
+    lesions: Callable[[Mapping[str, str]], Sequence[LesionRow]] | None = None
+    """accounts for every lesion, given the reasons, by `image_id`, of the images that are missing"""
+
+
+class Reader(Protocol):
+    """A folder with a data set as it is released. Nothing but names is read until `plan` is called."""
+
+    layout: ClassVar[str]
+    """name of the data set, as `layout=` takes it"""
+    title: ClassVar[str]
+    """name of the data set, as its authors write it"""
+    looks_for: ClassVar[str]
+    """the file that tells the release from others, for the message where none is found"""
+    findings: ClassVar[tuple[str, ...]]
+    """in the order of the labels"""
+    task: ClassVar[str]
+    """what is classified: one of `radflow.data.tasks.TASKS`, or OTHER"""
+    unit: ClassVar[str]
+    """what an image is: `films`, or `crops` of them"""
+    image_size: ClassVar[int]
+    """height and width of the stored images unless told otherwise"""
+    split_rules: ClassVar[tuple[str, ...]]
+    """of official, random and lists; a release that is not divided, without official, is random unless told"""
+
+    @property
+    def name(self) -> str:
+        """Name of the dataset unless told otherwise: the layout, or a name that all phantoms of it share."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the release is, on disk or in an object store."""
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Whether the folder holds this release, by its label files."""
+
+    @classmethod
+    def at(cls, source: str | Path) -> Self:
+        """Look at a folder; raises `UserError` where it does not hold this release."""
+
+    def plan(self, request: Request) -> Plan:
+        """Read the label files and give every image to a split; raises `UserError` for what is wrong with them."""
