@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from radflow.errors import UserError
 
@@ -95,7 +95,17 @@ def check_temporary_folder(least: int) -> None:
         raise UserError(f"TMPDIR={folder} has {free:,} bytes free, expected at least {least:,}; {mend}")
 
 
-def open_regular(path: Path) -> BufferedReader:
+class Openable(Protocol):
+    """A file on disk, or an object in a store."""
+
+    def stat(self) -> os.stat_result:
+        """Mode, size and time of change; raises OSError."""
+
+    def open(self, mode: Literal["rb"]) -> BufferedReader:
+        """Open for reading bytes; raises OSError."""
+
+
+def open_regular(path: Openable) -> BufferedReader:
     """Open a file for reading bytes; a pipe or device of its name, which could be read for ever, raises OSError."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
@@ -112,12 +122,12 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
         os.fsync(file.fileno())
 
 
-def read_document(path: Path) -> str:
+def read_document(path: Openable) -> str:
     """Read a text file that people or programs keep settings in; raises as `read_bounded`, ValueError if not UTF-8."""
     return read_bounded(path).decode("utf-8-sig")
 
 
-def read_bounded(path: Path) -> bytes:
+def read_bounded(path: Openable) -> bytes:
     """Read a small file; raises OSError for what is no regular file or over `MAX_DOCUMENT_BYTES`."""
     with open_regular(path) as file:
         content = file.read(MAX_DOCUMENT_BYTES + 1)
@@ -151,7 +161,7 @@ def read_yaml(path: Path) -> Any:
         raise ValueError("nested too deeply") from error
 
 
-def sha256_file(path: Path) -> str:
+def sha256_file(path: Openable) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits; raises OSError for what is no regular file."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

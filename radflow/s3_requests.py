@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any, TypeVar
 
 from radflow.errors import JobError, UserError
@@ -61,7 +61,7 @@ def client() -> Any:
         raise UserError(f"the S3 endpoint is no address: {error}; expected such as https://HOST:PORT") from error
 
 
-def ask(path: Path, request: Callable[[], Result], patience: float | None = None) -> Result:
+def ask(path: PurePath, request: Callable[[], Result], patience: float | None = None) -> Result:
     """Make a request, and repeat it for a while where the store is away or busy.
 
     Raises FileNotFoundError for an object that is not there, `UserError` for what the user can mend, and `JobError`
@@ -91,7 +91,7 @@ def ask(path: Path, request: Callable[[], Result], patience: float | None = None
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def _explain(path: Path, error: Any) -> None:
+def _explain(path: PurePath, error: Any) -> None:
     """Raise what an answer means; return for one that may be another in a moment."""
     code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
     endpoint = client().meta.endpoint_url
@@ -110,11 +110,11 @@ def _explain(path: Path, error: Any) -> None:
     raise UserError(f"{path}: {endpoint} answers {error}") from error
 
 
-def not_found(path: Path) -> FileNotFoundError:
+def not_found(path: PurePath) -> FileNotFoundError:
     """What a missing file on disk would raise."""
     return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
 
-def gone(path: Path, error: Exception) -> JobError:
+def gone(path: PurePath, error: Exception) -> JobError:
     """The error for a store that stayed away for `PATIENCE_SECONDS`."""
     return JobError(f"the store of {path} has been away for {PATIENCE_SECONDS:.0f} s ({error}); start again to go on")

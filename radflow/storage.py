@@ -1,4 +1,4 @@
-"""Object stores: s3://bucket/prefix as a path that is listed and read like a folder on disk.
+"""Object stores: the objects under s3://bucket/prefix, listed and read like a folder on disk.
 
 Requests that fail because the store cannot be reached or is busy are repeated for a while (`radflow.s3_requests`), and
 a reader whose connection breaks goes on from the same byte.
@@ -19,8 +19,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from pathlib import Path, PosixPath
-from typing import IO, Any, TypeVar, cast
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from radflow import s3_requests
 from radflow.errors import UserError
@@ -35,7 +35,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-def locate(place: str | Path) -> Path:
+def locate(place: str | Location) -> Location:
     """The path that a source, an output or a data set names: an `S3Path` for s3://bucket/prefix, else one on disk.
 
     A relative one is made absolute, since messages that show it must say where it was looked for: `mlflow run` starts
@@ -43,6 +43,8 @@ def locate(place: str | Path) -> Path:
 
     Raises `UserError` where the bucket does not exist, or the store does not answer or refuses the credentials.
     """
+    if isinstance(place, S3Path):
+        return place
     if isinstance(place, Path) or not place.startswith(SCHEME):
         return Path(place).absolute()
     path = S3Path(f"/{place.removeprefix(SCHEME)}")
@@ -53,8 +55,10 @@ def locate(place: str | Path) -> Path:
     return path
 
 
-class S3Path(PosixPath):
-    """An object, or all objects under a prefix, with the part of `Path` that readers use. May be sent to a process.
+class S3Path(PurePosixPath):
+    """An object, or all objects under a prefix: a pure path with the operations of `Path` that are used on places.
+
+    It may be sent to another process.
 
     What is there is asked once for each path that was located, so that questions about 112,120 films cost some
     hundred requests; what comes or goes later is not seen.
@@ -75,49 +79,47 @@ class S3Path(PosixPath):
         """Key within the bucket; empty for the bucket itself."""
         return "/".join(self.parts[2:])
 
-    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:  # noqa: ARG002
+    def stat(self) -> os.stat_result:
         """Mode, size and time of change; raises FileNotFoundError."""
         found = _listing_over(self).entry(self)
         if found is None:
             raise not_found(self)
         return found
 
-    def exists(self, *, follow_symlinks: bool = True) -> bool:  # noqa: ARG002
+    def exists(self) -> bool:
         """Whether there is an object of this key, or one under it."""
         return _listing_over(self).entry(self) is not None
 
-    def is_file(self, *, follow_symlinks: bool = True) -> bool:  # noqa: ARG002
+    def is_file(self) -> bool:
         """Whether there is an object of this key."""
         found = _listing_over(self).entry(self)
         return found is not None and stat.S_ISREG(found.st_mode)
 
-    def is_dir(self, *, follow_symlinks: bool = True) -> bool:  # noqa: ARG002
+    def is_dir(self) -> bool:
         """Whether there are objects under this prefix."""
         return bool(_listing_over(self).names(self))
 
-    def iterdir(self) -> Iterator[S3Path]:  # type: ignore[override]  # mypy wants Self, which a subclass would be
+    def iterdir(self) -> Iterator[S3Path]:
         """The objects and prefixes one level down, by name."""
         return (self / name for name in _listing_over(self).names(self))
 
-    def glob(self, pattern: str, **_: Any) -> Iterator[S3Path]:  # type: ignore[override]
+    def glob(self, pattern: str) -> Iterator[S3Path]:
         """Paths as many levels down as the pattern has, each part of which matches."""
         first, _slash, rest = pattern.partition("/")
         for name in _listing_over(self).names(self):
             if fnmatchcase(name, first):
                 yield from (self / name).glob(rest) if rest else (self / name,)
 
-    def rglob(self, pattern: str, **_: Any) -> Iterator[S3Path]:  # type: ignore[override]
+    def rglob(self, pattern: str) -> Iterator[S3Path]:
         """Paths at any level whose name matches."""
         for path in self.iterdir():
             if fnmatchcase(path.name, pattern):
                 yield path
             yield from path.rglob(pattern)
 
-    def open(self, mode: str = "rb", *_: Any, **__: Any) -> IO[Any]:  # type: ignore[override]
+    def open(self, mode: Literal["rb"]) -> io.BufferedReader:  # noqa: ARG002 - as `Path` is called
         """Open for reading bytes, forwards or at any place; raises FileNotFoundError."""
-        if mode != "rb":
-            raise ValueError(f"{self} can be opened for reading bytes only, not {mode!r}")
-        return cast(IO[Any], io.BufferedReader(_Reader(self), _READ_AHEAD))
+        return io.BufferedReader(_Reader(self), _READ_AHEAD)
 
     def read_bytes(self) -> bytes:
         """The object's content; raises FileNotFoundError."""
@@ -150,7 +152,11 @@ class S3Path(PosixPath):
         ask(self, put)
 
 
-def fingerprint(source: Path) -> str:
+Location: TypeAlias = Path | S3Path
+"""A place on disk or in an object store."""
+
+
+def fingerprint(source: Location) -> str:
     """Digest of the names, sizes and times of all files under a folder: it changes when a file does.
 
     Links to folders are followed, each folder is visited once, and hidden ones are passed over.
@@ -316,7 +322,7 @@ def _stat_result(kind: int, size: int, modified: float) -> os.stat_result:
     return os.stat_result((kind | 0o444, 0, 0, 1, 0, 0, size, modified, modified, modified))
 
 
-def _files_under(source: Path) -> Iterator[Path]:
+def _files_under(source: Location) -> Iterator[Location]:
     if isinstance(source, S3Path):
         yield from (path for path in source.rglob("*") if path.is_file())
         return

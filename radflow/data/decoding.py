@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from multiprocessing.connection import wait
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 from radflow.cpu import available_cores
 from radflow.data.images.film import MAX_FILM_BYTES, BadFilm, decode_film, read_film
 from radflow.errors import JobError
+from radflow.storage import Location
 
 FILMS_PER_TASK = 16
 """Films handed over at once: the hand-over costs less than decoding, even for films of 64 pixels."""
@@ -40,7 +40,7 @@ class StoredFilm:
     """A film's name and where its bytes are: a file, or the bytes themselves."""
 
     name: str
-    content: Path | bytes
+    content: Location | bytes
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _decode_one(film: StoredFilm, size: int) -> NDArray[np.uint8] | BadFilm:
         return error
 
 
-def read_film_file(path: Path) -> bytes:
+def read_film_file(path: Location) -> bytes:
     """Read a film's file; raises `BadFilm` for one that is absent, no regular file or over `MAX_FILM_BYTES`."""
     try:
         if not path.is_file():  # a pipe or a device of that name would never end
@@ -142,7 +142,7 @@ def read_film_file(path: Path) -> bytes:
         raise BadFilm(f"file of {size:,} bytes, which is more memory than there is") from error
 
 
-def decode_film_file(path: Path) -> NDArray[np.uint8]:
+def decode_film_file(path: Location) -> NDArray[np.uint8]:
     """Decode a film's file to grey uint8 [H, W], its own size; raises `BadFilm`."""
     return decode_film(read_film_file(path), path.name)
 

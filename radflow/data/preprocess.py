@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -24,7 +23,7 @@ from radflow.data.readers.base import Plan, Reader
 from radflow.data.readers.boxes import BOXES_NAME, FindingBox, count_boxes
 from radflow.errors import UserError
 from radflow.files import sha256_file
-from radflow.storage import S3Path, fingerprint, in_threads, locate
+from radflow.storage import Location, S3Path, fingerprint, in_threads, locate
 from radflow.terminal import say
 
 LESIONS_NAME = "lesions.csv"
@@ -47,7 +46,7 @@ def resolve(config: PreprocessConfig) -> PreprocessConfig:
     return replace(config, layout=reader.layout, image_size=config.image_size or reader.image_size, split=split)
 
 
-def recognise(folder: Path) -> type[Reader] | None:
+def recognise(folder: Location) -> type[Reader] | None:
     """Find the reader of the release that a folder holds, by its label files; None where it is no release."""
     return next((reader for reader in READERS if reader.recognises(folder)), None)
 

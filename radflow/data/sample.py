@@ -15,7 +15,7 @@ from radflow.data.phantom.mammogram.folder import write_phantom_mammograms
 from radflow.data.preprocess import preprocess
 from radflow.errors import UserError
 from radflow.locks import only_one_process
-from radflow.storage import locate
+from radflow.storage import Location, locate
 from radflow.terminal import progress_bar, say
 
 SAMPLE = "sample"
@@ -83,7 +83,7 @@ def make_sample(config: SampleConfig) -> None:
             write_phantom_mammograms(folder, config.films, config.image_size, config.seed, on_progress=move)
 
 
-def source_folder(source: str) -> Path:
+def source_folder(source: str) -> Location:
     """The folder that a `source` or `input` names; `sample` is made if it is not there yet."""
     if source != SAMPLE:
         return locate(source)

@@ -8,10 +8,10 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 
 from radflow.errors import UserError
 from radflow.files import open_regular
+from radflow.storage import Location
 
 MAX_LABEL_BYTES = 64 * 2**20
 """Largest label file that is read, unpacked; that of ChestX-ray14 has 8 MB."""
@@ -23,7 +23,7 @@ MAX_COLUMN = 2**27
 """Most letters in a column if all its cells were as long as the longest, as numpy stores them: 512 MB."""
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Location) -> str:
     """Read a UTF-8 file, gzipped if its name ends in .gz.
 
     Raises `UserError` for a file that is damaged, too large or in another code, with the row where one byte is.
@@ -45,7 +45,9 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path}, row {row} has a byte that is not UTF-8; save the file as UTF-8") from error
 
 
-def read_rows(path: Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()) -> Iterator[tuple[int, list[str]]]:
+def read_rows(
+    path: Location, columns: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> Iterator[tuple[int, list[str]]]:
     """Yield each row of a CSV as its line number and its cells of `columns`, in their order, without outer blanks.
 
     The cells of `optional` columns follow, empty where the file does not have them. Empty lines are passed over; a
@@ -73,7 +75,7 @@ def read_rows(path: Path, columns: tuple[str, ...], optional: tuple[str, ...] = 
         raise UserError(f"{path}, row {reader.line_num} is no CSV ({error}); mend the row") from error
 
 
-def _check_room(path: Path, row: int, longest: int) -> None:
+def _check_room(path: Location, row: int, longest: int) -> None:
     """Refuse a table before its columns, in which every cell has the longest one's room, fill the memory."""
     if longest > MAX_CELL:
         raise UserError(f"{path}, row {row} has a cell of {longest:,} letters, the limit is {MAX_CELL:,}; mend the row")
@@ -85,7 +87,7 @@ def _check_room(path: Path, row: int, longest: int) -> None:
 
 
 def _column_places(
-    path: Path, header: list[str], columns: tuple[str, ...], optional: tuple[str, ...]
+    path: Location, header: list[str], columns: tuple[str, ...], optional: tuple[str, ...]
 ) -> list[int | None]:
     names = [name.strip() for name in header]
     if not any(names):

@@ -16,7 +16,7 @@ from radflow.data.decoding import decode_film_file, read_film_file
 from radflow.data.images.film import FILM_SUFFIXES, BadFilm, decode_film, is_dicom, resize_film
 from radflow.data.images.remarks import Remark, remark_on
 from radflow.errors import UserError
-from radflow.storage import locate
+from radflow.storage import Location, S3Path, locate
 
 _OTHER_PICTURES = (".bmp", ".gif", ".webp", ".heic", ".avif", ".jxl", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
 """Pictures of other formats: listed as films that cannot be read, rather than passed over."""
@@ -28,12 +28,12 @@ class Film:
     """A film to predict: its name in the table, and its file or its grey pixels uint8 [H, W]."""
 
     name: str
-    content: Path | NDArray[np.uint8]
+    content: Location | NDArray[np.uint8]
 
     def read(self, size: int) -> ReadFilm | BadFilm:
         """Pixels uint8 [size, size] and what is odd about them, or what is wrong with the film."""
         try:
-            if not isinstance(self.content, Path):
+            if isinstance(self.content, np.ndarray):
                 return ReadFilm(resize_film(self.content, size), remark_on(self.content))
             content = read_film_file(self.content)
             whole = decode_film(content, self.content.name)
@@ -43,7 +43,7 @@ class Film:
 
     def read_whole(self) -> NDArray[np.uint8]:
         """Pixels uint8 [H, W] in the film's own size; raises `BadFilm`."""
-        return decode_film_file(self.content) if isinstance(self.content, Path) else self.content
+        return self.content if isinstance(self.content, np.ndarray) else decode_film_file(self.content)
 
 
 class ReadFilm(NamedTuple):
@@ -54,7 +54,7 @@ class ReadFilm(NamedTuple):
     remark: Remark
 
 
-FilmSource = str | Path | Sequence[str | Path | Film] | NDArray[np.uint8]
+FilmSource = str | Location | Sequence[str | Location | Film] | NDArray[np.uint8]
 """A film or a folder of films, a list of films, or grey uint8 [n, H, W] or [H, W]."""
 
 
@@ -65,7 +65,7 @@ def list_films(source: FilmSource) -> list[Film]:
     """
     if isinstance(source, np.ndarray):
         return _films_of_array(source)
-    if isinstance(source, str | Path):
+    if isinstance(source, str | Path | S3Path):
         place = locate(source)
         if place.is_file():
             return [Film(place.name, place)]
@@ -102,7 +102,7 @@ def _films_of_array(films: NDArray[np.uint8]) -> list[Film]:
     return [Film(str(number), film) for number, film in enumerate(batch)]
 
 
-def _find_films(folder: Path) -> list[Path]:
+def _find_films(folder: Location) -> list[Location]:
     """The pictures below a folder: by their suffix, and DICOM of any name by its bytes, as scanners store it."""
     if not folder.is_dir():
         raise UserError(f"input={folder} does not exist; give a film or a folder of films")
@@ -114,7 +114,7 @@ def _find_films(folder: Path) -> list[Path]:
     return films
 
 
-def _is_film(path: Path) -> bool:
+def _is_film(path: Location) -> bool:
     if path.name.lower().endswith((*FILM_SUFFIXES, *_OTHER_PICTURES)):
         return True
     if path.name == "DICOMDIR":  # the table of contents of a DICOM medium

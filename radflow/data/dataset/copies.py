@@ -14,7 +14,7 @@ from radflow.data.dataset.manifest import MANIFEST_NAME, REJECTED_NAME, ShardEnt
 from radflow.errors import UserError
 from radflow.files import atomic_file, replace_folder, sha256_file
 from radflow.locks import only_one_process
-from radflow.storage import S3Path, in_threads
+from radflow.storage import Location, S3Path, in_threads
 from radflow.terminal import say
 
 
@@ -29,7 +29,7 @@ def copy_folder(digest: str) -> Path:
     return cache_folder() / "datasets" / digest
 
 
-def on_disk(data: Path) -> Path:
+def on_disk(data: Location) -> Path:
     """The folder of a data set: `data` itself, or where it is in an object store, a verified copy on this machine.
 
     Processes that ask together wait for the one that fetches. Raises `UserError` where there is no data set, or where
@@ -74,7 +74,7 @@ def _fetch_file(remote: S3Path, file: ShardEntry | TableEntry, folder: Path) -> 
     if target.is_file() and sha256_file(target) == file.sha256:
         return
     digest = hashlib.sha256()
-    with atomic_file(target) as temporary, (remote / file.file).open() as source, temporary.open("wb") as copy:
+    with atomic_file(target) as temporary, (remote / file.file).open("rb") as source, temporary.open("wb") as copy:
         while part := source.read(2**20):
             digest.update(part)
             copy.write(part)

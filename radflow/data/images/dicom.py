@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import warnings
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -61,12 +60,10 @@ def decode_dicom(content: bytes) -> NDArray[np.uint8]:
         raise BadFilm(f"damaged DICOM: {reason}") from error
 
 
-def read_dicom_shape(path: Path) -> tuple[int, int]:
+def read_dicom_shape(file: BinaryIO) -> tuple[int, int]:
     """Read rows and columns from the header alone; raises `BadFilm` for what is no DICOM image."""
     try:
-        if not path.is_file():  # a pipe or a device of that name would never end
-            raise BadFilm("not a regular file")
-        with path.open("rb") as file, warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             header = _read(file, stop_before_pixels=True)
         rows, columns = _required(header, "Rows"), _required(header, "Columns")

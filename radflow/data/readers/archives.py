@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import BinaryIO, cast
 
 from radflow.data.decoding import StoredFilm
@@ -20,6 +20,7 @@ from radflow.data.images.film import MAX_FILM_BYTES
 from radflow.data.readers.tar_stream import TarStream
 from radflow.errors import UserError
 from radflow.files import open_regular
+from radflow.storage import Location
 
 MAX_INFLATION = 20
 """Films are compressed already; an archive that grows by more than this is an attack."""
@@ -44,7 +45,7 @@ class RefusedMember:
     reason: str
 
 
-def films_in_archive(archive: Path, wanted: frozenset[str]) -> Iterator[StoredFilm | RefusedMember]:
+def films_in_archive(archive: Location, wanted: frozenset[str]) -> Iterator[StoredFilm | RefusedMember]:
     """Stream a .tar.gz or .zip in its order: the regular members whose base name is wanted, each name once.
 
     Links, devices, paths that leave the archive, oversized members and second members of one name are yielded as
@@ -62,7 +63,7 @@ def films_in_archive(archive: Path, wanted: frozenset[str]) -> Iterator[StoredFi
         yield item
 
 
-def _films_in_tar(archive: Path, wanted: frozenset[str]) -> Iterator[StoredFilm | RefusedMember]:
+def _films_in_tar(archive: Location, wanted: frozenset[str]) -> Iterator[StoredFilm | RefusedMember]:
     taken: set[str] = set()
     try:
         with _BoundedGunzip(archive) as unpacked:
@@ -79,7 +80,7 @@ def _films_in_tar(archive: Path, wanted: frozenset[str]) -> Iterator[StoredFilm 
         raise UserError(f"{archive} is damaged after {len(taken)} films ({error}); download it again") from error
 
 
-def _films_in_zip(archive: Path, wanted: frozenset[str]) -> Iterator[StoredFilm | RefusedMember]:
+def _films_in_zip(archive: Location, wanted: frozenset[str]) -> Iterator[StoredFilm | RefusedMember]:
     """Members of a zip are packed one by one: each tells its own size, and one that is damaged leaves the others."""
     taken: set[str] = set()
     left = _most_inflated(archive)
@@ -118,7 +119,7 @@ class _BoundedDirectory:
 class _BoundedGunzip(io.RawIOBase):
     """Reads a gzip file forwards, up to `MAX_INFLATION` times its size (and the size of one film at least)."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Location) -> None:
         self._path = path
         self._packed = open_regular(path)
         self._file = gzip.open(self._packed, "rb")  # noqa: SIM115  (both closed in close())
@@ -142,15 +143,15 @@ class _BoundedGunzip(io.RawIOBase):
         return content
 
 
-def _most_inflated(archive: Path) -> int:
+def _most_inflated(archive: Location) -> int:
     return max(MAX_INFLATION * archive.stat().st_size, MAX_FILM_BYTES)
 
 
-def _inflation(archive: Path) -> UserError:
+def _inflation(archive: Location) -> UserError:
     return UserError(f"{archive} inflates to over {MAX_INFLATION} times its size, as no films do; remove it")
 
 
-def _refused(archive: Path, member: str, reason: str) -> RefusedMember:
+def _refused(archive: Location, member: str, reason: str) -> RefusedMember:
     """Name a member for the list of what was refused, in which any name may end."""
     name = "".join(letter if letter.isprintable() else "?" for letter in member[:_LONGEST_NAME])
     return RefusedMember(f"{archive.name}:{name}", f"archive member refused: {reason}")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar, Protocol, Self
 
 import numpy as np
@@ -21,6 +20,7 @@ from radflow.data.decoding import Outcome, StoredFilm
 from radflow.data.readers.archives import RefusedMember
 from radflow.data.readers.boxes import FindingBox
 from radflow.data.readers.film_lists import ListConfig
+from radflow.storage import Location
 
 PHANTOM_MARK = "PHANTOMS.txt"
 """File beside synthetic films."""
@@ -56,7 +56,7 @@ class Plan:
 
     table: FilmTable
     """a row an image, with all that the release tells of it; a label is true where the finding is present"""
-    sources: Mapping[str, Path]
+    sources: Mapping[str, Location]
     """files that decide the table, by the names under which the manifest keeps their hashes"""
     images: Callable[[Callable[[str], bool]], Iterator[Image]]
     """given whether an `image_id` is awaited, as a function, yields at least the images that are, in any order"""
@@ -101,15 +101,15 @@ class Reader(Protocol):
         """Name of the dataset unless told otherwise: the layout, or a name that all phantoms of it share."""
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Location:
         """Where the release is, on disk or in an object store."""
 
     @classmethod
-    def recognises(cls, folder: Path) -> bool:
+    def recognises(cls, folder: Location) -> bool:
         """Whether the folder holds this release, by its label files."""
 
     @classmethod
-    def at(cls, source: str | Path) -> Self:
+    def at(cls, source: str | Location) -> Self:
         """Look at a folder; raises `UserError` where it does not hold this release."""
 
     def plan(self, request: Request) -> Plan:

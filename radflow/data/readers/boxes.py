@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from radflow.data.dataset.reading import Dataset
 from radflow.data.dataset.verified import verify_once
 from radflow.data.tables import read_rows
 from radflow.errors import UserError
+from radflow.storage import Location
 
 BOXES_NAME = "boxes.csv"
 
@@ -51,7 +51,7 @@ def read_boxes(dataset: Dataset) -> list[FindingBox]:
 
 
 def read_box_table(
-    path: Path,
+    path: Location,
     columns: tuple[str, ...],
     findings: tuple[str, ...],
     film_side: float = math.inf,

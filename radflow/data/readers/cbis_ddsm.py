@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -32,7 +31,7 @@ from radflow.data.readers.base import PHANTOM_MARK, Plan, Request
 from radflow.data.readers.mammograms import plan_crops
 from radflow.data.tables import read_rows
 from radflow.errors import UserError
-from radflow.storage import locate
+from radflow.storage import Location, locate
 
 LABEL_FILES = tuple(
     f"{kind}_case_description_{part}_set.csv" for kind in ("mass", "calc") for part in ("train", "test")
@@ -76,7 +75,7 @@ class CsvRow:
 class LesionFolder:
     """The folder of a lesion's mask and crop."""
 
-    path: Path
+    path: Location
 
     def read_mask(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
         """Read the mask for a film of this shape, bool [H, W]; raises `BadFilm` where the folder has no usable one.
@@ -101,7 +100,7 @@ class LesionFolder:
 class FilmFolder:
     """The folder of a film."""
 
-    path: Path
+    path: Location
 
     def read_pixels(self) -> NDArray[np.uint8]:
         """Read the film, grey uint8 [H, W]; raises `BadFilm` where its folder does not hold one readable film."""
@@ -127,17 +126,17 @@ class CbisDdsm:
     image_size: ClassVar[int] = 299
     split_rules: ClassVar[tuple[str, ...]] = ("official", "random")
 
-    folder: Path
-    label_paths: tuple[Path, ...]
+    folder: Location
+    label_paths: tuple[Location, ...]
     name: str = layout
 
     @classmethod
-    def recognises(cls, folder: Path) -> bool:
+    def recognises(cls, folder: Location) -> bool:
         """Whether one of the four CSVs is in the folder."""
         return any((folder / name).is_file() for name in LABEL_FILES)
 
     @classmethod
-    def at(cls, source: str | Path) -> CbisDdsm:
+    def at(cls, source: str | Location) -> CbisDdsm:
         """Find the CSVs in a folder, one of the four at least; raises `UserError` where there is none."""
         folder = locate(source)
         found = tuple(folder / name for name in LABEL_FILES if (folder / name).is_file())
@@ -152,7 +151,8 @@ class CbisDdsm:
     def read_films(self) -> list[Mammogram]:
         """Join the rows of the CSVs to films, in the order in which they first name them; no image is opened."""
         rows = [row for path in self.label_paths for row in read_lesion_rows(path)]
-        roots = [self.folder, self.folder / "CBIS-DDSM", *sorted(self.folder.glob("*/CBIS-DDSM"))]
+        elsewhere: list[Location] = sorted(self.folder.glob("*/CBIS-DDSM"))
+        roots = [self.folder, self.folder / "CBIS-DDSM", *elsewhere]
         by_film: dict[str, list[CsvRow]] = defaultdict(list)
         by_view: dict[tuple[str, str, str], list[CsvRow]] = defaultdict(list)
         for row in rows:
@@ -162,7 +162,7 @@ class CbisDdsm:
                 for own in by_film.values()]  # fmt: skip
 
 
-def read_lesion_rows(path: Path) -> list[CsvRow]:
+def read_lesion_rows(path: Location) -> list[CsvRow]:
     """Read one of the four CSVs; raises `UserError` with the row for an unknown pathology, film or repeated lesion."""
     rows: dict[str, CsvRow] = {}
     for number, cells in read_rows(path, _COLUMNS):
@@ -192,7 +192,7 @@ def _parse_row(cells: list[str]) -> CsvRow:
     return CsvRow(film, folder, patient, side, view, abnormality, PATHOLOGIES[pathology], match[2] == "Test")
 
 
-def _join_film(own: list[CsvRow], of_view: list[CsvRow], roots: list[Path]) -> Mammogram:
+def _join_film(own: list[CsvRow], of_view: list[CsvRow], roots: list[Location]) -> Mammogram:
     """Make a film of its rows; `of_view` are all rows of the same breast and view.
 
     A view with masses and calcifications is published twice, and either film shows both.
@@ -213,12 +213,12 @@ def _join_film(own: list[CsvRow], of_view: list[CsvRow], roots: list[Path]) -> M
     )
 
 
-def _find_folder(name: str, roots: list[Path]) -> Path:
+def _find_folder(name: str, roots: list[Location]) -> Location:
     """Find a folder in the first place that has it, or where it would be in the first place."""
     return next((root / name for root in roots if (root / name).is_dir()), roots[0] / name)
 
 
-def _dicom_files(folder: Path) -> list[Path]:
+def _dicom_files(folder: Location) -> list[Location]:
     """List the DICOM files under a folder, by name; raises `BadFilm` where there is none."""
     files = sorted(path for path in folder.rglob("*.dcm") if path.is_file())  # no pipe, which would never end
     if not files:
@@ -226,14 +226,18 @@ def _dicom_files(folder: Path) -> list[Path]:
     return files
 
 
-def _shapes_of(folder: Path) -> dict[Path, tuple[int, int]]:
+def _shapes_of(folder: Location) -> dict[Location, tuple[int, int]]:
     """Rows and columns of the readable images under a folder, from their headers; raises `BadFilm` where none is."""
     from radflow.data.images.dicom import read_dicom_shape  # pydicom takes longer to import than the CSVs take to read
 
-    shapes, reason = {}, None
+    shapes: dict[Location, tuple[int, int]] = {}
+    reason: BadFilm | None = None
     for path in _dicom_files(folder):
         try:
-            shapes[path] = read_dicom_shape(path)
+            with path.open("rb") as file:
+                shapes[path] = read_dicom_shape(file)
+        except OSError as error:
+            reason = BadFilm(f"cannot be read: {error.strerror}")
         except BadFilm as error:
             reason = error
     if not shapes and reason is not None:

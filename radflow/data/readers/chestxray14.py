@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -22,7 +21,7 @@ from radflow.data.readers.boxes import FindingBox, read_box_table
 from radflow.data.readers.film_lists import AssignedFilms, assign_by_lists
 from radflow.data.tables import read_rows
 from radflow.errors import UserError
-from radflow.storage import locate
+from radflow.storage import Location, locate
 
 FINDINGS: tuple[str, ...] = (
     "Atelectasis",
@@ -94,7 +93,7 @@ _FILM_NAME = re.compile(r"[^/\\\x00-\x1f\x7f]+\.png", re.IGNORECASE)
 class LabelFile:
     """The label file in columns of equal length, in the file's order."""
 
-    path: Path
+    path: Location
     image_ids: NDArray[np.str_]
     patient_ids: NDArray[np.str_]
     views: NDArray[np.str_]
@@ -138,16 +137,16 @@ class ChestXray14:
     image_size: ClassVar[int] = 224
     split_rules: ClassVar[tuple[str, ...]] = ("official", "random", "lists")
 
-    folder: Path
-    label_path: Path
+    folder: Location
+    label_path: Location
 
     @classmethod
-    def recognises(cls, folder: Path) -> bool:
+    def recognises(cls, folder: Location) -> bool:
         """Whether there is a label file in the folder, plain or gzipped."""
         return any(folder.glob(f"{LABEL_FILE_PATTERN}*"))
 
     @classmethod
-    def at(cls, source: str | Path) -> ChestXray14:
+    def at(cls, source: str | Location) -> ChestXray14:
         """Find the label file in a folder; raises `UserError` where there is no folder or not one label file."""
         folder = locate(source)
         if not folder.is_dir():
@@ -180,11 +179,11 @@ class ChestXray14:
             boxes=read_box_list(box_list) if box_list is not None else [],
         )
 
-    def _official_lists(self) -> dict[str, Path]:
+    def _official_lists(self) -> dict[str, Location]:
         """The release's two lists: of train, which val is carved from, and of test."""
         return {"train": self.list_path(TRAIN_VAL_LIST), "test": self.list_path(TEST_LIST)}
 
-    def _assign(self, films: FilmTable, lists: Mapping[str, Path], request: Request) -> AssignedFilms:
+    def _assign(self, films: FilmTable, lists: Mapping[str, Location], request: Request) -> AssignedFilms:
         if lists:
             return assign_by_lists(films, self.label_path, lists, request.val_fraction, request.seed)
         nowhere = np.zeros(len(films), bool)
@@ -194,7 +193,7 @@ class ChestXray14:
         """Read the label file; see `read_label_file`."""
         return read_label_file(self.label_path)
 
-    def list_path(self, name: str) -> Path:
+    def list_path(self, name: str) -> Location:
         """Find a split list, plain, gzipped or as Kaggle's mirror names it; raises `UserError` where it is absent."""
         for spelling in (name, f"{name}.gz", name.replace(".txt", "_NIH.txt")):
             if (self.folder / spelling).is_file():
@@ -202,21 +201,23 @@ class ChestXray14:
         mend = "put the official lists beside the films, or use split=random or split=lists"
         raise UserError(f"no {name} in {self.folder}; {mend}")
 
-    def box_list_path(self) -> Path | None:
+    def box_list_path(self) -> Location | None:
         """Find the list of boxes around findings, plain or gzipped; raises `UserError` where there are several."""
         return _only_file(self.folder, BOX_LIST_PATTERN, "lists of boxes")
 
-    def unpacked_films(self) -> dict[str, Path]:
+    def unpacked_films(self) -> dict[str, Location]:
         """Films that lie in `FILM_FOLDERS` or in the folder itself, by name."""
-        films: dict[str, Path] = {}
-        places = [place for pattern in FILM_FOLDERS for place in sorted(self.folder.glob(pattern))]
+        films: dict[str, Location] = {}
+        places: list[Location] = []
+        for pattern in FILM_FOLDERS:
+            places += sorted(self.folder.glob(pattern))
         for place in (*places, self.folder):
             if place.is_dir():
                 for path in place.glob("*.[pP][nN][gG]"):
                     films.setdefault(path.name, path)
         return films
 
-    def archives(self) -> list[Path]:
+    def archives(self) -> list[Location]:
         """Find the archives, in the order of their names."""
         return sorted(path for pattern in ARCHIVE_PATTERNS for path in self.folder.glob(pattern))
 
@@ -262,11 +263,11 @@ def _spellings(name: str) -> tuple[str, ...]:
     return name, f"{stem}{dot}{suffix.lower()}", f"{stem}{dot}{suffix.upper()}"
 
 
-def _spelling_in(films: Mapping[str, Path], name: str) -> str | None:
+def _spelling_in(films: Mapping[str, Location], name: str) -> str | None:
     return next((spelling for spelling in _spellings(name) if spelling in films), None)
 
 
-def read_label_file(path: Path) -> LabelFile:
+def read_label_file(path: Location) -> LabelFile:
     """Read Data_Entry_2017 of either generation, plain or gzipped: ages `57` or `058Y`, lines that end in a comma.
 
     Each follow-up number of a patient is a study. Sex, age and follow-up number may be absent.
@@ -305,7 +306,7 @@ def read_label_file(path: Path) -> LabelFile:
     )
 
 
-def read_box_list(path: Path) -> list[FindingBox]:
+def read_box_list(path: Location) -> list[FindingBox]:
     """Read the list in which a radiologist marked 984 findings on 880 films, plain or gzipped.
 
     Raises `UserError` with the row for what is no box on a film.
@@ -339,7 +340,7 @@ def differences_from_release(labels: LabelFile) -> list[str]:
     ]
 
 
-def _only_file(folder: Path, pattern: str, what: str) -> Path | None:
+def _only_file(folder: Location, pattern: str, what: str) -> Location | None:
     found = sorted([*folder.glob(pattern), *folder.glob(f"{pattern}.gz")])
     if len(found) > 1:
         raise UserError(f"several {what} in {folder} ({', '.join(path.name for path in found)}); keep the one to use")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from radflow.data.dataset.shards import FilmTable
 from radflow.data.dataset.splits import official_split
 from radflow.data.tables import MAX_CELL, read_text
 from radflow.errors import UserError
-from radflow.storage import locate
+from radflow.storage import Location, locate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +26,7 @@ class ListConfig:
     test_list: str = ""
     """split=lists: the same for the test part"""
 
-    def paths(self) -> dict[str, Path]:
+    def paths(self) -> dict[str, Location]:
         """The lists that are given, by split."""
         given = {"train": self.train_list, "val": self.val_list, "test": self.test_list}
         return {split: locate(path) for split, path in given.items() if path}
@@ -44,7 +43,7 @@ class AssignedFilms:
     """on a list, not in the label file"""
 
 
-def read_film_list(path: Path) -> list[str]:
+def read_film_list(path: Location) -> list[str]:
     """Read a split list: one film name a line, blank lines ignored, repeats dropped. Raises `UserError` if empty."""
     names = list(dict.fromkeys(line.strip() for line in read_text(path).splitlines() if line.strip()))
     if not names or max(map(len, names)) > MAX_CELL:
@@ -53,7 +52,7 @@ def read_film_list(path: Path) -> list[str]:
 
 
 def assign_by_lists(
-    films: FilmTable, label_file: Path, lists: Mapping[str, Path], val_fraction: float, seed: int
+    films: FilmTable, label_file: Location, lists: Mapping[str, Location], val_fraction: float, seed: int
 ) -> AssignedFilms:
     """Give films to the splits whose lists name them; without a list for val it is carved by patient out of train.
 

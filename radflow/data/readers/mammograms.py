@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import compress
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +12,12 @@ from numpy.typing import NDArray
 from radflow.data.crops.mammograms import Mammogram, crop_table, crops_of, cut_films, left_out_lesions, lesion_rows
 from radflow.data.readers.base import Image, Plan, Request
 from radflow.errors import UserError
+from radflow.storage import Location
 
 
-def plan_crops(listed: Sequence[Mammogram], folder: Path, label_paths: Sequence[Path], request: Request) -> Plan:
+def plan_crops(
+    listed: Sequence[Mammogram], folder: Location, label_paths: Sequence[Location], request: Request
+) -> Plan:
     """Plan the crops of the films that a release lists, and account for every lesion."""
     films, splits = _divide(listed, folder, request)
     table = crop_table(films, splits, request.crops)
@@ -35,7 +37,7 @@ def _cut(films: Sequence[Mammogram], request: Request, is_awaited: Callable[[str
     return cut_films(waiting, request.crops, request.image_size, request.seed, request.workers)
 
 
-def _divide(films: Sequence[Mammogram], folder: Path, request: Request) -> tuple[list[Mammogram], NDArray[np.str_]]:
+def _divide(films: Sequence[Mammogram], folder: Location, request: Request) -> tuple[list[Mammogram], NDArray[np.str_]]:
     """Return the films that have a split, and their splits.
 
     CBIS-DDSM is divided for masses and for calcifications apart, so 31 patients are in a train CSV and in a test CSV.

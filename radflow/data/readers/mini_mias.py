@@ -10,7 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ from radflow.data.readers.base import Plan, Request
 from radflow.data.readers.mammograms import plan_crops
 from radflow.data.tables import read_rows, read_text
 from radflow.errors import UserError
-from radflow.storage import locate
+from radflow.storage import Location, locate
 
 RELEASED_LIST = "Info.txt"
 CSV_LIST = "labels.csv"
@@ -68,7 +68,7 @@ class Circle:
 class MiasFile:
     """The image file of a film."""
 
-    path: Path | None
+    path: Location | None
     """None where no image of the film's name was found"""
 
     def read_pixels(self) -> NDArray[np.uint8]:
@@ -95,17 +95,17 @@ class MiniMias:
     image_size: ClassVar[int] = 299
     split_rules: ClassVar[tuple[str, ...]] = ("random",)
 
-    folder: Path
-    label_paths: tuple[Path, ...]
+    folder: Location
+    label_paths: tuple[Location, ...]
     name: str = layout
 
     @classmethod
-    def recognises(cls, folder: Path) -> bool:
+    def recognises(cls, folder: Location) -> bool:
         """Whether one of the lists is in the folder."""
         return any(cls._is_list(folder / name) for name in (RELEASED_LIST, CSV_LIST))
 
     @staticmethod
-    def _is_list(path: Path) -> bool:
+    def _is_list(path: Location) -> bool:
         """Whether a file is one of the lists by its name and, since many tables are called labels.csv, its columns."""
         if path.name != CSV_LIST:
             return path.name == RELEASED_LIST and path.is_file()
@@ -115,7 +115,7 @@ class MiniMias:
             return False
 
     @classmethod
-    def at(cls, source: str | Path) -> MiniMias:
+    def at(cls, source: str | Location) -> MiniMias:
         """Find the list in a folder, labels.csv before Info.txt; raises `UserError` where there is neither."""
         folder = locate(source)
         for name in (CSV_LIST, RELEASED_LIST):
@@ -138,17 +138,18 @@ class MiniMias:
         images = self._images()
         return [_join_film(name, rows, images.get(name)) for name, rows in by_film.items()]
 
-    def _images(self) -> dict[str, Path]:
+    def _images(self) -> dict[str, Location]:
         """Find the films' files by film name: in the folder itself, in images/ or in all-mias/."""
-        images: dict[str, Path] = {}
+        images: dict[str, Location] = {}
         for place in (self.folder, self.folder / "images", self.folder / "all-mias"):
-            for path in sorted(place.glob("mdb*")):
+            found: list[Location] = sorted(place.glob("mdb*"))
+            for path in found:
                 if path.suffix.lower() in (".pgm", ".png"):
                     images.setdefault(path.stem, path)
         return images
 
 
-def _read_released_list(path: Path) -> Iterator[MiasRow]:
+def _read_released_list(path: Location) -> Iterator[MiasRow]:
     """Yield the rows of Info.txt: its lines that begin with a film's number, the rest is prose."""
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not re.match(r"mdb\d", line):
@@ -160,12 +161,12 @@ def _read_released_list(path: Path) -> Iterator[MiasRow]:
         yield _check_row(path, number, film, kind, _PATHOLOGIES[severity], circle)
 
 
-def _read_csv_list(path: Path) -> Iterator[MiasRow]:
+def _read_csv_list(path: Location) -> Iterator[MiasRow]:
     for number, (file, kind, pathology, *circle) in read_rows(path, _CSV_COLUMNS):
         yield _check_row(path, number, PurePosixPath(file).stem, kind, pathology, circle)
 
 
-def _check_row(path: Path, number: int, film: str, kind: str, pathology: str, circle: list[str]) -> MiasRow:
+def _check_row(path: Location, number: int, film: str, kind: str, pathology: str, circle: list[str]) -> MiasRow:
     """Make a row of its texts; a circle without a number is none. Raises `UserError` with the row."""
     if not _FILM_NAME.fullmatch(film):
         raise UserError(f"{path}, row {number} has the film {film!r}, expected a name such as mdb001")
@@ -186,7 +187,7 @@ def _check_row(path: Path, number: int, film: str, kind: str, pathology: str, ci
     return MiasRow(film, pathology, Circle(x, y_from_bottom, radius))
 
 
-def _join_film(name: str, rows: list[MiasRow], path: Path | None) -> Mammogram:
+def _join_film(name: str, rows: list[MiasRow], path: Location | None) -> Mammogram:
     """Make a film of its rows; its lesions are numbered from 1 in the list's order, whether located or not."""
     lesions = [row for row in rows if row.pathology != NORMAL_TISSUE]
     return Mammogram(

@@ -28,9 +28,10 @@ from radflow.data.readers.base import Image, Plan, Request
 from radflow.data.readers.tfrecord import BadRecord, parse_example, read_record, read_records
 from radflow.errors import UserError
 from radflow.files import open_regular
-from radflow.storage import S3Path, locate
+from radflow.storage import Location, S3Path, locate
 
 RECORDS_PATTERN = "*.tfrecords"
+_RECORDS = (f"*/{RECORDS_PATTERN}", RECORDS_PATTERN)
 ARRAYS = ("test10", "cv10")
 CROP_SIDE = 299
 PATHOLOGIES = (NORMAL_TISSUE, BENIGN, BENIGN, MALIGNANT, MALIGNANT)
@@ -103,12 +104,12 @@ class PrecutDdsm:
     name: str = layout
 
     @classmethod
-    def recognises(cls, folder: Path) -> bool:
+    def recognises(cls, folder: Location) -> bool:
         """Whether there are TFRecord files in the folder or the folders in it."""
-        return bool(_find_records(folder))
+        return any(any(folder.glob(pattern)) for pattern in _RECORDS)
 
     @classmethod
-    def at(cls, source: str | Path) -> PrecutDdsm:
+    def at(cls, source: str | Location) -> PrecutDdsm:
         """Find the TFRecord files in a folder and the folders in it; raises `UserError` where there is none."""
         folder = locate(source)
         if isinstance(folder, S3Path):
@@ -163,7 +164,7 @@ class PrecutDdsm:
 
 def _find_records(folder: Path) -> tuple[Path, ...]:
     """The TFRecord files in a folder and the folders in it, by name."""
-    found = {path.name: path for pattern in (f"*/{RECORDS_PATTERN}", RECORDS_PATTERN) for path in folder.glob(pattern)}
+    found = {path.name: path for pattern in _RECORDS for path in folder.glob(pattern)}
     return tuple(found[name] for name in sorted(found))
 
 

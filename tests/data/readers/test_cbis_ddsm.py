@@ -10,7 +10,7 @@ from tcia_folder import HEIGHT, WIDTH, TciaFolder, made_film, made_mask, write_d
 
 from radflow.data.crops.mammograms import Mammogram
 from radflow.data.images.film import BadFilm
-from radflow.data.readers.cbis_ddsm import LABEL_FILES, CbisDdsm, FilmFolder, LesionFolder, read_lesion_rows
+from radflow.data.readers.cbis_ddsm import LABEL_FILES, CbisDdsm, FilmFolder, LesionFolder, _shapes_of, read_lesion_rows
 from radflow.errors import UserError
 
 FILM = "Mass-Training_P_00001_LEFT_CC"
@@ -200,3 +200,9 @@ def test_a_pipe_named_like_a_film_is_passed_over(tmp_path: Path) -> None:
     write_dicom(tmp_path / "lesion" / "1-2.dcm", made_mask(BOX))
     os.mkfifo(tmp_path / "lesion" / "1-1.dcm")
     assert np.array_equal(LesionFolder(tmp_path / "lesion").read_mask(SHAPE), made_mask(BOX) == 255)
+
+
+def test_a_pipe_is_no_mask(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "1-1.dcm")
+    with pytest.raises(BadFilm, match="no DICOM file"):
+        _shapes_of(tmp_path)
