@@ -24,7 +24,8 @@ def predictions(separation: float, seed: int) -> Predictions:
     films = [lesion.partition(":")[0] for lesion in lesions]
     ids = [f"{lesion}:crop{place % 3}" for place, lesion in enumerate(lesions)]
     split = np.full(len(ids), "test")
-    return Predictions(("Tumour",), np.array(ids), np.array(patients), split, labels, scores, films, lesions)
+    shown = [lesion if label else "" for lesion, label in zip(lesions, labels[:, 0], strict=True)]
+    return Predictions(("Tumour",), np.array(ids), np.array(patients), split, labels, scores, films, shown)
 
 
 def trained(arm: Arm, seed: int, areas: Sequence[float], separation: float) -> Trained:
