@@ -41,6 +41,7 @@ from pydicom.uid import (
 )
 
 from radflow.data.images.dicom import decode_dicom
+from radflow.plots.tables import markdown_table
 
 PHOTOMETRIC = {
     "MONOCHROME1": ("MONOCHROME1", None),
@@ -254,12 +255,11 @@ def main() -> None:
     options.add_argument("--every", type=int, default=1, help="take one cell of so many")
     given = options.parse_args()
     measured = measure(list(cells())[:: given.every])
-    for row in [
-        ["axis", "value", "films", *EXPECTED],
-        *(["---"] * 5 for _ in range(given.table)),
-        *summary(measured),
-    ]:
-        print("| " + " | ".join(row) + " |" if given.table else "".join(f"{text:<22}" for text in row))
+    headings, rows = ["axis", "value", "films", *EXPECTED], summary(measured)
+    if given.table:
+        print(markdown_table(headings, rows))
+    else:
+        print("\n".join("".join(f"{text:<22}" for text in row) for row in [headings, *rows]))
     for cell, found in measured.items():
         if any((found[name] or 0) > most for name, most in EXPECTED.items()):
             print("unexpected:", ", ".join(cell), found)

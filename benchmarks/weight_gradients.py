@@ -14,7 +14,8 @@ from collections.abc import Callable
 from functools import partial
 
 from radflow.cluster.threads import set_threads
-from radflow.terminal import Table, import_tensorflow, print_table
+from radflow.plots.tables import terminal_table
+from radflow.terminal import import_tensorflow, print_table
 
 
 def main() -> None:
@@ -46,9 +47,8 @@ def main() -> None:
     shapes = Counter(
         shape_of(layer) for layer in layers if isinstance(layer, keras.layers.Conv2D) and can_take_products(layer)
     )
-    table = Table(
-        "map", "kernel", "channels", "filters", "layers", "oneDNN", "products", "ratio", "taken", title=given.arch
-    )
+    headings = ("map", "kernel", "channels", "filters", "layers", "oneDNN", "products", "ratio", "taken")
+    table = terminal_table(given.arch, headings, ())
     spent = {"oneDNN": 0.0, "products": 0.0, "taken": 0.0}
     for (side, size, channels, filters, taken), count in sorted(shapes.items(), reverse=True):
         number = keras.config.dtype_policy().compute_dtype

@@ -63,7 +63,8 @@ def legend_above(axes: Axes, columns: int, **spacing: float) -> None:
         ncols=columns,
         frameon=False,
         fontsize=9,
-        **{"borderaxespad": 0.2, **spacing},
+        borderaxespad=0.2,
+        **spacing,
     )
 
 

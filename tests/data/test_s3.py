@@ -140,7 +140,10 @@ def test_a_data_set_is_fetched_once_a_machine_and_verified(server: S3Server, tmp
     write_release(tmp_path / "nih", films=80)
     whole = run(tmp_path / "nih", tmp_path / "whole")
     shutil.copytree(whole.path, server.bucket / "set")
-    script = f"from radflow.data.sample import dataset_folder; print(dataset_folder({url('set')!r}))"
+    script = (
+        "from radflow.data.sample import dataset_folder; from radflow.terminal import show_log; show_log(); "
+        f"print(dataset_folder({url('set')!r}))"
+    )
     ranks = [subprocess.Popen([sys.executable, "-c", script], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               env={**os.environ, "PYTHONPATH": str(Path(storage.__file__).parent.parent)})
              for _ in range(3)]  # fmt: skip

@@ -45,6 +45,16 @@ def test_the_papers_failure_stays_reproducible_by_flags():
     assert resolve(config, BatchSchedule(plan_batches(512, 4, 128, 78_000))).norm == "batch"
 
 
+@pytest.mark.parametrize(("given", "chosen"), [("auto", "float32"), ("mixed_bfloat16", "mixed_bfloat16")])
+def test_the_number_format_is_that_of_the_cpu_unless_given(given, chosen, monkeypatch: pytest.MonkeyPatch):
+    """The plan says what is trained in; the settings that a resumed job is found by stay as given."""
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    plan = make_plan(TrainConfig(model=ModelConfig(precision=given)), FILMS, 16, 16, ranks=1)
+    assert plan.recipe.precision == chosen
+    assert ("number format", chosen, "") in plan_rows(plan)
+    assert plan.settings["precision"] == given
+
+
 def test_a_network_without_normalisation_gets_lower_rates():
     batches = BatchSchedule(plan_batches(448, 16, 1, 8237))
     peaks = [
