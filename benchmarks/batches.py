@@ -1,9 +1,9 @@
-"""Films a second from memory-mapped shards against decoding PNGs anew, and what of a training step batches take.
+"""Films a second from memory-mapped shards against decoding PNGs again, and what of a training step batches take.
 
     python benchmarks/batches.py --image_size=128
 
 draws 512 phantom films of 1024x1024 if `benchmarks/preprocess.py` has not, preprocesses them, and measures in turns:
-decoding the PNGs (what each epoch would cost without a data set), gathering batches from the shards, and gathering
+decoding the PNGs (what each epoch would cost without a dataset), gathering batches from the shards, and gathering
 with augmentation. Then it trains DenseNet-121 with augmentation and looks at how long each step waits for its batch
 and how much time of the cores the thread takes that changes the films. Expected: far more than 20 times the films of
 decoding from the shards, about 10 times with augmentation, and less than 2 % of a step's time spent waiting.
@@ -38,11 +38,11 @@ class BenchmarkConfig:
     """Measure batches."""
 
     folder: str = "data/benchmark"
-    """Folder for the films, which are kept, and the data set."""
+    """Folder for the films, which are kept, and the dataset."""
     films: int = 512
     """Phantom films of 1024x1024 pixels."""
     image_size: int = 224
-    """Pixels of the data set's films."""
+    """Pixels of the dataset's films."""
     batch: int = 16
     """Films of a batch."""
     rounds: int = 3

@@ -3,8 +3,8 @@
     python -m benchmarks.full_size LABELS [--size 32] [--workers 2]
 
 LABELS is a folder with Data_Entry_2017_v2020.csv, train_val_list.txt and test_list.txt (plain or .gz), whose names the
-films get. They are packed into twelve archives as in the release, preprocessed, and the data set is opened. Expected:
-the release's counts in the manifest, every process under 300 MB, the data set opened in 2 s and 200 MB. On two
+films get. They are packed into twelve archives as in the release, preprocessed, and the dataset is opened. Expected:
+the release's counts in the manifest, every process under 300 MB, the dataset opened in 2 s and 200 MB. On two
 hyper-threads of one core this takes about ten minutes and 1 GB of disk.
 """
 

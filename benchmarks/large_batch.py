@@ -212,7 +212,7 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("panels", nargs="*", help="with --figure: TITLE=results.csv")
     parser.add_argument("--figure", help="picture to draw of earlier results; trains nothing")
-    parser.add_argument("--data", help="data set made by `preprocess`")
+    parser.add_argument("--data", help="dataset made by `preprocess`")
     parser.add_argument("--out", help="folder of the trainings")
     parser.add_argument("--arch", default="densenet121", choices=RATES)
     parser.add_argument("--weights", default="none")

@@ -39,7 +39,7 @@ class BenchmarkConfig:
     """Measure preprocessing against bare decoding."""
 
     folder: str = "data/benchmark"
-    """Folder for the films, which are kept, and the data set."""
+    """Folder for the films, which are kept, and the dataset."""
     films: int = 512
     """Films of each kind."""
     workers: int = 0
@@ -111,7 +111,7 @@ class Cost(NamedTuple):
 
 
 class Stopwatch:
-    """Runs from the end of the first task on: processes start once for a data set, not once for some hundred films."""
+    """Runs from the end of the first task on: processes start once for a dataset, not once for some hundred films."""
 
     def __init__(self) -> None:
         self._of_children = 0.0
@@ -149,7 +149,7 @@ def load_films(files: list[Path]) -> int:
 
 
 def preprocess_measured(release: Path, out: Path, workers: int, films: int) -> tuple[Cost, int]:
-    """What preprocessing costs until the data set is on disk, and the peak memory of a worker in bytes."""
+    """What preprocessing costs until the dataset is on disk, and the peak memory of a worker in bytes."""
     stopwatch, peak = Stopwatch(), 0
 
     def watch(done: int, total: int, _rejected: int) -> None:

@@ -1,4 +1,4 @@
-"""GBZ=512 with LBZ=4: what batch normalisation loses there, by how its moving statistics are kept, and what mends it.
+"""GBZ=512 with LBZ=4: what batch normalisation loses there, by how its moving statistics are kept, and what fixes it.
 
     python -m benchmarks.small_local_batches
 
@@ -8,7 +8,7 @@ DenseNet-121 once for each normalisation; what batch normalisation has trained i
 
 - of one rank: moving averages updated once a step from its own micro-batch, what Keras' layer leaves on a Horovod rank;
 - mean of ranks: the averages of all ranks, averaged;
-- estimated anew: what `train` does, from 512 films and the weights as they are after the epoch.
+- estimated again: what `train` does, from 512 films and the weights as they are after the epoch.
 
 By the contract of `norm=sync_batch`, 16 ranks of four films are one rank of 64 with `norm=batch`.
 """
@@ -79,7 +79,7 @@ class MovingStatistics:
 
 
 def train(norm: str, local_batch: int, options: argparse.Namespace, dataset: Dataset) -> list[tuple[str, float]]:
-    """Train anew; mean test AUC by the kind of statistics."""
+    """Retrain; mean test AUC by the kind of statistics."""
     films = dataset.split("train")
     plan = plan_batches(options.gbz, local_batch, 1, len(films))
     config = ModelConfig(arch=options.arch, norm=norm)
@@ -101,7 +101,7 @@ def train(norm: str, local_batch: int, options: argparse.Namespace, dataset: Dat
         anew.estimate(films, order)
         area = auc_on(dataset, "val", predictor)
         print(f"{norm}, LBZ {local_batch}, epoch {epoch + 1}: loss {np.mean(losses):.4f}, AUC {area:.3f}", flush=True)
-    areas = [("estimated anew" if moving.variables else "none", auc_on(dataset, "test", predictor))]
+    areas = [("estimated again" if moving.variables else "none", auc_on(dataset, "test", predictor))]
     if moving.variables:
         for kind, values in (("mean of ranks", moving.of_all_ranks), ("of one rank", moving.of_one_rank)):
             moving.set(values)
@@ -129,7 +129,7 @@ def auc_on(dataset: Dataset, name: str, predictor: SplitPredictor) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="sample", help="data set made by `preprocess`")
+    parser.add_argument("--data", default="sample", help="dataset made by `preprocess`")
     normalised = [name for name, each in ARCHITECTURES.items() if each.norm == "batch"]
     parser.add_argument("--arch", default="densenet121", choices=normalised)
     parser.add_argument("--gbz", type=int, default=512)

@@ -30,7 +30,7 @@ from radflow.models.precision import supports_bfloat16
 from radflow.plots.tables import markdown_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-# Else glibc gives the memory of each large tensor back and takes it anew, page by page, which nearly halved PyTorch's
+# Else glibc gives the memory of each large tensor back and takes it again, page by page, which nearly halved PyTorch's
 # speed at batch 64. radflow's was the same with and without.
 KEEP_MEMORY = ("MALLOC_MMAP_THRESHOLD_=8589934592", "MALLOC_TRIM_THRESHOLD_=8589934592")
 Result = dict[str, float]

@@ -1,4 +1,4 @@
-"""Entry point `evaluate`: a model from MLflow assessed on a split of a data set."""
+"""Entry point `evaluate`: a model from MLflow assessed on a split of a dataset."""
 
 import sys
 

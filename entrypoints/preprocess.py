@@ -1,4 +1,4 @@
-"""Entry point `preprocess`: films as released become a data set on disk."""
+"""Entry point `preprocess`: films as released become a dataset on disk."""
 
 import sys
 

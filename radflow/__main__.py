@@ -23,7 +23,7 @@ def doctor() -> None:
 
     findings = examine()
     print_report(findings)
-    if any(finding.mend for finding in findings):
+    if any(finding.fix for finding in findings):
         raise JobError("something is missing; the fixes are in the table above")
 
 

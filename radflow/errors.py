@@ -13,7 +13,7 @@ FAILURE = 1
 class UserError(Exception):
     """A mistake in what the user gave: its text is one line, and the command ends with exit code 2.
 
-    The text says what was given, what was expected and how to mend it.
+    The text says what was given, what was expected and how to fix it.
     """
 
 

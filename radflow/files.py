@@ -86,13 +86,13 @@ def check_writable(path: Path) -> None:
 def check_temporary_folder(least: int) -> None:
     """Raise UserError unless TMPDIR, or what is used without it, has room for `least` bytes of temporary files."""
     folder = os.environ.get("TMPDIR") or tempfile.gettempdir()
-    mend = "set TMPDIR to a folder with room"
+    fix = "set TMPDIR to a folder with room"
     try:
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        raise UserError(f"TMPDIR={folder} cannot be used: {error.strerror}; {mend}") from error
+        raise UserError(f"TMPDIR={folder} cannot be used: {error.strerror}; {fix}") from error
     if free < least:
-        raise UserError(f"TMPDIR={folder} has {free:,} bytes free, expected at least {least:,}; {mend}")
+        raise UserError(f"TMPDIR={folder} has {free:,} bytes free, expected at least {least:,}; {fix}")
 
 
 class Openable(Protocol):

@@ -64,7 +64,7 @@ def client() -> Any:
 def ask(path: PurePath, request: Callable[[], Result], patience: float | None = None) -> Result:
     """Make a request, and repeat it for a while where the store is away or busy.
 
-    Raises FileNotFoundError for an object that is not there, `UserError` for what the user can mend, and `JobError`
+    Raises FileNotFoundError for an object that is not there, `UserError` for what the user can fix, and `JobError`
     when the store stays away.
     """
     from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
@@ -83,8 +83,8 @@ def ask(path: PurePath, request: Callable[[], Result], patience: float | None = 
         except BotoCoreError as error:  # no credentials, a profile that does not exist, ...
             raise UserError(f"{path} cannot be asked for: {error}; set AWS_ACCESS_KEY_ID and the like") from error
         if not patience:
-            mend = "start it, or correct AWS_ENDPOINT_URL or MLFLOW_S3_ENDPOINT_URL"
-            raise UserError(f"the store of {path} does not answer ({failure}); {mend}") from failure
+            fix = "start it, or correct AWS_ENDPOINT_URL or MLFLOW_S3_ENDPOINT_URL"
+            raise UserError(f"the store of {path} does not answer ({failure}); {fix}") from failure
         if time.monotonic() + pause > deadline:
             raise gone(path, failure) from failure
         time.sleep(pause)
@@ -98,13 +98,13 @@ def _explain(path: PurePath, error: Any) -> None:
     if status >= 500 or status in (408, 429) or code in _PASSING:
         return
     if code in _EXPIRED:
-        mend = "renew them and start again to go on"
-        raise JobError(f"{path}: the credentials for {endpoint} have expired ({code}); {mend}") from error
+        fix = "renew them and start again to go on"
+        raise JobError(f"{path}: the credentials for {endpoint} have expired ({code}); {fix}") from error
     if code == "NoSuchBucket":
         raise UserError(f"{path}: no such bucket at {endpoint}; create it, or correct its name") from error
     if code in _REFUSALS:
-        mend = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) to a key that may"
-        raise UserError(f"{path}: {endpoint} refuses this access key ({code}); {mend}") from error
+        fix = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) to a key that may"
+        raise UserError(f"{path}: {endpoint} refuses this access key ({code}); {fix}") from error
     if code in _ABSENT:
         raise not_found(path) from error
     raise UserError(f"{path}: {endpoint} answers {error}") from error

@@ -36,7 +36,7 @@ Result = TypeVar("Result")
 
 
 def locate(place: str | Location) -> Location:
-    """The path that a source, an output or a data set names: an `S3Path` for s3://bucket/prefix, else one on disk.
+    """The path that a source, an output or a dataset names: an `S3Path` for s3://bucket/prefix, else one on disk.
 
     A relative one is made absolute, since messages that show it must say where it was looked for: `mlflow run` starts
     in the project's folder, wherever it was typed.
@@ -127,7 +127,7 @@ class S3Path(PurePosixPath):
             return reader.readall()
 
     def is_stored(self, sha256: str = "") -> bool:
-        """Whether there is an object of this key, and of this content if `upload` put it there. Asked anew."""
+        """Whether there is an object of this key, and of this content if `upload` put it there. Asked each time."""
         try:
             found = ask(self, lambda: client().head_object(Bucket=self.bucket, Key=self.key))
         except FileNotFoundError:

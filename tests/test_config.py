@@ -130,7 +130,7 @@ def test_flatten_names_every_setting():
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
-        (UserError("mend it"), 2, "error: mend it\n"),
+        (UserError("fix it"), 2, "error: fix it\n"),
         (JobError("rank 3 died"), 1, "failed: rank 3 died\n"),
         (Interrupted(15), 143, "stopped: received SIGTERM\n"),
         (KeyboardInterrupt(), 130, "stopped: received SIGINT\n"),

@@ -2,7 +2,7 @@
 
     python -m benchmarks.mutated_files --count=10000
 
-Films, archives, tables, data sets, predictions, checkpoints, journals and weights are damaged by one seed each: bits,
+Films, archives, tables, datasets, predictions, checkpoints, journals and weights are damaged by one seed each: bits,
 lengths, pieces that are cut out, repeated or copied elsewhere. Each must be read, or refused in one line, within 10 s
 and 1.5 GB beyond the interpreter's own. Prints counts by kind, the largest memory and time, and every failure with its
 seed; exits with 1 where there is one. `--first=SEED --count=1` repeats it.

@@ -63,15 +63,15 @@ def dicom(syntax: str = "1.2.840.10008.1.2.1") -> bytes:
 
 def _right_png(content: bytes, path: Path) -> None:
     """Mend the CRC of every chunk that can still be found."""
-    mended, place = bytearray(content), 8
-    while place + 12 <= len(mended):
-        length = int.from_bytes(mended[place : place + 4], "big")
+    fixed, place = bytearray(content), 8
+    while place + 12 <= len(fixed):
+        length = int.from_bytes(fixed[place : place + 4], "big")
         end = place + 8 + length
-        if end + 4 > len(mended):
+        if end + 4 > len(fixed):
             break
-        mended[end : end + 4] = zlib.crc32(mended[place + 4 : end]).to_bytes(4, "big")
+        fixed[end : end + 4] = zlib.crc32(fixed[place + 4 : end]).to_bytes(4, "big")
         place = end + 4
-    path.write_bytes(mended)
+    path.write_bytes(fixed)
 
 
 def _decode(path: Path) -> None:
@@ -134,16 +134,16 @@ def records() -> bytes:
 
 def _right_records(content: bytes, path: Path) -> None:
     """Mend the checksums of every record that can still be found."""
-    mended, place = bytearray(content), 0
-    while place + 16 <= len(mended):
-        length = int.from_bytes(mended[place : place + 8], "little")
-        mended[place + 8 : place + 12] = struct.pack("<I", masked_checksum(bytes(mended[place : place + 8])))
+    fixed, place = bytearray(content), 0
+    while place + 16 <= len(fixed):
+        length = int.from_bytes(fixed[place : place + 8], "little")
+        fixed[place + 8 : place + 12] = struct.pack("<I", masked_checksum(bytes(fixed[place : place + 8])))
         end = place + 12 + length
-        if end + 4 > len(mended):
+        if end + 4 > len(fixed):
             break
-        mended[end : end + 4] = struct.pack("<I", masked_checksum(bytes(mended[place + 12 : end])))
+        fixed[end : end + 4] = struct.pack("<I", masked_checksum(bytes(fixed[place + 12 : end])))
         place = end + 4
-    path.write_bytes(mended)
+    path.write_bytes(fixed)
 
 
 def _read_records(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What radflow writes itself, as small as it can be: data sets, predictions, checkpoints, journals; and weights."""
+"""What radflow writes itself, as small as it can be: datasets, predictions, checkpoints, journals; and weights."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ SHARD = "train-00000.arrow"
 
 
 def made_dataset() -> dict[str, bytes]:
-    """The files of a small data set by name."""
+    """The files of a small dataset by name."""
     with tempfile.TemporaryDirectory() as temporary:
         _write_made_dataset(Path(temporary, "made"))
         return {path.name: path.read_bytes() for path in Path(temporary, "made").iterdir()}
 
 
 def _write_dataset(whole: dict[str, bytes], mutated: str, right_hash: bool, content: bytes, path: Path) -> None:
-    """Write a data set of which one file is mutated, its size and its hash in the manifest right or not."""
+    """Write a dataset of which one file is mutated, its size and its hash in the manifest right or not."""
     files = {**whole, mutated: content}
     if right_hash:
         manifest = files["manifest.json"].decode()
@@ -186,7 +186,7 @@ def dataset_files() -> dict[str, SmallFile]:
         "shard": of_dataset(SHARD, False, 4, is_hashed=True),
         "shard, hash right": of_dataset(SHARD, True, 12),
         "manifest": of_dataset(MANIFEST_NAME, False, 8),
-        "journal of a data set": SmallFile(
+        "journal of a dataset": SmallFile(
             "journal.jsonl", _lines({"digest": "d" * 64}, *[SHARD_LINE] * 5), _read_unfinished
         ),
     }

@@ -1,6 +1,6 @@
 """What all ranks must have alike, compared before the first step.
 
-Ranks with data sets of different lengths wait for each other without end; with equal lengths they train on different
+Ranks with datasets of different lengths wait for each other without end; with equal lengths they train on different
 films, and their weights stay equal all the same.
 """
 
@@ -29,7 +29,7 @@ class Agreement:
     """Name in the plural, for the message."""
     values: Mapping[str, object]
     """Values by name; the same names on all ranks."""
-    mend: str
+    fix: str
     """What to do where they differ."""
 
 
@@ -52,7 +52,7 @@ def check_agreement(communicator: Communicator, agreement: Agreement) -> None:
 
 def _refuse_difference(agreement: Agreement, ranks: Sequence[RankValues]) -> None:
     if difference := describe_difference(ranks):
-        raise UserError(f"ranks have different {agreement.what}: {difference}; {agreement.mend}")
+        raise UserError(f"ranks have different {agreement.what}: {difference}; {agreement.fix}")
 
 
 def describe_difference(ranks: Sequence[RankValues]) -> str:

@@ -85,7 +85,7 @@ def plan_batches(global_batch: int, largest_local_batch: int, ranks: int, films:
         if value < 1:
             raise UserError(f"the {name} must be at least 1, got {value}")
     if films < 1:
-        raise UserError("the training split holds no films; give a data set with training films")
+        raise UserError("the training split holds no films; give a dataset with training films")
     if global_batch % ranks:
         nearest = " or ".join(map(str, nearest_global_batches(global_batch, ranks)))
         raise UserError(f"gbz={global_batch} does not divide by {ranks} ranks; the nearest that do are {nearest}")

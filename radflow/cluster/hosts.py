@@ -61,8 +61,8 @@ def choose_ranks(ranks: int | str, hosts: Sequence[Host], global_batch: int) -> 
     slots = sum(host.slots for host in hosts)
     if int(ranks) > slots:
         listed = ", ".join(f"{host.name}:{host.slots}" for host in hosts)
-        mend = f"let ranks share cores by hosts=localhost:{ranks}" if is_local(hosts) else "name more hosts"
-        raise UserError(f"np={ranks} ranks need as many slots, but {listed} has {slots}; lower np, or {mend}")
+        fix = f"let ranks share cores by hosts=localhost:{ranks}" if is_local(hosts) else "name more hosts"
+        raise UserError(f"np={ranks} ranks need as many slots, but {listed} has {slots}; lower np, or {fix}")
     return int(ranks)
 
 

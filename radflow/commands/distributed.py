@@ -31,7 +31,7 @@ from radflow.models.precision import choose_precision
 from radflow.terminal import import_tensorflow, say
 from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.keep_killed import keep_killed
-from radflow.tracking.run import close_abandoned_run, create_run, go_on_with
+from radflow.tracking.run import close_abandoned_run, create_run, resume_run
 from radflow.training.config import DistributedConfig
 from radflow.training.initial_weights import check_weights
 from radflow.training.inputs import open_training_dataset
@@ -65,7 +65,7 @@ def _launch_ranks(config: DistributedConfig) -> None:
     prepare_tracking()
     # The run is made here, so that it can be closed as failed when the ranks die too suddenly to do it themselves.
     if earlier:
-        go_on_with(earlier.run_id)
+        resume_run(earlier.run_id)
     run_id = create_run(config.run_name(dataset.name))
     ranks, hosts = plan.batches.ranks, parse_hosts(config.hosts)
     command = [sys.executable, "-m", "radflow", "distributed", *command_line(_of_ranks(config, ranks, earlier))]
@@ -118,7 +118,7 @@ def _show_found_ranks(plan: TrainingPlan) -> None:
 
 
 def _open_alike(config: DistributedConfig, communicator: Communicator) -> Dataset:
-    """Open the data set on every rank; raises UserError on all of them where they would not train the same."""
+    """Open the dataset on every rank; raises UserError on all of them where they would not train the same."""
     import tensorflow as tf
 
     from radflow.cluster.agreement import Agreement, check_agreement
@@ -134,8 +134,8 @@ def _open_alike(config: DistributedConfig, communicator: Communicator) -> Datase
         check_agreement(communicator, agreement)
     dataset = communicator.raise_together(lambda: open_training_dataset(config.data))
     digest = {"SHA-256": dataset.digest[:16]}
-    mend = "copy one data set to all hosts, and start when no preprocess writes it"
-    check_agreement(communicator, Agreement("data sets", digest, mend))
+    fix = "copy one dataset to all hosts, and start when no preprocess writes it"
+    check_agreement(communicator, Agreement("datasets", digest, fix))
     return dataset
 
 

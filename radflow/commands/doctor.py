@@ -1,4 +1,4 @@
-"""What this installation can do, what is missing, and how to mend it."""
+"""What this installation can do, what is missing, and how to fix it."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ MEND_SETUP = "run `make setup` in the project's folder"
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check; `mend` is empty where nothing is wrong."""
+    """The result of one check; `fix` is empty where nothing is wrong."""
 
     topic: str
     state: str
-    mend: str = ""
+    fix: str = ""
 
 
 def examine() -> list[Finding]:
@@ -51,9 +51,9 @@ def examine() -> list[Finding]:
 
 
 def print_report(findings: list[Finding]) -> None:
-    """Print a row per check, what is wrong in red with its mend."""
+    """Print a row per check, what is wrong in red with its fix."""
     missing, fine = Text("missing", style="red"), Text("ok", style="green")
-    rows = [(missing if each.mend else fine, each.topic, each.state, each.mend) for each in findings]
+    rows = [(missing if each.fix else fine, each.topic, each.state, each.fix) for each in findings]
     print_table(terminal_table("radflow doctor", ("", "Topic", "State", "Mend"), rows))
 
 
@@ -75,8 +75,8 @@ def _packages() -> Finding:
             versions.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
             missing.append(package)
-    mend = f"{', '.join(missing)} not installed; {MEND_SETUP}" if missing else ""
-    return Finding("Packages", ", ".join(versions), mend)
+    fix = f"{', '.join(missing)} not installed; {MEND_SETUP}" if missing else ""
+    return Finding("Packages", ", ".join(versions), fix)
 
 
 def _tensorflow() -> Finding:
@@ -102,8 +102,8 @@ def _horovod() -> Finding:
         reason = result.stderr.strip().splitlines()[-1] if result.stderr.strip() else "no reason given"
         return Finding("Horovod", f"{version} does not load: {reason}", "run `docker/build_horovod.sh` again")
     built = result.stdout.split()
-    mend = "" if "MPI" in built else "build it with MPI: `docker/build_horovod.sh`"
-    return Finding("Horovod", f"{version} with {' and '.join(built) or 'no controller'}", mend)
+    fix = "" if "MPI" in built else "build it with MPI: `docker/build_horovod.sh`"
+    return Finding("Horovod", f"{version} with {' and '.join(built) or 'no controller'}", fix)
 
 
 def _open_mpi() -> Finding:

@@ -1,4 +1,4 @@
-"""Entry point `evaluate`: a model from anywhere in MLflow, assessed on a split of any data set."""
+"""Entry point `evaluate`: a model from anywhere in MLflow, assessed on a split of any dataset."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def evaluate(config: EvaluateConfig) -> Assessment:
     Raises
     ------
     UserError
-        No such model or data set, or they differ in film size or findings.
+        No such model or dataset, or they differ in film size or findings.
     """
     set_threads(config.threads)  # which TensorFlow reads once, when it is imported
     import_tensorflow()
@@ -48,7 +48,7 @@ def evaluate(config: EvaluateConfig) -> Assessment:
     if (loaded.image_size, loaded.findings) != (dataset.image_size, dataset.findings):
         raise UserError(
             f"model={config.model} takes {loaded.image_size} px films and gives {len(loaded.findings)} findings, but "
-            f"data={config.data} has {dataset.image_size} px and {len(dataset.findings)}; preprocess the films anew"
+            f"data={config.data} has {dataset.image_size} px and {len(dataset.findings)}; preprocess the films again"
         )
     split = dataset.split(config.split)
     with tracking_run(f"evaluate-{dataset.name}", flatten(config), {"radflow.data_digest": dataset.digest}) as run:

@@ -50,7 +50,7 @@ def plan_of(entry_point: EntryPoint, arguments: Sequence[str]) -> TrainingPlan:
 
 
 def training_films(data: str) -> TrainingFilms:
-    """The training films of a data set, or of a release that `preprocess` has yet to go through.
+    """The training films of a dataset, or of a release that `preprocess` has yet to go through.
 
     Of the latter only the label files are read: they tell how many films there will be.
     """

@@ -1,4 +1,4 @@
-"""Entry point `preprocess`: films as released -> a data set on disk, with its counts, tables and pictures in a run."""
+"""Entry point `preprocess`: films as released -> a dataset on disk, with its counts, tables and pictures in a run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def preprocess(config: PreprocessConfig) -> Dataset:
         for note in dataset.manifest.notes:
             say(note)
         _log(dataset, resolved.seed, run)
-        say(f"data set: {dataset.path}")
+        say(f"dataset: {dataset.path}")
     return dataset
 
 

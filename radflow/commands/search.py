@@ -27,7 +27,7 @@ from radflow.search.worker_pool import STORAGE, WORKER, keep_workers_running
 from radflow.secrets import hide_secrets
 from radflow.terminal import print_table, say
 from radflow.tracking.connection import prepare_tracking
-from radflow.tracking.run import STUDY_TAG, go_on_with, tracking_run
+from radflow.tracking.run import STUDY_TAG, resume_run, tracking_run
 from radflow.training.initial_weights import check_weights
 
 
@@ -63,7 +63,7 @@ def _search(config: SearchConfig) -> None:
     with storage.exclusive():
         study = create_or_load_study(config.study, storage, defined, baseline)
         parent = parent_run(study, config.study)
-    go_on_with(parent)
+    resume_run(parent)
     settings = {**flatten(config), "storage": hide_secrets(config.storage)}
     with tracking_run(config.study, settings, {STUDY_TAG: config.study}) as run:
         before = len(ended_trials(study))
@@ -87,6 +87,8 @@ def _check(config: SearchConfig) -> tuple[Space, dict[str, Any]]:
     dataset = open_dataset(dataset_folder(config.data))
     for split in ("train", "val"):
         if not len(dataset.split(split)):
-            raise UserError(f"data={config.data} holds no {split} films, by which trials are compared; preprocess anew")
+            raise UserError(
+                f"data={config.data} holds no {split} films, by which trials are compared; preprocess again"
+            )
     check_ranks(config, dataset, len(cores_of(0, config.workers, list(range(available_cores())))))
     return space, definition(config, space, dataset)

@@ -1,4 +1,4 @@
-"""`python -m radflow data show`: a data set checked and drawn."""
+"""`python -m radflow data show`: a dataset checked and drawn."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from radflow.terminal import progress_bar, say
 
 
 def show_dataset(path: Path, out: Path, seed: int) -> None:
-    """Check every hash of a data set, print its tables and draw its pictures into `out`; raises `UserError`."""
+    """Check every hash of a dataset, print its tables and draw its pictures into `out`; raises `UserError`."""
     with progress_bar("checking hashes", "shards") as move:
         dataset = verify_dataset(path, lambda done, total: move(done, total=total))
     print_overview(dataset)

@@ -18,7 +18,7 @@ def transfer(config: TransferConfig) -> None:
     Raises
     ------
     UserError
-        The data set does not show tumours and normal tissue in each split, or what trainings do not accept.
+        The dataset does not show tumours and normal tissue in each split, or what trainings do not accept.
     """
     if config.compares and is_rank():
         raise UserError("source=compare starts its own ranks; run it by itself, not inside srun or mpirun")

@@ -26,7 +26,7 @@ class AugmentationConfig:
     """
 
     augment: bool = False
-    """Change training films a little, anew in each epoch: crop, rotation and brightness."""
+    """Change training films a little, differently in each epoch: crop, rotation and brightness."""
     augment_crop: float = 0.1
     """With augment: largest share of the film's side that a crop cuts away, 0 to 0.5."""
     augment_rotation: float = 5.0

@@ -45,7 +45,7 @@ class PreprocessConfig:
     seed: int = 0
     """seed of the split, and of the crops of mammograms"""
     name: str = "auto"
-    """name of the data set in MLflow; auto is the layout's, or phantoms for films that `sample` has made"""
+    """name of the dataset in MLflow; auto is the layout's, or phantoms for films that `sample` has made"""
     lists: Annotated[ListConfig, Parameter(name="*")] = field(default_factory=ListConfig)
     crops: Annotated[CropConfig, Parameter(name="*")] = field(default_factory=CropConfig)
 

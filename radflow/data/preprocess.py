@@ -72,7 +72,7 @@ def preprocess(config: PreprocessConfig, progress: Progress | None = None) -> Da
     lesions and of normal tissue (`radflow.data.crops.lesions`), and `lesions.csv` accounts for every lesion. Raises
     `UserError`.
 
-    When the process is interrupted or killed, the next one with the same settings and sources goes on with the shards
+    When the process is interrupted or killed, the next one with the same settings and sources resumes the shards
     that were whole, and makes the same bytes.
     """
     config = resolve(config)
@@ -120,7 +120,7 @@ def _header(config: PreprocessConfig, release: Reader, plan: Plan) -> DatasetHea
 
 
 def _origin(config: PreprocessConfig) -> str:
-    """What decides the films beside header and table: another origin must not go on with what this one has made."""
+    """What decides the films beside header and table: another origin must not resume what this one has made."""
     without_effect = ("out", "workers", "max_rejected")
     settings = {name: value for name, value in asdict(config).items() if name not in without_effect}
     return json.dumps([settings, fingerprint(locate(config.source))])
@@ -190,7 +190,7 @@ class _Intake:
         self._done = writer.settled
         self._examples = [f"{name}: {reason}" for name, reason in writer.missing.items()][:3]
         if self._done:
-            say(f"going on after an interruption: {self._done:,} of {self._total:,} {self._unit} are done")
+            say(f"resuming after an interruption: {self._done:,} of {self._total:,} {self._unit} are done")
         if writer.rejected:
             self._stop_if_too_many()
 

@@ -1,4 +1,4 @@
-"""The data set called `sample`: phantom films, made on first use, with which everything runs without patients' data."""
+"""The dataset called `sample`: phantom films, made on first use, with which everything runs without patients' data."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def source_folder(source: str) -> Location:
 
 
 def dataset_folder(data: str) -> Path:
-    """The data set folder that `data` names; `sample` is made, and one in a bucket is fetched, if not there yet."""
+    """The dataset folder that `data` names; `sample` is made, and one in a bucket is fetched, if not there yet."""
     if data != SAMPLE:
         return on_disk(locate(data))
     folder = SAMPLE_FOLDER / "dataset"
@@ -108,7 +108,7 @@ def dataset_folder(data: str) -> Path:
 
 
 def mammogram_folder(data: str) -> Path:
-    """The data set folder that `data` names where it is to hold mammograms; `sample` is made of phantom ones."""
+    """The dataset folder that `data` names where it is to hold mammograms; `sample` is made of phantom ones."""
     if data != SAMPLE:
         return dataset_folder(data)
     films, folder = SAMPLE_FOLDER / "mammograms", SAMPLE_FOLDER / "mammogram-crops"

@@ -1,7 +1,7 @@
 """Which patients a model has seen, held against those that it is judged on.
 
 A model whose test patients were among those that it, or one that it started from, was trained on is no better than it
-looks: its test AUC says nothing of new patients. A split of patients protects within one data set only. So every model
+looks: its test AUC says nothing of new patients. A split of patients protects within one dataset only. So every model
 carries the hashes of its patients, and those of all models before it.
 """
 
@@ -82,7 +82,7 @@ class SeenPatients:
 
     @classmethod
     def of_training(cls, dataset: Dataset) -> SeenPatients:
-        """Those of a training on a data set."""
+        """Those of a training on a dataset."""
         trained, validated = (hashes(dataset.split(split).patient_ids.tolist()) for split in ("train", "val"))
         return cls((SeenSource(source_marks(dataset.manifest), trained, validated),))
 
@@ -152,7 +152,7 @@ def hashes(patient_ids: Iterable[str]) -> frozenset[str]:
 
 
 def source_marks(manifest: Manifest) -> frozenset[str]:
-    """What tells the source of a data set's films: data sets that share one of these share their patients' ids.
+    """What tells the source of a dataset's films: datasets that share one of these share their patients' ids.
 
     They are the SHA-256 of its label file and lists, which preprocessing with another split or size has too, and its
     name, which other editions of the label file have too. Another hospital's films in the same layout need a name of

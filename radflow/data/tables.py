@@ -65,20 +65,20 @@ def read_rows(
             if len(cells) <= longest_row:
                 given, expected = len(cells), longest_row + 1
                 raise UserError(
-                    f"{path}, row {reader.line_num} has {given} cells, expected at least {expected}; mend the row"
+                    f"{path}, row {reader.line_num} has {given} cells, expected at least {expected}; fix the row"
                 )
             chosen = ["" if place is None else cells[place].strip() for place in places]
             longest = max(longest, *map(len, chosen))
             _check_room(path, reader.line_num, longest)
             yield reader.line_num, chosen
     except csv.Error as error:
-        raise UserError(f"{path}, row {reader.line_num} is no CSV ({error}); mend the row") from error
+        raise UserError(f"{path}, row {reader.line_num} is no CSV ({error}); fix the row") from error
 
 
 def _check_room(path: Location, row: int, longest: int) -> None:
     """Refuse a table before its columns, in which every cell has the longest one's room, fill the memory."""
     if longest > MAX_CELL:
-        raise UserError(f"{path}, row {row} has a cell of {longest:,} letters, the limit is {MAX_CELL:,}; mend the row")
+        raise UserError(f"{path}, row {row} has a cell of {longest:,} letters, the limit is {MAX_CELL:,}; fix the row")
     if row * longest > MAX_COLUMN:
         raise UserError(
             f"{path} has over {row:,} rows and a cell of {longest} letters, as no label file does; shorten the names, "

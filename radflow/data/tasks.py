@@ -1,4 +1,4 @@
-"""What is classified: the task of a data set, by which families of models are told apart."""
+"""What is classified: the task of a dataset, by which families of models are told apart."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ Task = Literal["chest", "mammo"]
 TASKS: tuple[Task, ...] = get_args(Task)
 
 OTHER = "other"
-"""Task of a data set that no registered family is for."""
+"""Task of a dataset that no registered family is for."""

@@ -38,7 +38,7 @@ class Predictions:
     film_ids, lesion_ids : str array [N]
         The film that a crop is of, empty for whole films; and the lesion, empty for normal tissue too.
     study_ids, views, sexes, pathologies, ages : str arrays [N], int16 array [N]
-        As in the data set (`FilmTable`), filled like there where they are not given.
+        As in the dataset (`FilmTable`), filled like there where they are not given.
 
     Raises
     ------

@@ -88,7 +88,7 @@ def _check(first: Sequence[Predictions], second: Sequence[Predictions]) -> None:
     reference = first[0]
     for other in [*first, *second]:
         if other.findings != reference.findings or not _equal(other.image_ids, reference.image_ids):
-            raise UserError("the trainings were tested on different films or findings; test all on the same data set")
+            raise UserError("the trainings were tested on different films or findings; test all on the same dataset")
     labels = reference.labels
     if not (labels.any(axis=0) & ~labels.all(axis=0)).any() or _count_patients(reference) < 2:
         raise UserError("the test films have not both classes, or are of one patient; AUCs cannot be compared on them")

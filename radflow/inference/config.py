@@ -16,12 +16,12 @@ Thresholds = Literal["model", "none"] | float
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """Assess a model on a split of a data set."""
+    """Assess a model on a split of a dataset."""
 
     model: str = "models:/radflow-chest-densenet121@champion"
     """Any MLflow model URI of a model that radflow trained."""
     data: str = "sample"
-    """Data set made by `preprocess`, a folder or s3://bucket/prefix; `sample` stands for the phantom films."""
+    """Dataset made by `preprocess`, a folder or s3://bucket/prefix; `sample` stands for the phantom films."""
     split: Literal["val", "test"] = "test"
     """Films to assess on."""
     out: str = "runs"

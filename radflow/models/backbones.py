@@ -63,7 +63,7 @@ def _check_norm(norm: str, smallest_map: int, image_size: int) -> None:
 
 
 def _with_norm(layer: keras.Layer, norm: str) -> keras.Layer:
-    """The layer itself, made anew; a batch normalisation becomes the chosen one under the same name."""
+    """The layer itself, made again; a batch normalisation becomes the chosen one under the same name."""
     if not isinstance(layer, keras.layers.BatchNormalization):
         return layer.__class__.from_config(layer.get_config())
     if norm in ("auto", "batch", "sync_batch"):
@@ -104,8 +104,8 @@ def _read_weights(backbone: keras.Model, weights: str, path: Path, shape: tuple[
     except (OSError, ValueError, KeyError, TypeError, UserWarning) as error:
         told = " ".join(str(error).split())[:300]
         reason = "layers of it are missing" if isinstance(error, UserWarning) else told
-        mend = f"give a file of {arch}, the arch that it is of, or weights=none"
-        raise UserError(f"weights={weights} does not hold weights of {arch}: {reason}; {mend}") from error
+        fix = f"give a file of {arch}, the arch that it is of, or weights=none"
+        raise UserError(f"weights={weights} does not hold weights of {arch}: {reason}; {fix}") from error
     return source
 
 

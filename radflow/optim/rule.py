@@ -19,7 +19,7 @@ from radflow.optim.learning_rate import scale_learning_rate
 WANTED_STEPS = 150
 """Optimiser steps of `epochs=auto`: with far fewer, no learning rate makes up for those that are missing."""
 FEWEST_EPOCHS, MOST_EPOCHS = 3, 50
-"""Bounds of `epochs=auto`; the upper one is for data sets of a step or two, whose epochs are steps."""
+"""Bounds of `epochs=auto`; the upper one is for datasets of a step or two, whose epochs are steps."""
 WARMUP_SHARE = 0.1
 """Share of a training that its warm-up takes."""
 

@@ -1,4 +1,4 @@
-"""A data set as a person looks at it: tables of what is in it, sheets of films, and figures of its findings."""
+"""A dataset as a person looks at it: tables of what is in it, sheets of films, and figures of its findings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHEETS_FOLDER = "contact_sheets"
 
 
 def print_overview(dataset: Dataset) -> None:
-    """Print what is in a data set: its splits, its findings, and what was left out of it."""
+    """Print what is in a dataset: its splits, its findings, and what was left out of it."""
     manifest, rule = dataset.manifest, dataset.manifest.split_rule
     print_table(_terminal_table(f"Split {rule.rule}, seed {rule.seed}", split_table(dataset)))
     unit, size = manifest.unit, manifest.image_size
@@ -82,7 +82,7 @@ def split_table(dataset: Dataset) -> pd.DataFrame:
 
 
 def rejection_table(dataset: Dataset) -> pd.DataFrame:
-    """Why films are not in the data set, the commonest reason first: Reason, Films, Example.
+    """Why films are not in the dataset, the commonest reason first: Reason, Films, Example.
 
     Reasons that differ in words with digits, such as sizes and names of files, or in what follows a colon, are one.
     """

@@ -1,4 +1,4 @@
-"""How often findings are in a data set, as pictures: in all, in each split, and together."""
+"""How often findings are in a dataset, as pictures: in all, in each split, and together."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class PromoteConfig:
     run: str = ""
     """Judge this run; empty is the one with the best validation AUC of those that have not been champion."""
     data: str = ""
-    """Choose among runs on this data set; empty is the champion's, or the newest run's where there is none."""
+    """Choose among runs on this dataset; empty is the champion's, or the newest run's where there is none."""
     rollback: bool = False
     """Make the previous champion champion again, instead of judging any run."""
     policy: str = "registry/policy.yaml"

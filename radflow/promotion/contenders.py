@@ -35,7 +35,7 @@ class Contender:
 
     @property
     def digest(self) -> str:
-        """Digest of the data set's manifest, which covers its films, labels and split."""
+        """Digest of the dataset's manifest, which covers its films, labels and split."""
         return self.run.data.tags.get(DIGEST_TAG, "")
 
     @property
@@ -76,7 +76,7 @@ def run_of(client: MlflowClient, version: ModelVersion) -> Run:
     except MlflowException as error:
         raise UserError(
             f"the run of {version.name} version {version.version}, its champion, is gone; take the alias champion away "
-            "to start anew"
+            "to start again"
         ) from error
 
 
@@ -92,7 +92,7 @@ def named_run(client: MlflowClient, run_id: str) -> Run:
 
 
 def best_run(client: MlflowClient, family: Family, digest: str | None, without: Collection[str]) -> Run | None:
-    """The run with the highest validation AUC on one data set (the newest run's without a digest) not in `without`.
+    """The run with the highest validation AUC on one dataset (the newest run's without a digest) not in `without`.
 
     Runs that were judged on patients seen in training come last: their validation AUC would win, and be refused.
     """

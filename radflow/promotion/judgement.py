@@ -73,7 +73,7 @@ def judge(rules: Rules, candidate: Contender, champion: Contender | None, champi
 
 
 def _same_data(candidate: Contender, champion: Contender, champion_name: str) -> Check:
-    asked = f"data set and split of {champion_name}, {champion.digest[:12]}"
+    asked = f"dataset and split of {champion_name}, {champion.digest[:12]}"
     return Check(SAME_DATA, asked, candidate.digest[:12] or "none named", candidate.digest == champion.digest)
 
 

@@ -115,7 +115,7 @@ def _data(run: Run) -> str:
 
 
 def _splits(run: Run) -> str:
-    """Rows of images and patients by split, from the data sets that the run logged."""
+    """Rows of images and patients by split, from the datasets that the run logged."""
     rows = []
     for item in run.inputs.dataset_inputs:
         profile = json.loads(item.dataset.profile or "{}")

@@ -35,9 +35,9 @@ class SearchConfig:
     storage: str = JOURNAL
     """Place of the study: journal is a file in out; postgresql://USER@HOST/DATABASE serves several machines."""
     study: str = AUTO
-    """Name of the study; auto is made of what defines it, so that the same command goes on with the same study."""
+    """Name of the study; auto is made of what defines it, so that the same command resumes the same study."""
     data: str = "sample"
-    """Data set made by `preprocess`; the word sample stands for phantom films, made on first use."""
+    """Dataset made by `preprocess`; the word sample stands for phantom films, made on first use."""
     out: str = "runs"
     """Folder in which each study makes its own folder."""
     gbz: int = 512

@@ -2,7 +2,7 @@
 
 Optuna's own file backend reads past a last line that was cut short, and writes the next record behind it: from then on
 the line is none, nobody can read further, and each attempt adds to it. Here a writer ends such a line first, and
-opening mends a journal to which it has happened already.
+opening fixes a journal to which it has happened already.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def open_journal(path: Path) -> JournalStorage:
     Raises UserError, with the line and the way on, for other damage, and JobError where it cannot be written.
     """
     journal = StudyJournal(path)
-    journal.mend()
+    journal.fix()
     try:
         return JournalStorage(journal)
     except _BAD_RECORD as error:
@@ -78,23 +78,23 @@ class StudyJournal(JournalFileBackend):
             self._end_last_line()
             append_lines(self._path, [json.dumps(log, separators=(",", ":")) for log in logs])
 
-    def mend(self) -> None:
+    def fix(self) -> None:
         """Give each whole record a line of its own, and set aside what killed writers have left before it."""
         with self._locked():
             self._end_last_line()
             lines = self._lines()
-            mended: list[bytes] = []
+            fixed: list[bytes] = []
             torn: list[bytes] = []
             for self._line, line in enumerate(lines, start=1):
                 pieces = [line] if _is_record(line) else _RECORD_START.split(line)
                 if not _is_record(pieces[-1]):  # no half line, which others have written behind
                     raise self.damaged(ValueError("no JSON"))
-                mended += filter(_is_record, pieces)
+                fixed += filter(_is_record, pieces)
                 torn += [piece for piece in pieces if piece and not _is_record(piece)]
-            if mended != lines:
+            if fixed != lines:
                 self._set_aside(torn)
                 with atomic_file(self._path) as temporary:
-                    temporary.write_bytes(b"".join(line + b"\n" for line in mended))
+                    temporary.write_bytes(b"".join(line + b"\n" for line in fixed))
 
     def damaged(self, error: Exception) -> UserError:
         """Make the error that names the line that was read last, and the way on."""
@@ -143,7 +143,7 @@ class StudyJournal(JournalFileBackend):
             yield
         except OSError as error:
             raise JobError(
-                f"the study's journal {self._path} cannot be written: {error.strerror}; mend that and give the same "
+                f"the study's journal {self._path} cannot be written: {error.strerror}; fix that and give the same "
                 "command again: what was written is kept"
             ) from error
 

@@ -20,7 +20,7 @@ _logger = logging.getLogger(__name__)
 
 
 def parent_run(study: optuna.Study, name: str) -> str:
-    """Id of the study's run: made for a new study, and gone on with later; to be called under `exclusive`."""
+    """Id of the study's run: made for a new study, and resumed later; to be called under `exclusive`."""
     known = study.user_attrs.get(_PARENT)
     if known and _is_there(known):
         return known
@@ -50,7 +50,7 @@ def end_trial_run(run_id: str, state: str, reason: str = "") -> None:
 
 
 def set_tags(run_id: str, tags: dict[str, Any]) -> None:
-    """Tag a run that another process owned; if MLflow does not answer, the search goes on without."""
+    """Tag a run that another process owned; if MLflow does not answer, the search resumesout."""
     client = mlflow.MlflowClient()
     try:
         for name, value in tags.items():

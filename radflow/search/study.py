@@ -45,7 +45,7 @@ class LostTrial:
 def create_or_load_study(
     name: str, storage: StudyStorage, definition: dict[str, Any], baseline: Sequence[dict[str, Any]]
 ) -> optuna.Study:
-    """Make the study with the baseline as its first trials, or go on with it; to be called under `exclusive`.
+    """Make the study with the baseline as its first trials, or resume it; to be called under `exclusive`.
 
     Raises UserError where the study was made with another definition.
     """

@@ -142,11 +142,11 @@ def _check_accepts_us(uri: str) -> None:
     except (MlflowException, SQLAlchemyError) as error:
         reason = root_cause(error)
         if getattr(error, "error_code", "") in ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"):
-            mend = (
+            fix = (
                 "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN), "
                 "or let the server allow this host name (--allowed-hosts)"
             )
-            raise UserError(f"the MLflow server at {shown} refuses this user: {reason}; {mend}") from error
+            raise UserError(f"the MLflow server at {shown} refuses this user: {reason}; {fix}") from error
         raise UserError(
             f"{shown} does not serve MLflow tracking: {reason}; expected an MLflow server or a database that MLflow "
             "can use: correct MLFLOW_TRACKING_URI"

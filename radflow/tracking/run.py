@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run as MlflowRun
 
-__all__ = ["Run", "SilentRun", "TrackedRun", "close_abandoned_run", "create_run", "go_on_with", "tracking_run"]
+__all__ = ["Run", "SilentRun", "TrackedRun", "close_abandoned_run", "create_run", "resume_run", "tracking_run"]
 
 # MLflow's limits, in characters (a dataset digest's is the width of its database column).
 _PARAM_LENGTH, _TAG_LENGTH, _DIGEST_LENGTH = 6000, 8000, 36
@@ -235,7 +235,7 @@ def tracking_run(
                 keep_killed(run.run_id)
 
 
-def go_on_with(run_id: str) -> None:
+def resume_run(run_id: str) -> None:
     """Let the next `tracking_run` go on in an earlier run.
 
     A run that `mlflow run` has made for this process stays empty but for a note that names the earlier one.
@@ -304,7 +304,7 @@ def _start(name: str, config: Mapping[str, object], tags: Mapping[str, str], spo
     client = MlflowClient(uri)
     # Taken out of the environment, as MLflow does: a second run of this process is another run.
     run_id = os.environ.pop("MLFLOW_RUN_ID", "")
-    with _told_as_mistakes(uri, f"go on with run {run_id} of MLFLOW_RUN_ID" if run_id else "start a run"):
+    with _told_as_mistakes(uri, f"resume run {run_id} of MLFLOW_RUN_ID" if run_id else "start a run"):
         entity = _resume(client, run_id, name) if run_id else _create(client, uri, name)
     show_as_training(client, entity.info.experiment_id)
     try:

@@ -33,7 +33,7 @@ class Assessment:
 
 
 def log_inputs(dataset: Dataset, splits: Sequence[str], run: TrackedRun) -> None:
-    """Say in the run which films it uses, with their counts: the UI shows them as its data sets."""
+    """Say in the run which films it uses, with their counts: the UI shows them as its datasets."""
     contexts = {"train": "training", "val": "validation", "test": "testing"}
     for split in splits:
         counts = dataset.manifest.splits[split]

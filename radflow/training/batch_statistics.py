@@ -20,7 +20,7 @@ class BatchStatistics:
 
     Training leaves moving averages of the statistics of earlier weights. In large-batch training they are useless: when
     an epoch is one step of many micro-steps, all of them predate its update. So after each epoch the averages are
-    taken anew, over micro-batches of the size that training normalises with (Wu & Johnson 2021, arXiv:2105.07576,
+    taken again, over micro-batches of the size that training normalises with (Wu & Johnson 2021, arXiv:2105.07576,
     section 3), and averaged over ranks, each of which sees other films.
     """
 
@@ -47,7 +47,7 @@ class BatchStatistics:
             statistic.assign(total / (self._communicator.size * (1 - momentum ** len(selections))))
 
     def _selections(self, order: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Full micro-batches of this rank; a small data set is gone through again."""
+        """Full micro-batches of this rank; a small dataset is gone through again."""
         ranks, local_batch = self._communicator.size, self._plan.local_batch
         count = -(-FILMS // (ranks * local_batch))
         films = np.resize(order, (count, ranks, local_batch))[:, self._communicator.rank]

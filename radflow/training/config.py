@@ -22,7 +22,7 @@ class TrainingConfig:
     """What single-process and distributed training share."""
 
     data: str = "sample"
-    """Data set made by `preprocess`, a folder or s3://bucket/prefix; `sample` is phantom films, made on first use."""
+    """Dataset made by `preprocess`, a folder or s3://bucket/prefix; `sample` is phantom films, made on first use."""
     out: str = "runs"
     """Folder for checkpoints and predictions; each job makes its own folder in it."""
     epochs: Auto | int = "auto"
@@ -40,7 +40,7 @@ class TrainingConfig:
     early_stopping: int = 0
     """Epochs without a better validation AUC after which training ends; 0 is never."""
     resume: str = "none"
-    """Folder of a job to go on with, or auto: the newest unfinished one in `out` that was told the same."""
+    """Folder of a job to resume, or auto: the newest unfinished one in `out` with the same settings."""
     checkpoint_minutes: float = 10.0
     """Time between checkpoints inside an epoch; there is one after each epoch and on SIGTERM anyway."""
     deterministic: bool = False
@@ -106,7 +106,7 @@ class TrainingConfig:
         return self.model.weights
 
     def run_name(self, dataset: str) -> str:
-        """Name of the MLflow run on a data set of this name."""
+        """Name of the MLflow run on a dataset of this name."""
         return f"{self.model.arch}-{dataset}"
 
 

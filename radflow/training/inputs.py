@@ -1,4 +1,4 @@
-"""The data set that a training is given."""
+"""The dataset that a training is given."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from radflow.errors import UserError
 
 
 def open_training_dataset(data: str) -> Dataset:
-    """Open the data set with the splits that training needs; raises UserError where one is empty.
+    """Open the dataset with the splits that training needs; raises UserError where one is empty.
 
-    They are mapped at once, so that a data set that is replaced later does not matter.
+    They are mapped at once, so that a dataset that is replaced later does not matter.
     """
     dataset = open_dataset(dataset_folder(data))
     for split, films in (("train", "training"), ("val", "validation"), ("test", "test")):

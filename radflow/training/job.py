@@ -1,4 +1,4 @@
-"""A training job from the data set to the logged model: build, fit, assess. Every rank runs it alike."""
+"""A training job from the dataset to the logged model: build, fit, assess. Every rank runs it alike."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from radflow.optim.learning_rate import LearningRate
 from radflow.plots.learning_curves import learning_curves_figure, learning_rate_figure
 from radflow.plots.report import RunFacts, summary_markdown
 from radflow.terminal import say
-from radflow.tracking.run import SilentRun, TrackedRun, go_on_with, tracking_run
+from radflow.tracking.run import SilentRun, TrackedRun, resume_run, tracking_run
 from radflow.training.assessment import Assessment, assess, log_inputs, predictions_of
 from radflow.training.checkpoint import CheckpointFolder, Checkpoints, NoCheckpoints
 from radflow.training.config import TrainingConfig
@@ -53,7 +53,7 @@ def run_job(plan: TrainingPlan, dataset: Dataset, communicator: Communicator) ->
     )
     with own_run or nullcontext(SilentRun()) as run, closing(progress):
         if earlier:
-            say(f"going on with {earlier.folder}")
+            say(f"resuming {earlier.folder}")
         log_inputs(dataset, ("train", "val", "test"), run)
         folder = Path(share_from_first(communicator, lambda: str(_job_folder(plan, earlier, run))))
         checkpoints: Checkpoints = (
@@ -77,7 +77,7 @@ def run_job(plan: TrainingPlan, dataset: Dataset, communicator: Communicator) ->
 
 def _open_run(plan: TrainingPlan, dataset: Dataset, earlier: Job | None) -> AbstractContextManager[TrackedRun]:
     if earlier:
-        go_on_with(earlier.run_id)
+        resume_run(earlier.run_id)
     tags = run_tags(plan.config.model.arch, dataset)
     return tracking_run(plan.config.run_name(dataset.name), _settings(plan, dataset), tags)
 
@@ -99,7 +99,7 @@ def _first_state(
     """
     newest = checkpoints.newest()
     config, recipe = plan.config, plan.recipe
-    # One rank reads or downloads the initial weights, and none if it goes on with a checkpoint.
+    # One rank reads or downloads the initial weights, and none if it resumes a checkpoint.
     weights = "none" if newest else communicator.on_first_rank(lambda: resolve_alias(config.model.weights)) or "none"
     seen = None if newest else patients_seen_by(weights)
     with weights_file(weights) as file:

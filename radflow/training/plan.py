@@ -26,7 +26,7 @@ NEGLIGIBLE = 0.005
 
 @dataclass(frozen=True)
 class TrainingFilms:
-    """What a plan must know of a data set."""
+    """What a plan must know of a dataset."""
 
     name: str
     image_size: int
@@ -37,7 +37,7 @@ class TrainingFilms:
 
     @classmethod
     def of(cls, dataset: Dataset) -> TrainingFilms:
-        """Those of a data set on disk."""
+        """Those of a dataset on disk."""
         return cls(dataset.name, dataset.image_size, len(dataset.split("train")), dataset.digest)
 
 
@@ -135,7 +135,7 @@ def plan_rows(plan: TrainingPlan) -> Iterator[tuple[str, str, str]]:
     """What, its value and why: the rows of the table."""
     config, films, batches, recipe = plan.config, plan.films, plan.batches, plan.recipe
     why = recipe.reasons
-    yield "data set", f"{films.name}: {films.count:,} training films of {films.image_size} px", ""
+    yield "dataset", f"{films.name}: {films.count:,} training films of {films.image_size} px", ""
     weights = "random weights" if config.initial_weights == "none" else f"weights {config.initial_weights}"
     yield "network", f"{config.model.arch}, norm {recipe.norm}, {weights}", why.get("norm", "")
     yield "number format", recipe.precision, ""

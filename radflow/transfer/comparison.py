@@ -16,7 +16,7 @@ from radflow.evaluation.predictions import read_predictions
 from radflow.files import atomic_file, read_json
 from radflow.terminal import say
 from radflow.tracking.connection import prepare_tracking
-from radflow.tracking.run import STUDY_TAG, close_abandoned_run, create_run, go_on_with, tracking_run
+from radflow.tracking.run import STUDY_TAG, close_abandoned_run, create_run, resume_run, tracking_run
 from radflow.training.child_process import Epoch, follow_training, training_command
 from radflow.training.history import HISTORY_FILE, read_epochs
 from radflow.training.initial_weights import check_weights, patients_seen_by, resolve_alias
@@ -49,7 +49,7 @@ def compare(config: TransferConfig, dataset: Dataset) -> None:
     leakage = patients_seen_by(config.pretrained).leakage(dataset, "test")
     name = study_name(config, dataset.digest)
     folder = Path(config.out) / name
-    _go_on(folder)
+    _resume_run(folder)
     tags = {STUDY_TAG: name, KIND_TAG: KIND, "radflow.data_name": dataset.name, "radflow.data_digest": dataset.digest}
     with tracking_run(name, flatten(config), tags) as run:
         _remember(folder, run.run_id)
@@ -62,7 +62,7 @@ def compare(config: TransferConfig, dataset: Dataset) -> None:
 
 
 def study_name(config: TransferConfig, data_digest: str) -> str:
-    """A name made of all that makes trainings comparable, so that the same command goes on with the same study."""
+    """A name made of all that makes trainings comparable, so that the same command resumes the same study."""
     defining = {name: value for name, value in flatten(config).items() if name not in _EQUAL_ANYWAY}
     text = json.dumps({**defining, "data_digest": data_digest}, sort_keys=True)
     return f"transfer-{config.model.arch}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
@@ -125,7 +125,7 @@ def _history(folder: Path) -> Iterator[dict[str, float]]:
         yield {key: math.nan if value is None else value for key, value in epoch.items()}
 
 
-def _go_on(folder: Path) -> None:
+def _resume_run(folder: Path) -> None:
     """Let the comparison go on in its MLflow run, if it was begun before."""
     path = folder / STUDY_FILE
     if not path.exists():
@@ -133,8 +133,8 @@ def _go_on(folder: Path) -> None:
     try:
         run_id = read_json(path)["run_id"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}); delete {folder} to compare anew") from error
-    go_on_with(run_id)
+        raise UserError(f"{path} is damaged ({error}); delete {folder} to compare again") from error
+    resume_run(run_id)
 
 
 def _remember(folder: Path, run_id: str) -> None:

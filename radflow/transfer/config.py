@@ -70,6 +70,6 @@ class TransferConfig(DistributedConfig):
         return self.pretrained if self.compares else self.source
 
     def training(self, data: str) -> DistributedConfig:
-        """The training that this is, of a source that is not compare, on the data set in the folder `data`."""
+        """The training that this is, of a source that is not compare, on the dataset in the folder `data`."""
         settings = {name: value for name, value in flatten(self).items() if name not in _OWN}
         return make(DistributedConfig, {**settings, "weights": self.source, "data": data, "config": ""})

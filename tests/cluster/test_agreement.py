@@ -23,7 +23,7 @@ class OneOfTwo(SerialCommunicator):
 
 
 def test_ranks_that_have_the_same_go_on() -> None:
-    agreement = Agreement("settings", {"gbz": 64, "arch": "vgg16"}, "mend")
+    agreement = Agreement("settings", {"gbz": 64, "arch": "vgg16"}, "fix")
     check_agreement(OneOfTwo(lambda own: own), agreement)
     check_agreement(SerialCommunicator(), agreement)
 
@@ -33,7 +33,7 @@ def test_a_rank_that_has_another_is_named_with_the_mend() -> None:
         return own.replace(b'"64"', b'"128"').replace(b'"host": "', b'"host": "second-')
 
     with pytest.raises(UserError, match=r"^ranks have different settings: gbz=64 on .*\(rank 0\), gbz=128 on second-"):
-        check_agreement(OneOfTwo(other), Agreement("settings", {"arch": "vgg16", "gbz": 64}, "mend"))
+        check_agreement(OneOfTwo(other), Agreement("settings", {"arch": "vgg16", "gbz": 64}, "fix"))
 
 
 def ranks(*values: tuple[str, dict[str, str]]) -> list[RankValues]:

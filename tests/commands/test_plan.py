@@ -1,4 +1,4 @@
-"""`python -m radflow plan` on data sets and on label files, and mistakes in one line."""
+"""`python -m radflow plan` on datasets and on label files, and mistakes in one line."""
 
 from __future__ import annotations
 

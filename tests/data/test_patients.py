@@ -21,7 +21,7 @@ RANDOM = {"train": "1 6 7 5", "val": "8", "test": "2 3 4"}
 
 
 def made(folder: Path, splits: dict[str, str], name: str = "cxr", sources: dict[str, str] | None = None) -> Dataset:
-    """A data set of two films a patient, with these patients in its splits."""
+    """A dataset of two films a patient, with these patients in its splits."""
     pairs = [(split, patient) for split, patients in splits.items() for patient in patients.split() for _ in range(2)]
     table = FilmTable(
         image_ids=np.array([f"{row}.png" for row in range(len(pairs))]),

@@ -177,7 +177,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_bytes(
     resumed = preprocess(config, lambda *progress: seen.append(progress))
     assert seen[0][0] >= 40
     assert seen[-1] == (80, 80, 1)
-    assert "going on after an interruption: 40 of 80 films" in capsys.readouterr().err
+    assert "resuming after an interruption: 40 of 80 films" in capsys.readouterr().err
     assert contents(resumed.path) == contents(whole.path)
 
 
@@ -270,7 +270,7 @@ def test_a_limit_of_rejected_films_is_raised_without_beginning_anew(
     with pytest.raises(UserError, match=rf"at least 1 of 80 films .*{names[3]}"):
         run(tmp_path / "nih", tmp_path / "out", max_rejected=0.01)
     dataset = run(tmp_path / "nih", tmp_path / "out", max_rejected=0.03)
-    assert "going on after an interruption" in capsys.readouterr().err
+    assert "resuming after an interruption" in capsys.readouterr().err
     assert rejected(dataset).keys() == {names[3], names[60]}
 
 

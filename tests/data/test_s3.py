@@ -1,4 +1,4 @@
-"""Films and data sets in a bucket of a real S3 server."""
+"""Films and datasets in a bucket of a real S3 server."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_a_long_cell_does_not_widen_all_others(tmp_path: Path) -> None:
     """Of 700 KB, whose names would take 10 GB: numpy stores each text at the length of the longest."""
     rows = ["a" * 130_000, *(f"{number}.png" for number in range(20_000))]
     (tmp_path / "labels.csv").write_text("\n".join(["name", *rows]))
-    with pytest.raises(UserError, match="row 2 has a cell of 130,000 letters, the limit is 1,000; mend the row"):
+    with pytest.raises(UserError, match="row 2 has a cell of 130,000 letters, the limit is 1,000; fix the row"):
         list(read_rows(tmp_path / "labels.csv", ("name",)))
 
 

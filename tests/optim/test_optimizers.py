@@ -320,7 +320,7 @@ def test_an_unknown_optimizer_is_never_a_silent_adam():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "mend"),
+    ("wrong", "fix"),
     [
         ({"optimizer": "lars", "momentum": 1.0}, "less than 1"),
         ({"optimizer": "sgd", "momentum": -0.1}, "at least 0"),
@@ -333,6 +333,6 @@ def test_an_unknown_optimizer_is_never_a_silent_adam():
         ({"optimizer": "nesterov", "momentum": 0.0}, "optimizer=sgd"),
     ],
 )
-def test_a_setting_out_of_range_or_without_effect_is_refused(wrong, mend):
-    with pytest.raises(UserError, match=mend):
+def test_a_setting_out_of_range_or_without_effect_is_refused(wrong, fix):
+    with pytest.raises(UserError, match=fix):
         OptimizerConfig(**wrong)

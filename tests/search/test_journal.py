@@ -149,7 +149,7 @@ def test_a_full_disk_is_one_line_and_costs_nothing(tmp_path: Path, whole: bytes)
     path = tmp_path / "study.journal"
     path.write_bytes(whole)
     full = subprocess.run([sys.executable, "-c", FULL_DISK, path], capture_output=True, text=True, check=True)
-    assert "cannot be written: File too large; mend that and give the same command again" in full.stdout
+    assert "cannot be written: File too large; fix that and give the same command again" in full.stdout
     assert len(path.read_bytes()) == len(whole) + 30
     study = optuna.load_study(study_name=STUDY, storage=open_journal(path))
     assert study.ask().number == 3

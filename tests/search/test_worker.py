@@ -23,7 +23,7 @@ from radflow.search.storage import study_storage
 from radflow.search.study import create_or_load_study, ended_trials
 from radflow.search.worker import Worker, cores_of
 from radflow.tracking.connection import prepare_tracking
-from radflow.tracking.run import go_on_with, tracking_run
+from radflow.tracking.run import resume_run, tracking_run
 from radflow.training.config import DistributedConfig
 
 FAKE = [sys.executable, str(Path(__file__).parents[1] / "helpers" / "fake_training.py")]
@@ -48,7 +48,7 @@ class Search:
             baseline = self.space.baseline_params(shared_settings(self.config))
             self.study = create_or_load_study("study", self.storage, {"space": content}, baseline)
             self.parent = parent_run(self.study, "study")
-        go_on_with(self.parent)
+        resume_run(self.parent)
         del os.environ["MLFLOW_RUN_ID"]  # as tracking_run does
 
     def work(self) -> None:

@@ -1,4 +1,4 @@
-"""A small phantom data set, made once by the real commands, and a copy of the project to run."""
+"""A small phantom dataset, made once by the real commands, and a copy of the project to run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILMS, IMAGE_SIZE = 240, 32
 
 @pytest.fixture(scope="session")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a small phantom release in `films`, its data set in `dataset`, and a tracking store."""
+    """A folder with a small phantom release in `films`, its dataset in `dataset`, and a tracking store."""
     folder = tmp_path_factory.mktemp("workplace")
     for line in (
         f"sample --out=films --films={FILMS} --seed=3",

@@ -1,4 +1,4 @@
-"""A program for mpirun: some optimiser steps of VGG-16 on a data set; every rank writes what became of it.
+"""A program for mpirun: some optimiser steps of VGG-16 on a dataset; every rank writes what became of it.
 
 python steps_of_a_rank.py DATASET GLOBAL_BATCH STEPS OUT LOCAL_BATCH...
 """

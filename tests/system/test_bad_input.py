@@ -1,4 +1,4 @@
-"""Mistakes of a user: one line that says what was given and how to mend it, exit code 2, nothing half-written."""
+"""Mistakes of a user: one line that says what was given and how to fix it, exit code 2, nothing half-written."""
 
 from __future__ import annotations
 

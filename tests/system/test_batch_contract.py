@@ -22,7 +22,7 @@ STEPS = 5
 
 
 def train_steps(workplace: Path, out: Path, ranks: int, *local_batches: int) -> None:
-    """Five steps of 16 films, anew for each local batch; every rank writes what became of it into `out`."""
+    """Five steps of 16 films, again for each local batch; every rank writes what became of it into `out`."""
     arguments = [str(workplace / "dataset"), "16", str(STEPS), str(out), *map(str, local_batches)]
     run_as_ranks(ranks, "steps_of_a_rank.py", *arguments)
 

@@ -25,7 +25,7 @@ IMAGE_SIZE = 768
 
 @pytest.fixture(scope="module")
 def whole(workplace: Path) -> dict[str, bytes]:
-    """Files of the data set that nothing interrupted."""
+    """Files of the dataset that nothing interrupted."""
     source, out = str(workplace / "films"), str(workplace / "whole")
     return contents(preprocess(PreprocessConfig(source=source, out=out, image_size=IMAGE_SIZE, workers=1)).path)
 
@@ -67,7 +67,7 @@ def test_killed_outright_and_started_again(
     assert not out.exists()
     again = command("preprocess", *line[3:])
     assert again.returncode == 0, again.stderr
-    assert "going on after an interruption: " in again.stderr
+    assert "resuming after an interruption: " in again.stderr
     assert contents(out) == whole
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 

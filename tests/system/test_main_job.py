@@ -135,7 +135,7 @@ def test_promote_then_predict_and_evaluate_from_the_alias(trained: Path, command
     (run,) = [run for run in runs_of(trained) if run.data.tags.get("radflow.arch") == "densenet121"]
     path = client(trained).download_artifacts(run.info.run_id, "predictions/predictions.parquet")
     tested = pd.read_parquet(path).set_index("image_id")
-    # Film files through the registered model give what the trained model in memory gave from the data set. Batches of
+    # Film files through the registered model give what the trained model in memory gave from the dataset. Batches of
     # other sizes may round otherwise: in bfloat16, which training takes where the CPU has it, to eight bits.
     in_bfloat16 = run.data.params["cfg/precision"] == "mixed_bfloat16"
     tolerance = {"rtol": 2.0**-8} if in_bfloat16 else {"atol": 2e-5}
@@ -198,7 +198,7 @@ def test_a_stopped_job_says_so_and_goes_on_when_resumed(
     (folder,) = (workplace / f"{entry}-stopped").iterdir()
     resumed = run_entry_point(workplace, entry, *job, f"--resume={folder}", "--epochs=3")
     assert resumed.returncode == 0, resumed.stderr
-    assert f"going on with {folder}" in resumed.stderr
+    assert f"resuming {folder}" in resumed.stderr
     assert "epoch 3/3" in resumed.stderr
     assert "epoch 1/3" not in resumed.stderr
     run = client(workplace).get_run(stopped.info.run_id)

@@ -20,7 +20,7 @@ TRAINING = "--arch=vgg16 --epochs=1 --gbz=32 --lbz=16 --threads=1"
 
 @pytest.fixture
 def hosts(workplace: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """A folder for each of two ranks, as their hosts would have, with the same data set in both."""
+    """A folder for each of two ranks, as their hosts would have, with the same dataset in both."""
     for name in ("host0", "host1"):
         shutil.copytree(workplace / "dataset", tmp_path / name / "dataset")
     return tmp_path / "host0", tmp_path / "host1"
@@ -44,7 +44,7 @@ def train_on(hosts: tuple[Path, Path], flags: str = TRAINING) -> subprocess.Comp
 
 
 def preprocess_anew(workplace: Path, host: Path, seed: int, invert: bool) -> None:
-    """Another data set on one host: one film inverted, or other patients in the validation part."""
+    """Another dataset on one host: one film inverted, or other patients in the validation part."""
     films = Path(shutil.copytree(workplace / "films", host / "films"))
     film = min((films / "images").iterdir())
     if invert:
@@ -70,7 +70,7 @@ def assert_told_once(ended: subprocess.CompletedProcess[str], *words: str) -> No
 )
 def test_different_data_sets(workplace: Path, hosts: tuple[Path, Path], seed: int, invert: bool) -> None:
     preprocess_anew(workplace, hosts[1], seed, invert)
-    assert_told_once(train_on(hosts), "different data sets")
+    assert_told_once(train_on(hosts), "different datasets")
     assert not [run for run in runs_of(hosts[0].parent) if "radflow.arch" in run.data.tags]
 
 

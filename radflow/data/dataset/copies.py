@@ -1,4 +1,4 @@
-"""Copies on this machine of data sets in object stores.
+"""Copies on this machine of datasets in object stores.
 
 They lie in RADFLOW_CACHE (default ~/.cache/radflow) under the digest of their manifest, and so are used as long as the
 store's manifest has that digest.
@@ -19,20 +19,20 @@ from radflow.terminal import say
 
 
 def cache_folder() -> Path:
-    """Where copies of data sets in object stores are kept."""
+    """Where copies of datasets in object stores are kept."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "radflow"
     return Path(os.environ.get("RADFLOW_CACHE") or default)
 
 
 def copy_folder(digest: str) -> Path:
-    """Where the copy of the data set with this digest is."""
+    """Where the copy of the dataset with this digest is."""
     return cache_folder() / "datasets" / digest
 
 
 def on_disk(data: Location) -> Path:
-    """The folder of a data set: `data` itself, or where it is in an object store, a verified copy on this machine.
+    """The folder of a dataset: `data` itself, or where it is in an object store, a verified copy on this machine.
 
-    Processes that ask together wait for the one that fetches. Raises `UserError` where there is no data set, or where
+    Processes that ask together wait for the one that fetches. Raises `UserError` where there is no dataset, or where
     what arrives differs from its manifest.
     """
     if not isinstance(data, S3Path):
@@ -54,7 +54,7 @@ def on_disk(data: Location) -> Path:
 
 
 def _fetch(remote: S3Path, manifest: bytes, folder: Path) -> None:
-    """Copy a data set to `folder`; what an interrupted fetch has brought already is not asked for again."""
+    """Copy a dataset to `folder`; what an interrupted fetch has brought already is not asked for again."""
     partial = folder.with_name(f".{folder.name}.partial")
     partial.mkdir(exist_ok=True)
     with atomic_file(partial / MANIFEST_NAME) as temporary:

@@ -1,4 +1,4 @@
-"""Where a data set is put when it is whole: a folder on disk, or an object store."""
+"""Where a dataset is put when it is whole: a folder on disk, or an object store."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from radflow.storage import CONNECTIONS, S3Path, locate
 
 
 class Destination(Protocol):
-    """What the writer of a data set needs to know of the place that it is for."""
+    """What the writer of a dataset needs to know of the place that it is for."""
 
     unfinished: Path
-    """folder on disk for the data set while it is made"""
+    """folder on disk for the dataset while it is made"""
 
     def add(self, shard: Path, sha256: str) -> None:
         """Take note of a shard that is whole."""
 
     def finish(self, folder: Path) -> None:
-        """Let the data set exist, now that `folder` holds all of it; the folder is moved away."""
+        """Let the dataset exist, now that `folder` holds all of it; the folder is moved away."""
 
     def close(self) -> None:
         """Give up what is not under way."""
 
 
 def destination_at(path: str | Path) -> Destination:
-    """Look at the place for a data set; raises `UserError` where something else is, or in a bucket anything."""
+    """Look at the place for a dataset; raises `UserError` where something else is, or in a bucket anything."""
     place = locate(path)
     return _Bucket(place) if isinstance(place, S3Path) else _Folder(place)
 
 
 class _Folder:
-    """A folder on disk: the data set is renamed as a whole, in place of an older one."""
+    """A folder on disk: the dataset is renamed as a whole, in place of an older one."""
 
     def __init__(self, path: Path) -> None:
         if path.exists() and not (path / MANIFEST_NAME).is_file() and (not path.is_dir() or any(path.iterdir())):
@@ -60,7 +60,7 @@ class _Folder:
 class _Bucket:
     """A prefix in an object store: shards are sent while others are made, the manifest last.
 
-    Nothing can be renamed there, so that an older data set is not replaced. What was made stays as this machine's copy.
+    Nothing can be renamed there, so that an older dataset is not replaced. What was made stays as this machine's copy.
     """
 
     def __init__(self, remote: S3Path) -> None:

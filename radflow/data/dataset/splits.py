@@ -52,7 +52,7 @@ def prove_no_patient_crosses(patient_ids: NDArray[np.str_], splits: NDArray[np.s
     for patient, first, second in _crossings(patient_ids, splits):
         raise UserError(
             f"patient {patient} has films in both {first} and {second}, which would leak into the "
-            "evaluation; mend the split lists, or use split=random"
+            "evaluation; fix the split lists, or use split=random"
         )
 
 

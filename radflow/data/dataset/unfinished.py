@@ -1,4 +1,4 @@
-"""A data set that is not whole yet, which a process that was killed leaves behind and the next one goes on with.
+"""A dataset that is not whole yet, which a process that was killed leaves behind and the next one resumes.
 
 The folder `.NAME.partial` holds the shards that are whole in `dataset`, and beside it a journal: one line that says
 what is being made, then one line a shard, with its SHA-256 and the films that it lacks. A shard counts when its line is
@@ -41,7 +41,7 @@ class WholeShard:
 
 
 class Unfinished:
-    """The folder and the journal of a data set in the making; see `unfinished_dataset`."""
+    """The folder and the journal of a dataset in the making; see `unfinished_dataset`."""
 
     def __init__(self, root: Path, journal: IO[str], digest: str) -> None:
         self.folder = root / _DATASET
@@ -70,7 +70,7 @@ class Unfinished:
                 file.unlink()
 
     def _begin_journal(self, digest: str) -> None:
-        """Write the journal anew, without a torn last line and without shards that are not there."""
+        """Write the journal again, without a torn last line and without shards that are not there."""
         self._journal.truncate(0)
         self._write({"digest": digest}, *(asdict(shard) for shard in self.whole))
 
@@ -82,9 +82,9 @@ class Unfinished:
 
 @contextmanager
 def unfinished_dataset(root: Path, digest: str) -> Iterator[Unfinished]:
-    """Open the unfinished data set at `root`, with the shards that are whole of an earlier one of the same digest.
+    """Open the unfinished dataset at `root`, with the shards that are whole of an earlier one of the same digest.
 
-    At the end `root` is removed: the caller has moved the data set away. However else the block ends, the shards that
+    At the end `root` is removed: the caller has moved the dataset away. However else the block ends, the shards that
     are whole stay, since the digest says what they were made from; without any, `root` is removed. Raises `UserError`
     where another process is at it.
     """
@@ -93,13 +93,13 @@ def unfinished_dataset(root: Path, digest: str) -> Iterator[Unfinished]:
         try:
             lock_at_once(journal)
         except BlockingIOError as error:
-            raise UserError(f"another process is making this data set in {root}; wait for it, or stop it") from error
+            raise UserError(f"another process is making this dataset in {root}; wait for it, or stop it") from error
         unfinished = Unfinished(root, journal, digest)
         try:
             yield unfinished
         except BaseException:
             if finished := sum(shard.entry is not None for shard in unfinished.whole):
-                say(f"{finished} finished shards stay in {root}; the same command goes on with them")
+                say(f"{finished} finished shards stay in {root}; the same command resumes them")
             else:
                 shutil.rmtree(root)
             raise

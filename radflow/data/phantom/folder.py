@@ -1,4 +1,4 @@
-"""The folder of a phantom data set, which appears when it is whole, and the processes that draw its films."""
+"""The folder of a phantom dataset, which appears when it is whole, and the processes that draw its films."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PhantomImage(Protocol):
 
     @property
     def name(self) -> str:
-        """Name in its data set."""
+        """Name in its dataset."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Data sets as they are released: one module each, which keeps the contract in `base`."""
+"""Datasets as they are released: one module each, which keeps the contract in `base`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The contract of a reader: what `preprocess` asks of a data set as it is released.
+"""The contract of a reader: what `preprocess` asks of a dataset as it is released.
 
-A data set is one module in this folder, with a class that keeps `Reader`, and its line in `radflow.data.readers`.
+A dataset is one module in this folder, with a class that keeps `Reader`, and its line in `radflow.data.readers`.
 """
 
 from __future__ import annotations
@@ -77,12 +77,12 @@ class Plan:
 
 
 class Reader(Protocol):
-    """A folder with a data set as it is released. Nothing but names is read until `plan` is called."""
+    """A folder with a dataset as it is released. Nothing but names is read until `plan` is called."""
 
     layout: ClassVar[str]
-    """name of the data set, as `layout=` takes it"""
+    """name of the dataset, as `layout=` takes it"""
     title: ClassVar[str]
-    """name of the data set, as its authors write it"""
+    """name of the dataset, as its authors write it"""
     looks_for: ClassVar[str]
     """the file that tells the release from others, for the message where none is found"""
     findings: ClassVar[tuple[str, ...]]

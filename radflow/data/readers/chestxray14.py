@@ -198,8 +198,8 @@ class ChestXray14:
         for spelling in (name, f"{name}.gz", name.replace(".txt", "_NIH.txt")):
             if (self.folder / spelling).is_file():
                 return self.folder / spelling
-        mend = "put the official lists beside the films, or use split=random or split=lists"
-        raise UserError(f"no {name} in {self.folder}; {mend}")
+        fix = "put the official lists beside the films, or use split=random or split=lists"
+        raise UserError(f"no {name} in {self.folder}; {fix}")
 
     def box_list_path(self) -> Location | None:
         """Find the list of boxes around findings, plain or gzipped; raises `UserError` where there are several."""
@@ -379,5 +379,5 @@ def _labels_of(findings: str) -> NDArray[np.bool_]:
         expected = f"{NO_FINDING} or some of {', '.join(FINDINGS)}, joined by |"
         raise ValueError(f"has the unknown finding {unknown[0]!r}; expected {expected}")
     if NO_FINDING in names and len(set(names)) > 1:
-        raise ValueError(f"says both {NO_FINDING} and a finding: {findings!r}; mend the row")
+        raise ValueError(f"says both {NO_FINDING} and a finding: {findings!r}; fix the row")
     return np.array([finding in names for finding in FINDINGS])

@@ -63,14 +63,14 @@ def assign_by_lists(
         both = sorted(set(names[one]) & set(names[other]))
         if both:
             where = f"{lists[one].name} and {lists[other].name}"
-            raise UserError(f"{len(both)} films are in both {where}, {both[0]} is the first; mend the lists")
+            raise UserError(f"{len(both)} films are in both {where}, {both[0]} is the first; fix the lists")
     split_of = {name: split for split, of_split in names.items() for name in of_split}
     known = films.image_ids.tolist()
     splits = np.array([split_of.get(name, "") for name in known])
     for split, path in lists.items():
         if split not in splits:
-            mend = "give the lists of this release, or split=random"
-            raise UserError(f"{path.name} names no film of {label_file.name}; {mend}")
+            fix = "give the lists of this release, or split=random"
+            raise UserError(f"{path.name} names no film of {label_file.name}; {fix}")
     is_listed = splits != ""
     listed, splits = films.take(is_listed), splits[is_listed]
     if "val" not in lists:

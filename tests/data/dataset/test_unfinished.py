@@ -36,7 +36,7 @@ def write(
     header: DatasetHeader = HEADER,
     origin: str = "",
 ) -> int:
-    """Write a data set row by row, the settled ones left alone; returns how many were settled already."""
+    """Write a dataset row by row, the settled ones left alone; returns how many were settled already."""
     with write_dataset(path, header, made_table(FILMS), origin) as writer:
         settled = writer.settled
         for row in range(FILMS):
@@ -59,7 +59,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def whole(tmp_path: Path) -> dict[str, bytes]:
-    """Files of the data set that was never interrupted."""
+    """Files of the dataset that was never interrupted."""
     assert write(tmp_path / "whole") == 0
     return contents(tmp_path / "whole")
 
@@ -160,7 +160,7 @@ def test_whatever_ends_a_write_whole_shards_stay_and_are_told(
     with pytest.raises(told, match="at row 45"):
         write(tmp_path / "made", 45, cut)
     told_last = capsys.readouterr().err
-    stay = re.search(r"(\d+) finished shards stay in (\S+); the same command goes on with them", told_last)
+    stay = re.search(r"(\d+) finished shards stay in (\S+); the same command resumes them", told_last)
     assert stay is not None
     assert len(list(Path(stay[2], "dataset").glob("*.arrow"))) == int(stay[1]) >= 3
     assert write(tmp_path / "made") > 20
@@ -170,7 +170,7 @@ def test_whatever_ends_a_write_whole_shards_stay_and_are_told(
 def test_two_processes_do_not_make_the_same_data_set(tmp_path: Path) -> None:
     with (
         unfinished_dataset(tmp_path / ".made.partial", "digest"),
-        pytest.raises(UserError, match="another process is making this data set"),
+        pytest.raises(UserError, match="another process is making this dataset"),
     ):
         write(tmp_path / "made")
 

@@ -200,7 +200,7 @@ def test_missing_pixels_are_refused() -> None:
 
 
 def deflated(meta_bytes: int) -> bytes:
-    """A film of zeros whose data set is deflated, with so many bytes before the syntax in its meta information."""
+    """A film of zeros whose dataset is deflated, with so many bytes before the syntax in its meta information."""
     plain = file_bytes(dicom_film(np.zeros((4000, 4000), np.uint16)))
     start = 144 + int.from_bytes(plain[140:144], "little")
     packing = zlib.compressobj(9, zlib.DEFLATED, -15)

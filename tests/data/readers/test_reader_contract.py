@@ -1,4 +1,4 @@
-"""The contract of readers: a data set that only this file knows, and what follows from the list of readers."""
+"""The contract of readers: a dataset that only this file knows, and what follows from the list of readers."""
 
 from __future__ import annotations
 

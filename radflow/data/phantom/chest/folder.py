@@ -1,4 +1,4 @@
-"""Phantom chest films: a data set in the layout of ChestX-ray14 that anybody can make in a minute.
+"""Phantom chest films: a dataset in the layout of ChestX-ray14 that anybody can make in a minute.
 
 Every patient has his own anatomy, which he keeps over his films; every finding is drawn with its own radiographic
 signs. What occurs together, how often, and how many films a patient has follow the release (`phantom_labels`,
@@ -51,7 +51,7 @@ def write_phantom_films(
     workers: int | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Write a phantom data set in the layout of the ChestX-ray14 release; the folder appears when it is whole.
+    """Write a phantom dataset in the layout of the ChestX-ray14 release; the folder appears when it is whole.
 
     It holds `Data_Entry_2017.csv`, `train_val_list.txt`, `test_list.txt` (no patient is in both) and `images/*.png`,
     8-bit grey, or `images_001.tar.gz` with the same files; and `PHANTOMS.txt`, so that nobody takes them for patients.
