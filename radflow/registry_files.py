@@ -6,7 +6,7 @@ from pathlib import Path
 
 _RADFLOW = Path(__file__).parent
 _FOLDERS = (_RADFLOW / "registry", _RADFLOW.parent / "registry")
-"""In a wheel the folder is inside the package, in a checkout beside it."""
+"""Folders looked in: in a wheel it is inside the package, in a checkout beside it."""
 
 
 def registry_file(name: str) -> Path:

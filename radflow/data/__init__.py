@@ -1,1 +1,1 @@
-"""From image archives to batches: readers, decoding, the dataset on disk, phantoms."""
+"""Image archives become batches: readers, decoding, the dataset on disk, phantoms."""

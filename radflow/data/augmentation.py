@@ -28,13 +28,13 @@ class AugmentationConfig:
     augment: bool = False
     """Change training films a little, differently in each epoch: crop, rotation and brightness."""
     augment_crop: float = 0.1
-    """With augment: largest share of the film's side that a crop cuts away, 0 to 0.5."""
+    """Largest share of the film's side that a crop cuts away (with augment), 0 to 0.5."""
     augment_rotation: float = 5.0
-    """With augment: largest turn to either side in degrees, 0 to 45."""
+    """Largest turn to either side in degrees (with augment), 0 to 45."""
     augment_brightness: float = 0.1
-    """With augment: largest share by which a film is made brighter or darker, 0 to 0.5."""
+    """Largest share by which a film is made brighter or darker (with augment), 0 to 0.5."""
     augment_flip: bool = False
-    """With augment: mirror every second film. Not for chest films: it moves the heart to the other side."""
+    """Mirror every second film (with augment). Not for chest films: it moves the heart to the other side."""
 
     def __post_init__(self) -> None:
         """Check ranges, and that no strength is given in vain."""
@@ -71,15 +71,15 @@ class _Change(NamedTuple):
     """What is done to one film."""
 
     side: float
-    """of the window, as a share of the film's"""
+    """Side of the window, as a share of the film's."""
     down: float
     right: float
-    """where the window lies, from 0 (at the top, at the left) to 1"""
+    """Place of the window, from 0 (at the top, at the left) to 1."""
     angle: float
-    """of the window, in radians"""
+    """Turn of the window, in radians."""
     is_mirrored: bool
     gain: float
-    """by which grey levels are multiplied"""
+    """Factor on grey levels."""
 
 
 def _draw(config: AugmentationConfig, random: np.random.Generator) -> _Change:

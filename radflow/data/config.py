@@ -24,28 +24,29 @@ class PreprocessConfig:
     """Make a dataset on disk of films as they are released."""
 
     source: str = "sample"
-    """folder or s3://bucket/prefix with films and lists as released; of ChestX-ray14 as PNGs, tar.gz or zip archives"""
+    """Folder or s3://bucket/prefix with films and lists as released; ChestX-ray14 as PNGs, tar.gz or zip archives."""
     layout: Layout = "auto"
-    """the release that source holds; auto tells it by the label files"""
+    """The release that source holds; auto tells it by the label files."""
     out: str = "data/dataset"
-    """folder for the dataset, where one that is already there is replaced; or s3://bucket/prefix, where none is yet"""
+    """Folder for the dataset, where one that is already there is replaced; or s3://bucket/prefix, where none is yet."""
     image_size: int = 0
-    """height and width of the stored images in pixels, 32 to 1024; 0 is 224 for chest films and 299 for mammograms"""
+    """Height and width of the stored images in pixels, 32 to 1024; 0 is 224 for chest films and 299 for mammograms."""
     split: Literal["official", "random", "lists"] = "official"
-    """official: the release's own test part (mini-MIAS has none and is always random); random: by patient, by seed;
+    """Division of the films; official: the release's own test part (mini-MIAS has none and is always random);
+    random: by patient, by seed;
     lists: chest films by train_list, val_list and test_list"""
     val_fraction: float = 0.1
-    """share of patients for validation: of those outside the test part (official, lists), or of all (random)"""
+    """Share of patients for validation: of those outside the test part (official, lists), or of all (random)."""
     test_fraction: float = 0.2
-    """share of all patients for the test part (random only)"""
+    """Share of all patients for the test part (random only)."""
     max_rejected: float = 0.01
-    """largest share of images that may be missing or damaged before it is an error, 0 to 1"""
+    """Largest share of images that may be missing or damaged before it is an error, 0 to 1."""
     workers: int = 0
-    """processes that decode films (0 = all cores this process may use)"""
+    """Processes that decode films (0 = all cores this process may use)."""
     seed: int = 0
-    """seed of the split, and of the crops of mammograms"""
+    """Seed of the split, and of the crops of mammograms."""
     name: str = "auto"
-    """name of the dataset in MLflow; auto is the layout's, or phantoms for films that `sample` has made"""
+    """Name of the dataset in MLflow; auto is the layout's, or phantoms for films that `sample` has made."""
     lists: Annotated[ListConfig, Parameter(name="*")] = field(default_factory=ListConfig)
     crops: Annotated[CropConfig, Parameter(name="*")] = field(default_factory=CropConfig)
 

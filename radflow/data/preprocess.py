@@ -1,4 +1,4 @@
-"""From a folder of images as released to a dataset on disk, by way of the reader that recognises the folder."""
+"""A folder of images as released becomes a dataset on disk, by way of the reader that recognises the folder."""
 
 from __future__ import annotations
 

@@ -46,10 +46,10 @@ class Leakage:
 
     split: str
     patients: int
-    """Of the split."""
+    """Number of patients of the split."""
     trained: int
     validated: int
-    """Of those that were not trained on."""
+    """Number that were validated on, of those that were not trained on."""
     unknown: tuple[str, ...]
     """Models among those before that do not say whom they have seen."""
 
@@ -60,11 +60,11 @@ class Leakage:
 
     @property
     def warning(self) -> str:
-        """In words, where a patient was seen or it is not known; else ''."""
+        """Warning where a patient was seen or it is not known; else ''."""
         return str(self) if self.seen or self.unknown else ""
 
     def __str__(self) -> str:
-        """In words."""
+        """Say it in words."""
         of = f"of {self.patients:,} {self.split} patients"
         how = f"({self.trained:,} trained on, {self.validated:,} validated on)"
         found = f"{self.seen:,} {of} were seen in training {how}" if self.seen else f"none {of} was seen in training"

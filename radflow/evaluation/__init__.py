@@ -1,1 +1,1 @@
-"""From predictions to figures: AUC with intervals, curves, reports."""
+"""Predictions assessed: AUC with intervals, curves, reports."""

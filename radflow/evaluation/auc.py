@@ -157,7 +157,7 @@ def _scores_by_class(
 
 
 def _share_beaten(scores: NDArray[np.floating], ordered: NDArray[np.floating]) -> NDArray[np.float64]:
-    """For each score, the share of `ordered` (ascending) below it, ties counting half."""
+    """Fraction of `ordered` (ascending) below each score, ties counting half."""
     below = np.searchsorted(ordered, scores, side="left")
     not_above = np.searchsorted(ordered, scores, side="right")
     return (below + not_above) / (2.0 * len(ordered))

@@ -17,7 +17,7 @@ class PairedComparison:
     """How much higher the mean AUC of one model is than that of another on the same films."""
 
     difference: float
-    """Of mean AUCs, -1 to 1; above 0 the first model is better."""
+    """Difference of mean AUCs, -1 to 1; above 0 the first model is better."""
     low: float
     high: float
     """Ends of the interval of the asked confidence."""

@@ -22,7 +22,7 @@ class RepeatedComparison:
     """How much higher the mean AUC is with one way of training than with another."""
 
     difference: float
-    """Of mean AUCs, in the mean over seeds, -1 to 1; above 0 the first way is better."""
+    """Difference of mean AUCs, in the mean over seeds, -1 to 1; above 0 the first way is better."""
     low: float
     high: float
     """Ends of the 95 % interval, within what differences of AUCs can be."""

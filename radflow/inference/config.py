@@ -11,7 +11,7 @@ from radflow.errors import UserError
 TABLE_SUFFIXES = (".csv", ".parquet")
 
 Thresholds = Literal["model", "none"] | float
-"""From which probability a finding counts as present: the model's own choice, no such columns, or one for all."""
+"""Probability from which a finding counts as present: the model's own choice, no such columns, or one for all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class PredictConfig:
     output: str = "predictions.csv"
     """Table to write, .csv or .parquet; films that cannot be read are listed beside it in *.rejected.csv too."""
     thresholds: str = "model"
-    """From which probability above/<finding> is true: model (those found on validation films), none, or a number."""
+    """Probability from which above/FINDING is true: model (those found on validation films), none, or a number."""
     heatmaps: str = ""
     """Folder for pictures of where in a film the evidence for a finding lies; empty draws none."""
     heatmap_findings: int = 0

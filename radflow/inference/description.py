@@ -19,7 +19,7 @@ DESCRIPTION_FILE = "classifier.json"
 GOLDEN_FILM_FILE = "golden.png"
 
 ABOVE_PREFIX = "above/"
-"""Before a finding's name: the column that says whether the finding's probability reaches its threshold."""
+"""Prefix of a finding's name: the column that says whether the finding's probability reaches its threshold."""
 
 GOLDEN_TOLERANCE = 0.25
 """Largest difference in log-odds between the golden film's probabilities here and where the model was saved.
@@ -35,7 +35,7 @@ class NotReproducedError(ValueError):
 
 @dataclass(frozen=True)
 class Description:
-    """Of a classifier of films [size, size] with F findings.
+    """Description of a classifier of films [size, size] with F findings.
 
     Attributes
     ----------

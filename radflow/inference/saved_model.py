@@ -100,7 +100,7 @@ def _describe(model: keras.Model, golden_film: np.ndarray, metadata: Mapping[str
 
 
 def _keras_signature(model: keras.Model) -> ModelSignature:
-    """Of the Keras model itself, without which MLflow warns; the folder's is that of the served flavour."""
+    """Signature of the Keras model itself, without which MLflow warns; the folder's is that of the served flavour."""
     return ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *model.input_shape[1:]))]),
         outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, model.output_shape[-1]))]),
@@ -108,7 +108,7 @@ def _keras_signature(model: keras.Model) -> ModelSignature:
 
 
 def _signature(findings: tuple[str, ...]) -> ModelSignature:
-    """Of the served flavour. A film may be anything to MLflow, so that the served code alone says what is wrong."""
+    """Signature of the served flavour; a film may be anything to MLflow, as the served code alone says what is wrong."""
     probabilities = [ColSpec(DataType.double, finding, required=False) for finding in findings]
     above = [ColSpec(DataType.boolean, ABOVE_PREFIX + finding, required=False) for finding in findings]
     return ModelSignature(

@@ -47,7 +47,7 @@ ARCHITECTURES = {
     "vgg16": Architecture("VGG16", "none", CENTRED, 32),
     "resnet50": Architecture("ResNet50", "batch", CENTRED, 32),
 }
-"""By the name that `arch` has."""
+"""Architectures by the name that `arch` has."""
 
 if TYPE_CHECKING:
     ArchitectureName = str

@@ -29,7 +29,7 @@ class SheetFilm:
     """uint8 [H, W]"""
     image_id: str
     facts: str
-    """split, view and other findings"""
+    """Split, view and other findings."""
 
 
 def contact_sheets(dataset: Dataset, seed: int) -> Iterator[tuple[str, Image.Image]]:

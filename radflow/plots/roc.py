@@ -129,7 +129,7 @@ def _draw_anchors(axes: Axes, findings: Sequence[str]) -> None:
 
 
 def _auc_limits(results: Mapping[str, FindingAuc], anchors: bool) -> tuple[float, float]:
-    """From a tenth below the lowest whisker, or from just under chance, to 1."""
+    """Limits of the axis: from a tenth below the lowest whisker, or from just under chance, to 1."""
     lows = [result.low for result in results.values() if not math.isnan(result.low)]
     if anchors:
         lows += [area for areas in LITERATURE_AUCS.values() for area in areas.values()]

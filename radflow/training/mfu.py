@@ -16,7 +16,7 @@ import tensorflow as tf
 from radflow.cluster.communicator import Communicator
 
 SECONDS = 0.3
-"""Of measuring, after the first convolution has been set up."""
+"""Seconds of measuring, after the first convolution has been set up."""
 _FILMS, _SIZE, _CHANNELS, _KERNEL = 8, 28, 256, 3
 """A layer of the middle of VGG-16 and ResNet-50: large enough to be limited by arithmetic, not by memory."""
 

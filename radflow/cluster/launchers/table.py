@@ -15,7 +15,7 @@ from radflow.errors import UserError
 from radflow.files import check_temporary_folder
 
 LAUNCHERS: dict[str, Launcher] = {"mpirun": mpirun, "gloo": gloo}
-"""By the name that `launcher` has, in the order in which `auto` asks them.
+"""Launchers by the name that `launcher` has, in the order in which `auto` asks them.
 
 Ranks that a scheduler has started are not asked for: `scheduler.is_rank` finds that nothing is left to launch.
 """

@@ -46,13 +46,13 @@ class CropConfig:
     """How crops are cut from mammograms; the defaults are the paper's, where it gives them."""
 
     crop_size: int = 598
-    """mammograms: side of a crop in pixels of the film (598 are about 30 mm of CBIS-DDSM, and 120 mm of mini-MIAS)"""
+    """Side of a crop of a mammogram in pixels of the film (598 are 30 mm of CBIS-DDSM, and 120 mm of mini-MIAS)."""
     crop_padding: float = 0.1
-    """mammograms: context on each side of a lesion that a crop takes in, as a share of the lesion's extent, 0 to 1"""
+    """Context of mammograms on each side of a lesion that a crop takes in, as a share of its extent, 0 to 1."""
     crops_per_lesion: int = 3
-    """mammograms: random crops of each lesion"""
+    """Random crops of each lesion of a mammogram."""
     negatives_per_film: int = 3
-    """mammograms: random crops of normal tissue of each film, where it has room for them"""
+    """Random crops of normal tissue of each mammogram, where it has room for them."""
 
     def __post_init__(self) -> None:
         """Check ranges."""

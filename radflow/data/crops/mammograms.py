@@ -1,4 +1,4 @@
-"""From mammograms with located lesions to crops: tumour, or normal tissue.
+"""Mammograms with located lesions cut into crops: tumour, or normal tissue.
 
 Each set of mammograms describes its films as `Mammogram` and `Lesion`; from here on they are the same.
 """
@@ -30,20 +30,20 @@ TUMOUR_FINDINGS = ("Tumour",)
 """The one label of a crop: a tumour, benign or malignant, against normal tissue (section IV of the paper)."""
 
 NORMAL_TISSUE = "normal"
-"""In a crop's name and as its pathology."""
+"""Word for it in a crop's name and as its pathology."""
 BENIGN, BENIGN_WITHOUT_CALLBACK, MALIGNANT = "benign", "benign_without_callback", "malignant"
 """Pathologies of lesions; CBIS-DDSM tells benign ones apart by whether the woman was called back."""
 
 
 class FilmFile(Protocol):
-    """Where a film's pixels are; may be sent to another process."""
+    """Place of a film's pixels; may be sent to another process."""
 
     def read_pixels(self) -> NDArray[np.uint8]:
         """Grey uint8 [H, W]; raises `BadFilm`."""
 
 
 class Outline(Protocol):
-    """Where on its film a lesion is; may be sent to another process."""
+    """Place of a lesion on its film; may be sent to another process."""
 
     def read_mask(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
         """Mask for a film of this shape, bool [H, W]; raises `BadFilm` where there is no usable one."""
@@ -54,9 +54,9 @@ class Lesion:
     """A lesion of a film."""
 
     name: str
-    """its number on the film"""
+    """Its number on the film."""
     pathology: str
-    """benign, benign_without_callback or malignant"""
+    """Benign, benign_without_callback or malignant."""
     outline: Outline | None
     """None where the release does not locate the lesion"""
 
@@ -66,16 +66,16 @@ class Mammogram:
     """A film as its set's lists describe it; may be sent to another process."""
 
     name: str
-    """unique in the set"""
+    """Unique in the set."""
     patient_id: str
     view: str
     """CC or MLO"""
     in_test: bool | None
-    """whether the film is in the official test part; None in a set that is not divided"""
+    """Whether the film is in the official test part; None in a set that is not divided."""
     file: FilmFile
     lesions: tuple[Lesion, ...]
     other_lesions: tuple[Lesion, ...] = ()
-    """lesions that crops of normal tissue must avoid too"""
+    """Lesions that crops of normal tissue must avoid too."""
 
     @property
     def located(self) -> tuple[tuple[Lesion, Outline], ...]:
@@ -93,7 +93,7 @@ class CropName(NamedTuple):
 
     film: str
     lesion: str
-    """lesion1, lesion2 ..., or normal"""
+    """Lesion1, lesion2 ..., or normal."""
     number: int
 
     def __str__(self) -> str:
@@ -200,11 +200,11 @@ class LesionRow(NamedTuple):
     view: str
     pathology: str
     split: str
-    """train, val or test; nothing for a lesion that is in none"""
+    """Train, val or test; nothing for a lesion that is in none."""
     crops: int
-    """crops of it in the dataset"""
+    """Crops of it in the dataset."""
     reason: str
-    """why there are no more"""
+    """Why there are no more."""
 
 
 def lesion_rows(

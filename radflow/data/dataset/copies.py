@@ -19,13 +19,13 @@ from radflow.terminal import say
 
 
 def cache_folder() -> Path:
-    """Where copies of datasets in object stores are kept."""
+    """Folder of the copies of datasets in object stores."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "radflow"
     return Path(os.environ.get("RADFLOW_CACHE") or default)
 
 
 def copy_folder(digest: str) -> Path:
-    """Where the copy of the dataset with this digest is."""
+    """Folder of the copy of the dataset with this digest."""
     return cache_folder() / "datasets" / digest
 
 

@@ -1,4 +1,4 @@
-"""Where a dataset is put when it is whole: a folder on disk, or an object store."""
+"""The place that a dataset is put in when it is whole: a folder on disk, or an object store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Destination(Protocol):
     """What the writer of a dataset needs to know of the place that it is for."""
 
     unfinished: Path
-    """folder on disk for the dataset while it is made"""
+    """Folder on disk for the dataset while it is made."""
 
     def add(self, shard: Path, sha256: str) -> None:
         """Take note of a shard that is whole."""

@@ -31,7 +31,7 @@ TEXTS = {
 """Columns of text in a shard, and the attributes of `FilmTable` that hold them."""
 AGE = "age"
 UNKNOWN_AGE = -1
-"""In memory; on disk it is null."""
+"""Age in memory where it is not known; on disk it is null."""
 
 _NO_TEXTS = np.array([], dtype=np.str_)
 _NO_AGES = np.array([], dtype=np.int16)
@@ -51,17 +51,17 @@ class FilmTable:
     labels: NDArray[np.bool_]
     """[images, findings]"""
     pathologies: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
-    """what biopsy or follow-up found"""
+    """What biopsy or follow-up found."""
     study_ids: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
-    """examination of the patient"""
+    """Examination of the patient."""
     film_ids: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
-    """film that a crop was cut from; empty for whole films"""
+    """Film that a crop was cut from; empty for whole films."""
     lesion_ids: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
-    """lesion that a crop shows; empty for normal tissue and whole films"""
+    """Lesion that a crop shows; empty for normal tissue and whole films."""
     sexes: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
     """F or M"""
     ages: NDArray[np.int16] = field(default_factory=_NO_AGES.copy)
-    """patient's age in years, or `UNKNOWN_AGE`"""
+    """Patient's age in years, or `UNKNOWN_AGE`."""
 
     def __post_init__(self) -> None:
         """Fill in the columns that were not given."""

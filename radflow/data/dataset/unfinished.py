@@ -36,7 +36,7 @@ class WholeShard:
     entry: ShardEntry | None
     """None where every film of the shard was rejected"""
     rejections: dict[int, str]
-    """reasons, by row of the table"""
+    """Reasons, by row of the table."""
     left_out: dict[int, str]
 
 

@@ -1,1 +1,1 @@
-"""From the bytes of a film to grey pixels uint8 [height, width]."""
+"""Bytes of a film decoded to grey pixels uint8 [height, width]."""

@@ -40,7 +40,7 @@ class Frame(NamedTuple):
     height: int
     components: int
     bits: int
-    """declared bits a sample"""
+    """Declared bits a sample."""
 
 
 def read_jpeg_frame(content: bytes) -> Frame:
@@ -97,7 +97,7 @@ def read_jpeg_2000_frame(content: bytes) -> Frame:
 
 
 def _codestream_start(content: bytes) -> int:
-    """Where the codestream begins: behind the header of the first box that holds one (ISO 15444-1, I.4)."""
+    """Offset of the codestream: behind the header of the first box that holds one (ISO 15444-1, I.4)."""
     if not content.startswith(JP2_SIGNATURE):
         return 0
     position = 0

@@ -38,13 +38,13 @@ class _Chunks(NamedTuple):
     """What the walk finds."""
 
     header: bytes
-    """the body of the header chunk"""
+    """The body of the header chunk."""
     stream: bytes
-    """the compressed pixels"""
+    """The compressed pixels."""
     significant_bits: int
-    """depth of the samples before they were stored in 16 bits, which is what is assumed without an sBIT chunk"""
+    """Depth of the samples before they were stored in 16 bits, which is what is assumed without an sBIT chunk."""
     may_be_turned: bool
-    """whether an orientation may be given"""
+    """Whether an orientation may be given."""
 
 
 def decode_png(content: bytes) -> Image.Image:

@@ -20,7 +20,7 @@ MOST_COLOUR = 8
 """Mean difference, of 255, between a pixel's largest and smallest colour; what JPEG makes of grey stays below 4."""
 
 LONGEST_SIDE = 1.35
-"""Of the shorter one; frontal chest films of common detectors have up to 1.25."""
+"""Longest side of a frontal film, in shorter ones; frontal chest films of common detectors have up to 1.25."""
 
 _COLOUR_MODES = ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")
 _PIXELS_LOOKED_AT = 2**13
@@ -31,9 +31,9 @@ class Remark(NamedTuple):
     """What there is to say of a film beside its prediction."""
 
     text: str
-    """what makes it unlikely to be a frontal radiograph, in a line; empty where it may well be one"""
+    """What makes it unlikely to be a frontal radiograph, in a line; empty where it may well be one."""
     is_blank: bool
-    """whether there is nothing on it that a classifier could judge"""
+    """Whether there is nothing on it that a classifier could judge."""
 
 
 def remark_on(film: NDArray[np.uint8], content: bytes = b"") -> Remark:

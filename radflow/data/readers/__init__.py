@@ -14,4 +14,4 @@ READERS: tuple[type[Reader], ...] = (
     MiniMias,
     PrecutDdsm,
 )
-"""In the order in which they are asked whether they recognise a folder."""
+"""Readers in the order in which they are asked whether they recognise a folder."""

@@ -34,7 +34,7 @@ class Request:
     """The settings of `preprocess` that a reader follows; `PreprocessConfig` documents them."""
 
     split: str
-    """one of the reader's `split_rules`"""
+    """One of the reader's `split_rules`."""
     val_fraction: float
     test_fraction: float
     seed: int
@@ -55,46 +55,46 @@ class Plan:
     """The rows of a dataset, each in its split, and where their images come from. No image has been opened yet."""
 
     table: FilmTable
-    """a row an image, with all that the release tells of it; a label is true where the finding is present"""
+    """A row an image, with all that the release tells of it; a label is true where the finding is present."""
     sources: Mapping[str, Location]
-    """files that decide the table, by the names under which the manifest keeps their hashes"""
+    """Files that decide the table, by the names under which the manifest keeps their hashes."""
     images: Callable[[Callable[[str], bool]], Iterator[Image]]
-    """given whether an `image_id` is awaited, as a function, yields at least the images that are, in any order"""
+    """Function that is given whether an `image_id` is awaited, and yields at least the images that are, in any order."""
     unknown: NDArray[np.bool_] | None = None
     """[images, findings], true where a finding is neither present nor absent: such images are left out"""
     unlabelled: Mapping[str, str] = field(default_factory=dict)
-    """reasons by name of what is wanted and has no row: counted as rejected"""
+    """Reasons by name of what is wanted and has no row: counted as rejected."""
     unlisted: Mapping[str, str] = field(default_factory=dict)
-    """reasons by name of what is in no split although nothing is damaged"""
+    """Reasons by name of what is in no split although nothing is damaged."""
     notes: tuple[str, ...] = ()
-    """what a user of the dataset must know, in sentences"""
+    """What a user of the dataset must know, in sentences."""
     crops: CropConfig | None = None
-    """how crops are cut, where this reader cuts them"""
+    """How crops are cut, where this reader cuts them."""
     boxes: Sequence[FindingBox] = ()
-    """boxes around findings, of which the dataset keeps those on its films"""
+    """Boxes around findings, of which the dataset keeps those on its films."""
     lesions: Callable[[Mapping[str, str]], Sequence[LesionRow]] | None = None
-    """accounts for every lesion, given the reasons, by `image_id`, of the images that are missing"""
+    """Function that accounts for every lesion, given the reasons, by `image_id`, of the images that are missing."""
 
 
 class Reader(Protocol):
     """A folder with a dataset as it is released. Nothing but names is read until `plan` is called."""
 
     layout: ClassVar[str]
-    """name of the dataset, as `layout=` takes it"""
+    """Name of the dataset, as `layout=` takes it."""
     title: ClassVar[str]
-    """name of the dataset, as its authors write it"""
+    """Name of the dataset, as its authors write it."""
     looks_for: ClassVar[str]
-    """the file that tells the release from others, for the message where none is found"""
+    """The file that tells the release from others, for the message where none is found."""
     findings: ClassVar[tuple[str, ...]]
-    """in the order of the labels"""
+    """Names of the labels, in their order."""
     task: ClassVar[str]
-    """what is classified: one of `radflow.data.tasks.TASKS`, or OTHER"""
+    """What is classified: one of `radflow.data.tasks.TASKS`, or OTHER."""
     unit: ClassVar[str]
-    """what an image is: `films`, or `crops` of them"""
+    """What an image is: `films`, or `crops` of them."""
     image_size: ClassVar[int]
-    """height and width of the stored images unless told otherwise"""
+    """Height and width of the stored images unless told otherwise."""
     split_rules: ClassVar[tuple[str, ...]]
-    """of official, random and lists; a release that is not divided, without official, is random unless told"""
+    """Those of official, random and lists that it takes; a release that is not divided is random unless told."""
 
     @property
     def name(self) -> str:
@@ -102,7 +102,7 @@ class Reader(Protocol):
 
     @property
     def folder(self) -> Location:
-        """Where the release is, on disk or in an object store."""
+        """Place of the release, on disk or in an object store."""
 
     @classmethod
     def recognises(cls, folder: Location) -> bool:

@@ -28,9 +28,9 @@ class FindingBox(NamedTuple):
     image_id: str
     finding: str
     x: float
-    """left edge"""
+    """Left edge."""
     y: float
-    """top edge"""
+    """Top edge."""
     width: float
     height: float
 

@@ -58,17 +58,17 @@ class CsvRow:
     """One row of a CSV: a lesion as one film shows it."""
 
     film: str
-    """folder of the film, such as Mass-Training_P_00001_LEFT_CC"""
+    """Folder of the film, such as Mass-Training_P_00001_LEFT_CC."""
     folder: str
-    """folder of the lesion's mask and crop, such as Mass-Training_P_00001_LEFT_CC_1"""
+    """Folder of the lesion's mask and crop, such as Mass-Training_P_00001_LEFT_CC_1."""
     patient_id: str
     side: str
     view: str
     abnormality: str
-    """number of the lesion on its film"""
+    """Number of the lesion on its film."""
     pathology: str
     in_test: bool
-    """whether the CSV is one of the test part"""
+    """Whether the CSV is one of the test part."""
 
 
 @dataclass(frozen=True)

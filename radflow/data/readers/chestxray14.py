@@ -39,7 +39,7 @@ FINDINGS: tuple[str, ...] = (
     "Pleural_Thickening",
     "Hernia",
 )
-"""In the order of Table 1 of CheXNet (arXiv:1711.05225), which is the order of the labels."""
+"""The fourteen findings in the order of Table 1 of CheXNet (arXiv:1711.05225), which is the order of the labels."""
 
 NO_FINDING = "No Finding"
 """What the release writes where none of the fourteen is present; all labels are false then."""
@@ -75,7 +75,7 @@ BOX_LIST_PATTERN = "BBox_List_2017*.csv"
 ARCHIVE_PATTERNS = ("images_*.tar.gz", "*.zip", "*/images_*.tar.gz", "*/*.zip")
 """The release's own archives; mirrors offer zips under names of their own. Both may lie one folder down."""
 FILM_FOLDERS = ("images", "images*/images*", "images*")
-"""Where unpacked films lie besides the folder itself, the first place first."""
+"""Folders in which unpacked films lie besides the folder itself, the first place first."""
 FILM_SIDE = 1024
 """Height and width of the released films, in whose pixels the boxes are given."""
 OLDEST = 120
@@ -100,11 +100,11 @@ class LabelFile:
     labels: NDArray[np.bool_]
     """[films, 14] in the order of `FINDINGS`"""
     study_ids: NDArray[np.str_]
-    """patient and follow-up number, such as 13_5; empty in a file without such numbers"""
+    """Patient and follow-up number, such as 13_5; empty in a file without such numbers."""
     sexes: NDArray[np.str_]
     """F, M, or empty where the file does not say"""
     ages: NDArray[np.int16]
-    """in years, or `UNKNOWN_AGE`"""
+    """Age in years, or `UNKNOWN_AGE`."""
 
     def __len__(self) -> int:
         return len(self.image_ids)

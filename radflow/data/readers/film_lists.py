@@ -20,11 +20,11 @@ class ListConfig:
     """Lists of one's own, each a text file with one film name a line, plain or gzipped."""
 
     train_list: str = ""
-    """split=lists: file with the names of the training films, one a line"""
+    """File with the names of the training films, one a line (split=lists)."""
     val_list: str = ""
-    """split=lists: the same for validation; without it val_fraction of the training patients are taken"""
+    """The same for validation (split=lists); without it val_fraction of the training patients are taken"""
     test_list: str = ""
-    """split=lists: the same for the test part"""
+    """The same for the test part (split=lists)."""
 
     def paths(self) -> dict[str, Location]:
         """The lists that are given, by split."""
@@ -38,9 +38,9 @@ class AssignedFilms:
 
     table: FilmTable
     unlisted: tuple[str, ...] = ()
-    """in the label file, on no list"""
+    """Films in the label file, on no list."""
     unlabelled: tuple[str, ...] = ()
-    """on a list, not in the label file"""
+    """Films on a list, not in the label file."""
 
 
 def read_film_list(path: Location) -> list[str]:

@@ -46,14 +46,14 @@ class MiasRow(NamedTuple):
 
     film: str
     pathology: str
-    """benign, malignant or normal"""
+    """Benign, malignant or normal."""
     circle: Circle | None
     """None where the release does not locate the lesion, or there is none"""
 
 
 @dataclass(frozen=True)
 class Circle:
-    """Where a lesion is: x counts from the left of the film, y from its bottom, all in pixels."""
+    """Place of a lesion: x counts from the left of the film, y from its bottom, all in pixels."""
 
     x: int
     y_from_bottom: int

@@ -35,7 +35,7 @@ _RECORDS = (f"*/{RECORDS_PATTERN}", RECORDS_PATTERN)
 ARRAYS = ("test10", "cv10")
 CROP_SIDE = 299
 PATHOLOGIES = (NORMAL_TISSUE, BENIGN, BENIGN, MALIGNANT, MALIGNANT)
-"""By `label`: normal, benign calcification, benign mass, malignant calcification, malignant mass."""
+"""Pathology by `label`: normal, benign calcification, benign mass, malignant calcification, malignant mass."""
 
 CROPS_PER_TASK = 64
 NOTES = (
@@ -52,12 +52,12 @@ class PrecutCrop:
     """A crop: its name, what it shows, and where its pixels begin."""
 
     name: str
-    """file and number, such as training10_0:000012"""
+    """File and number, such as training10_0:000012."""
     pathology: str
     in_test: bool
     path: Path
     offset: int
-    """of the record in a TFRecord file, of the pixels in an array's file"""
+    """Offset of the record in a TFRecord file, of the pixels in an array's file."""
 
     def read(self) -> NDArray[np.uint8]:
         """Read the pixels, uint8 [299, 299]; raises `BadFilm`."""

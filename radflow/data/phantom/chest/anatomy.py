@@ -79,7 +79,7 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class Chest:
-    """Where things are on the films: maps [films, size, size] over the pixels.
+    """Places of things on the films: maps [films, size, size] over the pixels.
 
     `u`, `v` are body coordinates, `lateral` the distance inwards from the lateral lung wall, `above_base` the distance
     upwards from the diaphragm, `dome` the v of its top on that side, `thorax` the rib cage above it, `lungs` its part

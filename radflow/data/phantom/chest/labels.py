@@ -127,7 +127,7 @@ RAISED: dict[str, float] = {
     "Pneumothorax": 1.5,
     "Nodule": 1.3,
 }
-"""By how much the rarer findings are raised, so that a few thousand films hold some hundred of each.
+"""Factors by which the rarer findings are raised, so that a few thousand films hold some hundred of each.
 
 A combination is raised by the largest factor of its findings; what occurs together stays together.
 """

@@ -31,15 +31,15 @@ class PhantomLesion:
     kind: Kind
     is_malignant: bool
     extent: float
-    """radius in film heights"""
+    """Radius in film heights."""
     contrast: float
-    """how much brighter than its surroundings, in grey levels; the tissue's own roughness is about 0.07"""
+    """How much brighter than its surroundings, in grey levels; the tissue's own roughness is about 0.07."""
     key: int
-    """of its random shape"""
+    """Seed of its random shape."""
 
     @property
     def subtlety(self) -> int:
-        """From 1 (subtle) to 5 (obvious), as the CSVs of CBIS-DDSM rate lesions."""
+        """Conspicuity from 1 (subtle) to 5 (obvious), as the CSVs of CBIS-DDSM rate lesions."""
         low, high = CONTRASTS[self.kind]
         return 1 + min(4, int(5 * (self.contrast - low) / (high - low)))
 

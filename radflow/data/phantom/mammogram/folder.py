@@ -23,7 +23,7 @@ from radflow.errors import UserError
 
 SMALLEST_HEIGHT, LARGEST_HEIGHT = 400, 2048
 TEST_SHARE = 0.2
-"""Of the patients, in the test CSVs, as in CBIS-DDSM."""
+"""Share of the patients in the test CSVs, as in CBIS-DDSM."""
 
 _FOLDER_NAME: dict[Kind, str] = {"mass": "Mass", "calcification": "Calc"}
 _SHARED = ("left or right breast", "image view", "abnormality id", "abnormality type")
@@ -53,7 +53,7 @@ class PhantomMammogram:
     in_test: bool
     lesions: tuple[PhantomLesion, ...]
     pathologies: tuple[str, ...]
-    """of the lesions, as the CSVs spell them"""
+    """Pathology of the lesions, as the CSVs spell them."""
 
     @property
     def name(self) -> str:
@@ -155,7 +155,7 @@ def _write_film(case: PhantomMammogram, folder: Path, height: int, seed: int) ->
 
 
 def _file_of(name: str, number: int) -> Path:
-    """Where TCIA's downloader puts a file: folder, study, series, and its number in it."""
+    """Path at which TCIA's downloader puts a file: folder, study, series, and its number in it."""
     return Path(name, _uid(name, "study"), _uid(name, "series"), f"1-{number}.dcm")
 
 
