@@ -34,7 +34,7 @@ class PreprocessConfig:
     split: Literal["official", "random", "lists"] = "official"
     """Division of the films; official: the release's own test part (mini-MIAS has none and is always random);
     random: by patient, by seed;
-    lists: chest films by train_list, val_list and test_list"""
+    lists: chest films by train_list, val_list and test_list."""
     val_fraction: float = 0.1
     """Share of patients for validation: of those outside the test part (official, lists), or of all (random)."""
     test_fraction: float = 0.2

@@ -108,7 +108,7 @@ def _keras_signature(model: keras.Model) -> ModelSignature:
 
 
 def _signature(findings: tuple[str, ...]) -> ModelSignature:
-    """Signature of the served flavour; a film may be anything to MLflow, as the served code alone says what is wrong."""
+    """Signature of the served flavour; a film may be anything to MLflow: the served code alone says what is wrong."""
     probabilities = [ColSpec(DataType.double, finding, required=False) for finding in findings]
     above = [ColSpec(DataType.boolean, ABOVE_PREFIX + finding, required=False) for finding in findings]
     return ModelSignature(

@@ -58,7 +58,7 @@ class Lesion:
     pathology: str
     """Benign, benign_without_callback or malignant."""
     outline: Outline | None
-    """None where the release does not locate the lesion"""
+    """None where the release does not locate the lesion."""
 
 
 @dataclass(frozen=True)

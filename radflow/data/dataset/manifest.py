@@ -42,7 +42,7 @@ class SplitRule:
     rule: str
     seed: int
     val_fraction: float | None
-    """None where a list names the validation films"""
+    """None where a list names the validation films."""
     test_fraction: float | None = None
 
 

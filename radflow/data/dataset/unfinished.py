@@ -34,7 +34,7 @@ class WholeShard:
 
     number: int
     entry: ShardEntry | None
-    """None where every film of the shard was rejected"""
+    """None where every film of the shard was rejected."""
     rejections: dict[int, str]
     """Reasons, by row of the table."""
     left_out: dict[int, str]

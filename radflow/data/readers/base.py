@@ -59,7 +59,7 @@ class Plan:
     sources: Mapping[str, Location]
     """Files that decide the table, by the names under which the manifest keeps their hashes."""
     images: Callable[[Callable[[str], bool]], Iterator[Image]]
-    """Function that is given whether an `image_id` is awaited, and yields at least the images that are, in any order."""
+    """Function that is told whether an `image_id` is awaited, and yields at least those that are, in any order."""
     unknown: NDArray[np.bool_] | None = None
     """[images, findings], true where a finding is neither present nor absent: such images are left out"""
     unlabelled: Mapping[str, str] = field(default_factory=dict)

@@ -102,7 +102,7 @@ class LabelFile:
     study_ids: NDArray[np.str_]
     """Patient and follow-up number, such as 13_5; empty in a file without such numbers."""
     sexes: NDArray[np.str_]
-    """F, M, or empty where the file does not say"""
+    """F, M, or empty where the file does not say."""
     ages: NDArray[np.int16]
     """Age in years, or `UNKNOWN_AGE`."""
 

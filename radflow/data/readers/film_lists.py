@@ -22,7 +22,7 @@ class ListConfig:
     train_list: str = ""
     """File with the names of the training films, one a line (split=lists)."""
     val_list: str = ""
-    """The same for validation (split=lists); without it val_fraction of the training patients are taken"""
+    """The same for validation (split=lists); without it val_fraction of the training patients are taken."""
     test_list: str = ""
     """The same for the test part (split=lists)."""
 

@@ -48,7 +48,7 @@ class MiasRow(NamedTuple):
     pathology: str
     """Benign, malignant or normal."""
     circle: Circle | None
-    """None where the release does not locate the lesion, or there is none"""
+    """None where the release does not locate the lesion, or there is none."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class MiasFile:
     """The image file of a film."""
 
     path: Location | None
-    """None where no image of the film's name was found"""
+    """None where no image of the film's name was found."""
 
     def read_pixels(self) -> NDArray[np.uint8]:
         """Read the film, grey uint8 [1024, 1024]; raises `BadFilm` for one that is absent, damaged or of other size."""
