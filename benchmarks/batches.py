@@ -110,7 +110,7 @@ def selections(batch: int, films: int, epochs: int) -> Iterator[tuple[np.ndarray
 def measure_step(config: BenchmarkConfig, dataset: Dataset) -> None:
     """Share of a training step that passes until its batch is there, and the cores' time that the batch takes."""
     from radflow.cluster.communicator import SerialCommunicator
-    from radflow.models.classifier import build_classifier, logits_of
+    from radflow.models.classifier import build_classifier, build_logits_model
     from radflow.models.config import ModelConfig
     from radflow.optim.config import OptimizerConfig
     from radflow.optim.factory import build_optimizer
@@ -124,7 +124,7 @@ def measure_step(config: BenchmarkConfig, dataset: Dataset) -> None:
     model = build_classifier(ModelConfig(arch="densenet121"), precision, config.image_size, prevalences, seed=0)
     optimizer = build_optimizer(OptimizerConfig(optimizer="adam"), model.trainable_variables)
     loss = build_loss(LossConfig(), train.labels)
-    step = TrainingStep(logits_of(model), loss, optimizer, SerialCommunicator())
+    step = TrainingStep(build_logits_model(model), loss, optimizer, SerialCommunicator())
     making = [0.0]
     augment = default_augmentation()
 

@@ -23,7 +23,7 @@ import_tensorflow()
 
 from radflow.cluster.communicator import Communicator, HorovodCommunicator, SerialCommunicator  # noqa: E402
 from radflow.data.augmentation import Augmentation, AugmentationConfig  # noqa: E402
-from radflow.models.classifier import build_classifier, logits_of  # noqa: E402
+from radflow.models.classifier import build_classifier, build_logits_model  # noqa: E402
 from radflow.models.config import ModelConfig  # noqa: E402
 from radflow.optim.config import OptimizerConfig  # noqa: E402
 from radflow.optim.factory import build_optimizer  # noqa: E402
@@ -147,7 +147,7 @@ def main() -> None:
     plan = plan_batches(global_batch, given.batch, communicator.size, films)
     train, state = Films(films, given.image_size), new_state(given.arch, plan, given.image_size, communicator)
     stopwatch = Stopwatch()
-    logits = logits_of(state.classifier, communicator.allreduce_sum)
+    logits = build_logits_model(state.classifier, communicator.allreduce_sum)
     loss = build_loss(LossConfig(), train.labels)
     step = TimedStep(stopwatch, logits, loss, state.optimizer, communicator)
     # Ranks wait for each other in every step; alone, the process waits for the driver.

@@ -30,7 +30,7 @@ from radflow.data.sample import dataset_folder
 from radflow.evaluation.auc import auc_per_finding, mean_auc
 from radflow.inference.split_predictor import SplitPredictor
 from radflow.models.architectures import ARCHITECTURES
-from radflow.models.classifier import build_classifier, logits_of
+from radflow.models.classifier import build_classifier, build_logits_model
 from radflow.models.config import ModelConfig
 from radflow.models.precision import choose_precision
 from radflow.optim.config import OptimizerConfig
@@ -85,7 +85,7 @@ def train(norm: str, local_batch: int, options: argparse.Namespace, dataset: Dat
     config = ModelConfig(arch=options.arch, norm=norm)
     prevalences = films.labels.mean(axis=0)
     classifier = build_classifier(config, choose_precision("auto"), dataset.image_size, prevalences, seed=options.seed)
-    logits = logits_of(classifier)
+    logits = build_logits_model(classifier)
     optimizer = build_optimizer(OptimizerConfig(optimizer="adam"), classifier.trainable_variables)
     step = TrainingStep(logits, build_loss(LossConfig(), films.labels), optimizer, SerialCommunicator())
     rate = LearningRate(options.learning_rate, 1.0, options.epochs, "cosine")

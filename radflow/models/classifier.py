@@ -59,7 +59,7 @@ def build_classifier(
     return keras.Model(films, probabilities, name=f"radflow_{config.arch}")
 
 
-def logits_of(classifier: keras.Model, allreduce_sum: AllreduceSum = list) -> keras.Model:
+def build_logits_model(classifier: keras.Model, allreduce_sum: AllreduceSum = list) -> keras.Model:
     """What training computes: the same model, weights shared, up to its logits, which a stable loss wants.
 
     `allreduce_sum` sums over all ranks, for batch normalisation that sees them all.

@@ -23,7 +23,7 @@ from radflow.data.dataset.reading import Dataset, Split
 from radflow.errors import JobError
 from radflow.evaluation.auc import FindingAuc, auc_per_finding, mean_auc
 from radflow.inference.split_predictor import SplitPredictor, mean_loss
-from radflow.models.classifier import average_of_snapshots, logits_of
+from radflow.models.classifier import average_of_snapshots, build_logits_model
 from radflow.terminal import warn
 from radflow.tracking.run import TrackedRun
 from radflow.training.assessment import predictions_of
@@ -70,7 +70,7 @@ def fit(
         The loss is not finite (the weights are those before the step), or the weights of two ranks differ.
     """
     train, validation = dataset.split("train"), dataset.split("val")
-    logits = logits_of(state.classifier, communicator.allreduce_sum)
+    logits = build_logits_model(state.classifier, communicator.allreduce_sum)
     loss = build_loss(config.objective, train.labels)
     step = TrainingStep(logits, loss, state.optimizer, communicator, state.average)
     statistics = BatchStatistics(logits, state.batches.full, communicator)

@@ -10,7 +10,7 @@ from number_formats import needs_bfloat16
 from radflow.errors import UserError
 from radflow.models.architectures import ARCHITECTURES
 from radflow.models.backbones import build_backbone
-from radflow.models.classifier import build_classifier, logits_of
+from radflow.models.classifier import build_classifier, build_logits_model
 from radflow.models.config import ModelConfig
 
 PREVALENCES = np.linspace(0.01, 0.3, 14)
@@ -113,7 +113,7 @@ def test_the_body_of_a_saved_classifier_can_be_the_weights(tmp_path):
 
 def test_probabilities_are_the_sigmoid_of_the_logits():
     classifier = build(arch="vgg16")
-    logits = logits_of(classifier)(films(2, 64)).numpy()
+    logits = build_logits_model(classifier)(films(2, 64)).numpy()
     np.testing.assert_allclose(classifier(films(2, 64)), 1 / (1 + np.exp(-logits)), rtol=1e-6)
 
 

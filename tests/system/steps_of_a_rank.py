@@ -20,7 +20,7 @@ from radflow.cluster.batch_plan import epoch_order, films_of_step, micro_batches
 from radflow.cluster.communicator import HorovodCommunicator  # noqa: E402
 from radflow.data.batches import gather_ahead  # noqa: E402
 from radflow.data.dataset.reading import open_dataset  # noqa: E402
-from radflow.models.classifier import build_classifier, logits_of  # noqa: E402
+from radflow.models.classifier import build_classifier, build_logits_model  # noqa: E402
 from radflow.models.config import ModelConfig  # noqa: E402
 from radflow.optim.config import OptimizerConfig  # noqa: E402
 from radflow.optim.factory import build_optimizer  # noqa: E402
@@ -42,7 +42,7 @@ def train(
     communicator.broadcast(model.variables)
     initial = model.get_weights()
     optimizer = build_optimizer(OptimizerConfig(optimizer="sgd"), model.trainable_variables)
-    step = TrainingStep(logits_of(model), build_loss(LossConfig(), train.labels), optimizer, communicator)
+    step = TrainingStep(build_logits_model(model), build_loss(LossConfig(), train.labels), optimizer, communicator)
     order = epoch_order(plan.films, seed=0, epoch=0)
     losses = []
     for number in range(steps):

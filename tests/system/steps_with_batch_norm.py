@@ -13,7 +13,7 @@ import numpy as np
 
 from radflow.cluster.communicator import Communicator, HorovodCommunicator
 from radflow.data.batches import Batch
-from radflow.models.classifier import logits_of
+from radflow.models.classifier import build_logits_model
 from radflow.training.loss import build_loss
 from radflow.training.loss_config import LossConfig
 from radflow.training.step import TrainingStep
@@ -40,7 +40,10 @@ def train(communicator: Communicator, synchronized: bool) -> dict[str, np.ndarra
     share = np.array_split(np.arange(FILMS), communicator.size)[communicator.rank]
     model, loss = network(synchronized), build_loss(LossConfig(), labels)
     step = TrainingStep(
-        logits_of(model, communicator.allreduce_sum), loss, keras.optimizers.SGD(0.0, momentum=0.9), communicator
+        build_logits_model(model, communicator.allreduce_sum),
+        loss,
+        keras.optimizers.SGD(0.0, momentum=0.9),
+        communicator,
     )
     losses = []
     for _ in range(STEPS):
