@@ -96,8 +96,9 @@ class FilmPredictor:
         finally:
             if pictures:
                 pictures.close()
-        names = [film.name for film in sources]
-        return self.classifier.description.table(names, probabilities, errors, warnings, limits)
+        return self.classifier.description.table(
+            [film.name for film in sources], probabilities, errors, warnings, limits
+        )
 
     def _limits(self, thresholds: Thresholds) -> np.ndarray | None:
         if thresholds == "model":

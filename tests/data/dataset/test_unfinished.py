@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_dataset import HEADER, made_film, made_table
+from small_datasets import HEADER, made_film, made_table
 
 from radflow.data.dataset import shards
 from radflow.data.dataset.unfinished import unfinished_dataset
