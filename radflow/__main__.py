@@ -21,9 +21,9 @@ def doctor() -> None:
     """Print what is installed and able, and what is missing with its fix."""
     from radflow.commands.doctor import examine, print_report
 
-    findings = examine()
-    print_report(findings)
-    if any(finding.fix for finding in findings):
+    diagnostics = examine()
+    print_report(diagnostics)
+    if any(diagnostic.fix for diagnostic in diagnostics):
         raise JobError("something is missing; the fixes are in the table above")
 
 

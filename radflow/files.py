@@ -128,7 +128,7 @@ def read_document(path: Openable) -> str:
 
 
 def read_bounded(path: Openable) -> bytes:
-    """Read a small file; raises OSError for what is no regular file or over `MAX_DOCUMENT_BYTES`."""
+    """Read a small file; raises OSError for what is not a regular file or over `MAX_DOCUMENT_BYTES`."""
     with open_regular(path) as file:
         content = file.read(MAX_DOCUMENT_BYTES + 1)
     if len(content) > MAX_DOCUMENT_BYTES:
@@ -137,7 +137,7 @@ def read_bounded(path: Openable) -> bytes:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; raises OSError as `read_document` does, and ValueError for what is no JSON."""
+    """Read a JSON file; raises OSError as `read_document` does, and ValueError for what is not JSON."""
     return parse_json(read_document(path))
 
 
@@ -150,7 +150,7 @@ def parse_json(content: str | bytes) -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """Read a YAML file in the safe mode; raises OSError as `read_document` does, and ValueError for what is no YAML."""
+    """Read a YAML file in the safe mode; raises OSError as `read_document` does, ValueError where it is not YAML."""
     import yaml
 
     try:
@@ -162,7 +162,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def sha256_file(path: Openable) -> str:
-    """SHA-256 of a file's bytes, as 64 hexadecimal digits; raises OSError for what is no regular file."""
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits; raises OSError for what is not a regular file."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

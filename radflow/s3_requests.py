@@ -40,7 +40,7 @@ Result = TypeVar("Result")
 
 @cache
 def client() -> Any:
-    """Boto3's client of S3, one in a process; raises `UserError` where the endpoint is no address."""
+    """Boto3's client of S3, one in a process; raises `UserError` where the endpoint is not an address."""
     from boto3.session import Session  # a third of a second, which jobs on disk need not pay
     from botocore.config import Config
 
@@ -58,10 +58,10 @@ def client() -> Any:
     try:
         return Session().client("s3", endpoint_url=endpoint, config=settings)
     except ValueError as error:
-        raise UserError(f"the S3 endpoint is no address: {error}; expected such as https://HOST:PORT") from error
+        raise UserError(f"the S3 endpoint is not an address: {error}; expected such as https://HOST:PORT") from error
 
 
-def ask(path: PurePath, request: Callable[[], Result], patience: float | None = None) -> Result:
+def with_retries(path: PurePath, request: Callable[[], Result], patience: float | None = None) -> Result:
     """Make a request, and repeat it for a while where the store is away or busy.
 
     Raises FileNotFoundError for an object that is not there, `UserError` for what the user can fix, and `JobError`

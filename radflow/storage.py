@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from radflow import s3_requests
 from radflow.errors import UserError
-from radflow.s3_requests import CONNECTIONS, FIRST_PAUSE, ask, client, gone, not_found
+from radflow.s3_requests import CONNECTIONS, FIRST_PAUSE, client, gone, not_found, with_retries
 
 SCHEME = "s3://"
 
@@ -50,7 +50,7 @@ def locate(place: str | Location) -> Location:
     path = S3Path(f"/{place.removeprefix(SCHEME)}")
     if not _BUCKET.fullmatch(path.bucket):
         raise UserError(f"{place!r} names no bucket; expected {SCHEME}bucket/prefix")
-    ask(path, lambda: client().list_objects_v2(Bucket=path.bucket, Prefix=path.key, MaxKeys=1), patience=0)
+    with_retries(path, lambda: client().list_objects_v2(Bucket=path.bucket, Prefix=path.key, MaxKeys=1), patience=0)
     _sources.add(path)
     return path
 
@@ -129,7 +129,7 @@ class S3Path(PurePosixPath):
     def is_stored(self, sha256: str = "") -> bool:
         """Whether there is an object of this key, and of this content if `upload` put it there. Asked each time."""
         try:
-            found = ask(self, lambda: client().head_object(Bucket=self.bucket, Key=self.key))
+            found = with_retries(self, lambda: client().head_object(Bucket=self.bucket, Key=self.key))
         except FileNotFoundError:
             return False
         return not sha256 or sha256 in found["Metadata"].values()
@@ -149,7 +149,7 @@ class S3Path(PurePosixPath):
                     Metadata={"sha256": sha256},
                 )
 
-        ask(self, put)
+        with_retries(self, put)
 
 
 Location: TypeAlias = Path | S3Path
@@ -251,7 +251,9 @@ class _Reader(io.RawIOBase):
 
     def _connect(self) -> None:
         given = {"Range": f"bytes={self._position}-"} if self._position else {}
-        answer = ask(self._path, lambda: client().get_object(Bucket=self._path.bucket, Key=self._path.key, **given))
+        answer = with_retries(
+            self._path, lambda: client().get_object(Bucket=self._path.bucket, Key=self._path.key, **given)
+        )
         self._body = answer["Body"]
         if self._version is None:
             self._version, self._size = answer["ETag"], int(answer["ContentLength"])
@@ -307,14 +309,15 @@ def _objects_under(root: S3Path) -> Iterator[tuple[str, int, float]]:
     prefix, found = f"{root.key}/" if root.key else "", False
     while page["IsTruncated"]:
         following = {"ContinuationToken": page["NextContinuationToken"]} if found else {}
-        page = ask(root, lambda: client().list_objects_v2(Bucket=root.bucket, Prefix=prefix, **following))  # noqa: B023
+        listed = partial(client().list_objects_v2, Bucket=root.bucket, Prefix=prefix, **following)
+        page = with_retries(root, listed)
         for entry in page.get("Contents", []):
             found = True
             if not entry["Key"].endswith("/"):  # consoles store these to show an empty folder
                 yield entry["Key"], entry["Size"], entry["LastModified"].timestamp()
     if not found and root.key:
         with suppress(FileNotFoundError):
-            head = ask(root, lambda: client().head_object(Bucket=root.bucket, Key=root.key))
+            head = with_retries(root, lambda: client().head_object(Bucket=root.bucket, Key=root.key))
             yield root.key, head["ContentLength"], head["LastModified"].timestamp()
 
 

@@ -54,7 +54,7 @@ def show_log() -> None:
     """
     level = os.environ.get("RADFLOW_LOG_LEVEL", "INFO").upper()
     if level not in (known := logging.getLevelNamesMapping()):
-        raise UserError(f"RADFLOW_LOG_LEVEL={level} is no level; expected one of {', '.join(known)}")
+        raise UserError(f"RADFLOW_LOG_LEVEL={level} is not a level; expected one of {', '.join(known)}")
     _log.setLevel(level)
     if not any(isinstance(handler, _TerminalHandler) for handler in _log.handlers):
         _log.addHandler(_TerminalHandler())

@@ -59,5 +59,5 @@ def test_lines_are_told_from_the_chosen_level_on(
 
 def test_a_level_that_there_is_not_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RADFLOW_LOG_LEVEL", "loud")
-    with pytest.raises(UserError, match=r"^RADFLOW_LOG_LEVEL=LOUD is no level; expected one of .*WARNING"):
+    with pytest.raises(UserError, match=r"^RADFLOW_LOG_LEVEL=LOUD is not a level; expected one of .*WARNING"):
         show_log()

@@ -88,7 +88,7 @@ def plan_batches(global_batch: int, largest_local_batch: int, ranks: int, films:
         raise UserError("the training split holds no films; give a dataset with training films")
     if global_batch % ranks:
         nearest = " or ".join(map(str, nearest_global_batches(global_batch, ranks)))
-        raise UserError(f"gbz={global_batch} does not divide by {ranks} ranks; the nearest that do are {nearest}")
+        raise UserError(f"gbz={global_batch} is not divisible by {ranks} ranks; the nearest that are: {nearest}")
     share = global_batch // ranks
     local_batch = next(size for size in range(min(share, largest_local_batch), 0, -1) if share % size == 0)
     return BatchPlan(global_batch, ranks, local_batch, share // local_batch, films)

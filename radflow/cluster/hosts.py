@@ -52,7 +52,7 @@ def most_ranks(hosts: Sequence[Host]) -> int:
 def choose_ranks(ranks: int | str, hosts: Sequence[Host], global_batch: int) -> int:
     """The number of ranks: what the user gave, if there are slots for it, or `auto`.
 
-    `auto` is as many as suit the hosts, or fewer where the global batch does not divide by so many.
+    `auto` is as many as suit the hosts, or fewer where the global batch is not divisible by so many.
     """
     if ranks == "auto":
         return next(count for count in range(most_ranks(hosts), 0, -1) if global_batch % count == 0)
@@ -72,4 +72,4 @@ def unused_slots_warning(ranks: int, hosts: Sequence[Host], global_batch: int) -
     if ranks == most:
         return ""
     nearest = " or ".join(map(str, nearest_global_batches(global_batch, most)))
-    return f"gbz={global_batch} does not divide by {most} ranks, so only {ranks} are used; gbz={nearest} uses all"
+    return f"gbz={global_batch} is not divisible by {most} ranks, so only {ranks} are used; gbz={nearest} uses all"

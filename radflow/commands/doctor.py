@@ -23,11 +23,11 @@ from radflow.plots.tables import terminal_table
 from radflow.terminal import print_table
 
 PACKAGES = ("radflow", "keras", "mlflow", "numpy", "pandas", "pyarrow", "pydicom", "pillow")
-MEND_SETUP = "run `make setup` in the project's folder"
+FIX_SETUP = "run `make setup` in the project's folder"
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnostic:
     """The result of one check; `fix` is empty where nothing is wrong."""
 
     topic: str
@@ -35,9 +35,9 @@ class Finding:
     fix: str = ""
 
 
-def examine() -> list[Finding]:
+def examine() -> list[Diagnostic]:
     """Run every check; a tracking store is made where there is none yet, and nothing else is changed."""
-    checks: tuple[Callable[[], Finding], ...] = (
+    checks: tuple[Callable[[], Diagnostic], ...] = (
         _machine,
         _packages,
         _tensorflow,
@@ -50,24 +50,24 @@ def examine() -> list[Finding]:
     return [check() for check in checks]
 
 
-def print_report(findings: list[Finding]) -> None:
+def print_report(diagnostics: list[Diagnostic]) -> None:
     """Print a row per check, what is wrong in red with its fix."""
     missing, fine = Text("missing", style="red"), Text("ok", style="green")
-    rows = [(missing if each.fix else fine, each.topic, each.state, each.fix) for each in findings]
+    rows = [(missing if each.fix else fine, each.topic, each.state, each.fix) for each in diagnostics]
     print_table(terminal_table("radflow doctor", ("", "Topic", "State", "Mend"), rows))
 
 
-def _machine() -> Finding:
+def _machine() -> Diagnostic:
     cores, memory = available_cores(), psutil.virtual_memory().total / 2**30
     bfloat16 = "bfloat16 in hardware" if supports_bfloat16() else "no bfloat16 in hardware"
-    return Finding(
+    return Diagnostic(
         "Machine",
         f"{platform.system()} {platform.machine()}, {cores} usable of {os.cpu_count()} cores, {memory:.0f} GiB, "
         f"{bfloat16}; precision=auto is {choose_precision('auto')}",
     )
 
 
-def _packages() -> Finding:
+def _packages() -> Diagnostic:
     versions = [f"Python {platform.python_version()}"]
     missing = []
     for package in PACKAGES:
@@ -75,24 +75,24 @@ def _packages() -> Finding:
             versions.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
             missing.append(package)
-    fix = f"{', '.join(missing)} not installed; {MEND_SETUP}" if missing else ""
-    return Finding("Packages", ", ".join(versions), fix)
+    fix = f"{', '.join(missing)} not installed; {FIX_SETUP}" if missing else ""
+    return Diagnostic("Packages", ", ".join(versions), fix)
 
 
-def _tensorflow() -> Finding:
+def _tensorflow() -> Diagnostic:
     for package in ("tensorflow", "tensorflow-cpu"):
         try:
-            return Finding("TensorFlow", f"{package} {importlib.metadata.version(package)}")
+            return Diagnostic("TensorFlow", f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
             continue
-    return Finding("TensorFlow", "not installed", MEND_SETUP)
+    return Diagnostic("TensorFlow", "not installed", FIX_SETUP)
 
 
-def _horovod() -> Finding:
+def _horovod() -> Diagnostic:
     try:
         version = importlib.metadata.version("horovod")
     except importlib.metadata.PackageNotFoundError:
-        return Finding("Horovod", "not installed", "run `docker/build_horovod.sh`, which builds it against TensorFlow")
+        return Diagnostic("Horovod", "not installed", "run `docker/build_horovod.sh`, which builds it for TensorFlow")
     code = (
         "import horovod.tensorflow as h; "
         "print('MPI' if h.mpi_built() else '', 'Gloo' if h.gloo_built() else '', 'NCCL' if h.nccl_built() else '')"
@@ -100,54 +100,54 @@ def _horovod() -> Finding:
     result = _run([sys.executable, "-c", code])
     if result.returncode:
         reason = result.stderr.strip().splitlines()[-1] if result.stderr.strip() else "no reason given"
-        return Finding("Horovod", f"{version} does not load: {reason}", "run `docker/build_horovod.sh` again")
+        return Diagnostic("Horovod", f"{version} does not load: {reason}", "run `docker/build_horovod.sh` again")
     built = result.stdout.split()
     fix = "" if "MPI" in built else "build it with MPI: `docker/build_horovod.sh`"
-    return Finding("Horovod", f"{version} with {' and '.join(built) or 'no controller'}", fix)
+    return Diagnostic("Horovod", f"{version} with {' and '.join(built) or 'no controller'}", fix)
 
 
-def _open_mpi() -> Finding:
+def _open_mpi() -> Diagnostic:
     beside = Path(sys.executable).parent / "mpirun"
     program = str(beside) if beside.exists() else shutil.which("mpirun")
     if not program:
-        return Finding("MPI", "mpirun not found", MEND_SETUP)
+        return Diagnostic("MPI", "mpirun not found", FIX_SETUP)
     result = _run([program, "--version"])
     lines = result.stdout.splitlines()
-    return Finding("MPI", f"{lines[0] if lines else 'unknown version'} ({program})")
+    return Diagnostic("MPI", f"{lines[0] if lines else 'unknown version'} ({program})")
 
 
-def _compiler() -> Finding:
+def _compiler() -> Diagnostic:
     program = shutil.which("g++")
     if program:
-        return Finding("Compiler", f"{program} {_run([program, '-dumpfullversion']).stdout.strip()}")
+        return Diagnostic("Compiler", f"{program} {_run([program, '-dumpfullversion']).stdout.strip()}")
     if importlib.util.find_spec("horovod"):
-        return Finding("Compiler", "g++ not found; it is needed only to build Horovod, which is there")
-    return Finding("Compiler", "g++ not found", "install a C++ compiler (Debian, Ubuntu: apt-get install g++)")
+        return Diagnostic("Compiler", "g++ not found; it is needed only to build Horovod, which is there")
+    return Diagnostic("Compiler", "g++ not found", "install a C++ compiler (Debian, Ubuntu: apt-get install g++)")
 
 
-def _mlflow_environment() -> Finding:
+def _mlflow_environment() -> Diagnostic:
     """Whether plain `mlflow run .` finds this environment."""
     from radflow.tracking.project_environment import registered_environment
 
     project = Path(__file__).parent.parent
     if not (project / "python_env.yaml").exists():
-        return Finding("mlflow run", "radflow is installed outside a checkout", "clone the project to use it")
+        return Diagnostic("mlflow run", "radflow is installed outside a checkout", "clone the project to use it")
     link = registered_environment(project)
     if not link.exists():
-        return Finding("mlflow run", f"no environment at {link}", f"{MEND_SETUP}, or add `--env-manager local`")
+        return Diagnostic("mlflow run", f"no environment at {link}", f"{FIX_SETUP}, or add `--env-manager local`")
     if link.resolve() != Path(sys.prefix).resolve():
-        return Finding("mlflow run", f"uses {link.resolve()}, of another checkout", MEND_SETUP)
-    return Finding("mlflow run", f"uses {link.resolve()}")
+        return Diagnostic("mlflow run", f"uses {link.resolve()}, of another checkout", FIX_SETUP)
+    return Diagnostic("mlflow run", f"uses {link.resolve()}")
 
 
-def _tracking() -> Finding:
+def _tracking() -> Diagnostic:
     from radflow.secrets import hide_secrets
     from radflow.tracking.connection import prepare_tracking
 
     try:
-        return Finding("MLflow", f"logs to {hide_secrets(prepare_tracking())}")
+        return Diagnostic("MLflow", f"logs to {hide_secrets(prepare_tracking())}")
     except UserError as error:
-        return Finding("MLflow", "cannot log", str(error))
+        return Diagnostic("MLflow", "cannot log", str(error))
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:

@@ -58,7 +58,7 @@ def _chosen(families: list[Family], config: PromoteConfig) -> list[Family]:
     ]
     if not chosen:
         names = ", ".join(family.name for family in families)
-        raise UserError(f"arch={config.arch}, task={config.task} is no family of {config.policy}; it has {names}")
+        raise UserError(f"arch={config.arch}, task={config.task} is not a family of {config.policy}; it has {names}")
     return chosen
 
 

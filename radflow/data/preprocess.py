@@ -35,7 +35,7 @@ Progress = Callable[[int, int, int], None]
 def resolve(config: PreprocessConfig) -> PreprocessConfig:
     """Settle what is auto: the layout of the source, the image size, and the rule of a release that is not divided.
 
-    Raises `UserError` where the source is no folder of that layout.
+    Raises `UserError` where the source is not a folder of that layout.
     """
     reader = _reader_of(config)
     reader.at(config.source)
@@ -88,7 +88,7 @@ def _reader_of(config: PreprocessConfig) -> type[Reader]:
         return next(reader for reader in READERS if reader.layout == config.layout)
     folder = locate(config.source)
     if not folder.is_dir():
-        raise UserError(f"source {folder} is no folder; give the one that holds the release's label file and the films")
+        raise UserError(f"source {folder} is not a folder; give the one with the release's label file and the films")
     if reader := recognise(folder):
         return reader
     *others, last = (f"{reader.looks_for} ({reader.title})" for reader in READERS)

@@ -127,7 +127,7 @@ class SeenPatients:
         """Read what `to_json` wrote; raises ValueError for anything else."""
         document = json.loads(text)
         if not isinstance(document, dict) or (document.get("format"), document.get("version")) != (FORMAT, VERSION):
-            raise ValueError(f"it is no list of patients of version {VERSION}")
+            raise ValueError(f"it is not a list of patients of version {VERSION}")
         try:
             sources = tuple(_parse_source(source) for source in document["sources"])
             return cls(sources, tuple(map(str, document["unknown"])))

@@ -72,7 +72,7 @@ def read_rows(
             _check_room(path, reader.line_num, longest)
             yield reader.line_num, chosen
     except csv.Error as error:
-        raise UserError(f"{path}, row {reader.line_num} is no CSV ({error}); fix the row") from error
+        raise UserError(f"{path}, row {reader.line_num} is not CSV ({error}); fix the row") from error
 
 
 def _check_room(path: Location, row: int, longest: int) -> None:

@@ -29,7 +29,7 @@ def main(path: str, size: int) -> str | None:
         if not isinstance(item, h5py.Dataset):
             return None
         if item.is_virtual or item.external or item.compression or item.dtype.kind not in "biuf":
-            return f"{name} is no plain array"
+            return f"{name} is not a plain array"
         room -= item.nbytes
         if room < 0:
             return f"its arrays take more room than the file's {size:,} bytes"

@@ -55,8 +55,8 @@ def check_weights_file(weights: str) -> None:
     path = Path(weights)
     if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file() raises OSError for a name that is too long
         raise UserError(
-            f"weights={weights} is no file at {path.absolute()}; give none, imagenet, a .keras model, a .weights.h5 or "
-            "a model in MLflow such as models:/NAME@champion"
+            f"weights={weights} is not a file at {path.absolute()}; give none, imagenet, a .keras model, a .weights.h5 "
+            "or a model in MLflow such as models:/NAME@champion"
         )
     try:
         with open_regular(path) as file:

@@ -85,7 +85,7 @@ def named_run(client: MlflowClient, run_id: str) -> Run:
     try:
         run = client.get_run(run_id)
     except MlflowException as error:
-        raise UserError(f"run={run_id} is no run of this MLflow; give the 32 digits of a training's run") from error
+        raise UserError(f"run={run_id} is not a run of this MLflow; give the 32-character id of a training") from error
     if run.info.lifecycle_stage != "active" or run.info.status != "FINISHED" or not run.outputs.model_outputs:
         raise UserError(f"run={run_id} cannot be promoted: expected a finished training with a logged model")
     return run

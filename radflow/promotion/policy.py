@@ -80,7 +80,7 @@ def _family(name: str, own: Any, defaults: Mapping[str, Any], path: Path) -> Fam
     task, _, arch = rest.partition("-")
     if prefix != "radflow" or task not in TASKS or arch not in ARCHITECTURES:
         expected = f"radflow-<{' or '.join(TASKS)}>-<{', '.join(ARCHITECTURES)}>"
-        _refuse(path, key, f"is no name of a family; expected {expected}")
+        _refuse(path, key, f"is not a name of a family; expected {expected}")
     rules = {**defaults, **_rules(own, path, key)}
     missing = [field.name for field in fields(Rules) if field.name not in rules and field.default is MISSING]
     if missing:

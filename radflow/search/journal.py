@@ -32,7 +32,7 @@ _CREATES_TRIAL = re.compile(rb'"op_code":4,|^(?!.*"trial_id").*"datetime_start"'
 _LOST_TRIAL = '{"op_code":4,"worker_id":"","study_id":0,"datetime_start":"2000-01-01T00:00:00"}'
 """A trial without an owner, which the search fails and repeats: it keeps the numbers of those after it."""
 _BAD_RECORD = (ValueError, TypeError, LookupError, AttributeError, AssertionError, OverflowError, RecursionError)
-"""What Optuna raises for JSON that is no record of a journal."""
+"""What Optuna raises for JSON that is not a record of a journal."""
 
 
 def open_journal(path: Path) -> JournalStorage:

@@ -57,7 +57,7 @@ class Domain:
                 return trial.suggest_float(self.label, low, high, step=step, log=log)
             case IntDistribution(low=low, high=high, step=step, log=log):
                 return trial.suggest_int(self.label, low, high, step=step, log=log)
-        raise TypeError(f"{self.distribution} is no choice and no range")
+        raise TypeError(f"{self.distribution} is neither a choice nor a range")
 
     def contains(self, value: Any) -> bool:
         """Whether a value given by a user is one of these."""

@@ -60,21 +60,21 @@ class PostgreSQL:
 
     def open(self) -> BaseStorage:
         """See StudyStorage."""
-        with self._told_as_mistakes():
+        with self._as_user_errors():
             # A worker speaks a few times an hour: no connection is kept, which a server or firewall would have cut.
             return RDBStorage(self.url, engine_kwargs={"poolclass": NullPool})
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """See StudyStorage. The lock belongs to a connection of its own, so that it ends with it."""
-        with self._told_as_mistakes():
+        with self._as_user_errors():
             connection = create_engine(self.url, poolclass=NullPool).connect()
         with connection:
             connection.execute(text("SELECT pg_advisory_lock(hashtext('radflow search'))"))
             yield
 
     @contextmanager
-    def _told_as_mistakes(self) -> Iterator[None]:
+    def _as_user_errors(self) -> Iterator[None]:
         try:
             yield
         except (SQLAlchemyError, ValueError) as error:

@@ -114,13 +114,13 @@ class Worker:
                 trial.report(score, int(epoch["epoch"] or 0))
             return epoch["epoch"] == training.epochs or not trial.should_prune()
 
-        def look() -> None:
+        def on_poll() -> None:
             nonlocal life_shown
             if time.monotonic() - life_shown > _LIFE_EVERY:
                 life_shown = time.monotonic()
                 show_life(trial)
 
-        ended = follow_training(self._command(training), folder, {"MLFLOW_RUN_ID": run_id}, should_continue, look)
+        ended = follow_training(self._command(training), folder, {"MLFLOW_RUN_ID": run_id}, should_continue, on_poll)
         self._conclude(trial, run_id, ended, scores)
         _remove_checkpoints(folder)
 

@@ -26,17 +26,17 @@ _DEATHS = 10
 _LOOK_EVERY = 1.0
 
 
-def keep_workers_running(config: SearchConfig, look: Callable[[], None]) -> None:
+def keep_workers_running(config: SearchConfig, on_poll: Callable[[], None]) -> None:
     """Start the workers, replace those that are killed, and return when all have found nothing more to do.
 
-    `look` is called about once a second. All workers and their trainings end with this function, however it ends.
+    `on_poll` is called about once a second. All workers and their trainings end with this function, however it ends.
     """
     workers = {number: _start_worker(config, number) for number in range(config.workers)}
     deaths = 0
     try:
         while workers:
             time.sleep(_LOOK_EVERY)
-            look()
+            on_poll()
             for number, process in list(workers.items()):
                 code = process.poll()
                 if code is None:

@@ -259,7 +259,7 @@ def create_run(name: str, tags: Mapping[str, str] | None = None) -> str:
         return run_id
     from mlflow import MlflowClient
 
-    with _told_as_mistakes(uri, "start a run"):
+    with _as_user_errors(uri, "start a run"):
         return _create(MlflowClient(uri), uri, name, tags).info.run_id
 
 
@@ -304,7 +304,7 @@ def _start(name: str, config: Mapping[str, object], tags: Mapping[str, str], spo
     client = MlflowClient(uri)
     # Taken out of the environment, as MLflow does: a second run of this process is another run.
     run_id = os.environ.pop("MLFLOW_RUN_ID", "")
-    with _told_as_mistakes(uri, f"resume run {run_id} of MLFLOW_RUN_ID" if run_id else "start a run"):
+    with _as_user_errors(uri, f"resume run {run_id} of MLFLOW_RUN_ID" if run_id else "start a run"):
         entity = _resume(client, run_id, name) if run_id else _create(client, uri, name)
     show_as_training(client, entity.info.experiment_id)
     try:
@@ -319,7 +319,7 @@ def _start(name: str, config: Mapping[str, object], tags: Mapping[str, str], spo
 
 
 @contextmanager
-def _told_as_mistakes(uri: str, what: str) -> Iterator[None]:
+def _as_user_errors(uri: str, what: str) -> Iterator[None]:
     """Turn MLflow's refusals into one line."""
     from mlflow.exceptions import MlflowException
 

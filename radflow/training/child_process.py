@@ -45,12 +45,12 @@ def follow_training(
     folder: Path,
     variables: Mapping[str, str],
     should_continue: Callable[[Epoch], bool],
-    look: Callable[[], None],
+    on_poll: Callable[[], None],
 ) -> Ended:
     """Run a training whose `out` is `folder`, and stop it after the first epoch for which `should_continue` is false.
 
-    `look` is called several times a second. The training and all its ranks end with this function however it ends, and
-    with this process if that is killed.
+    `on_poll` is called several times a second. The training and all its ranks end with this function however it ends,
+    and with this process if that is killed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / OUTPUT_FILE).open("ab") as output:
@@ -64,13 +64,13 @@ def follow_training(
             preexec_fn=ends_with_parent(),
         )
     try:
-        was_stopped = not all(should_continue(epoch) for epoch in _epochs(process, folder, look))
+        was_stopped = not all(should_continue(epoch) for epoch in _epochs(process, folder, on_poll))
     finally:
         code = stop(process, PATIENCE)
     return Ended(code, was_stopped, _last_line(folder / OUTPUT_FILE))
 
 
-def _epochs(process: subprocess.Popen[bytes], folder: Path, look: Callable[[], None]) -> Iterator[Epoch]:
+def _epochs(process: subprocess.Popen[bytes], folder: Path, on_poll: Callable[[], None]) -> Iterator[Epoch]:
     """Each epoch once, soon after it ended, until the process has ended."""
     seen = 0
     while True:
@@ -81,7 +81,7 @@ def _epochs(process: subprocess.Popen[bytes], folder: Path, look: Callable[[], N
                 yield epoch
         if has_ended:
             return
-        look()
+        on_poll()
         time.sleep(_LOOK_EVERY)
 
 

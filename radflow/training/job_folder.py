@@ -92,10 +92,11 @@ def job_to_resume(settings: Mapping[str, Any]) -> Job | None:
         return None
     if resume == AUTO:
         jobs = _readable_jobs(Path(settings["out"]))
-        same = (job for job in jobs if not job.is_finished and _told(job.settings) == _told(settings))
+        wanted = _comparable_settings(settings)
+        same = (job for job in jobs if not job.is_finished and _comparable_settings(job.settings) == wanted)
         return next(same, None)
     job = read_job(Path(resume))
-    given, expected = _told(settings), _told(job.settings)
+    given, expected = _comparable_settings(settings), _comparable_settings(job.settings)
     for name in CHECKPOINT_SETTINGS:
         if given.get(name) != expected.get(name):
             raise UserError(
@@ -138,7 +139,7 @@ def _readable_jobs(out: Path) -> Iterator[Job]:
             warn(f"{error}")
 
 
-def _told(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _comparable_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     told = {name: value for name, value in settings.items() if name not in IRRELEVANT_SETTINGS}
     # The same weights, and which of the two `auto` takes depends on the ranks.
     return told | {"norm": str(told.get("norm")).removeprefix("sync_")}

@@ -323,7 +323,7 @@ def test_boxes_are_kept_for_the_films_that_there_are(tmp_path: Path) -> None:
         verify_dataset(dataset.path)
     manifest = tmp_path / "out" / "manifest.json"
     manifest.write_text(manifest.read_text().replace("boxes.csv", "../../boxes.csv"))
-    with pytest.raises(UserError, match=r"'\.\./\.\./boxes\.csv' is no plain file name"):
+    with pytest.raises(UserError, match=r"'\.\./\.\./boxes\.csv' is not a plain file name"):
         verify_dataset(dataset.path)
 
 

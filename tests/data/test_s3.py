@@ -26,7 +26,7 @@ from radflow.data.dataset.copies import cache_folder, on_disk
 from radflow.data.dataset.reading import Dataset, verify_dataset
 from radflow.data.preprocess import preprocess
 from radflow.errors import JobError, UserError
-from radflow.s3_requests import ask, client
+from radflow.s3_requests import client, with_retries
 from radflow.storage import S3Path, locate
 
 pytestmark = pytest.mark.slow
@@ -180,7 +180,7 @@ def test_a_manifest_that_names_files_elsewhere_is_refused(server: S3Server, tmp_
     (server.bucket / "set").mkdir()
     manifest = (whole.path / "manifest.json").read_text().replace("train-00000.arrow", "../../../escaped.arrow")
     (server.bucket / "set" / "manifest.json").write_text(manifest)
-    with pytest.raises(UserError, match=r"'\.\./\.\./\.\./escaped\.arrow' is no plain file name"):
+    with pytest.raises(UserError, match=r"'\.\./\.\./\.\./escaped\.arrow' is not a plain file name"):
         on_disk(locate(url("set")))
 
 
@@ -264,7 +264,7 @@ def test_a_wrong_place_is_one_line(server: S3Server, place: str, message: str) -
             r"refuses this access key \(SignatureDoesNotMatch\); set AWS_",
         ),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "does not answer .*; start it, or correct AWS_ENDPOINT_URL"),
-        ({"AWS_ENDPOINT_URL": "127.0.0.1:9"}, "the S3 endpoint is no address: .*; expected such as https"),
+        ({"AWS_ENDPOINT_URL": "127.0.0.1:9"}, "the S3 endpoint is not an address: .*; expected such as https"),
         (
             {"AWS_ACCESS_KEY_ID": "", "AWS_SHARED_CREDENTIALS_FILE": "/none", "AWS_EC2_METADATA_DISABLED": "true"},
             "Unable to locate credentials; set AWS_ACCESS_KEY_ID",
@@ -307,7 +307,7 @@ def test_an_answer_that_passes_is_asked_for_again(
             raise error
         return "here"
 
-    assert ask(Path("film"), request) == "here"
+    assert with_retries(Path("film"), request) == "here"
 
 
 @pytest.mark.parametrize(("code", "status"), [("ExpiredToken", 400), ("TokenRefreshRequired", 400)])
@@ -316,4 +316,4 @@ def test_credentials_that_expire_end_a_job_and_are_no_mistake_in_it(server: S3Se
         raise answer(code, status)
 
     with pytest.raises(JobError, match=rf"have expired \({code}\); renew them and start again"):
-        ask(Path("film"), request)
+        with_retries(Path("film"), request)

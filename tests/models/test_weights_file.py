@@ -61,7 +61,7 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path: Path, name: str, content:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.h5")
     for name in ("nowhere.h5", "pipe.h5", "x" * 300):
-        with pytest.raises(UserError, match=rf"{name} is no file at"):
+        with pytest.raises(UserError, match=rf"{name} is not a file at"):
             check_weights_file(str(tmp_path / name))
 
 
@@ -111,9 +111,9 @@ def write_packed(file: h5py.File) -> None:
     [
         (write_external, "link is a link to elsewhere"),
         (write_soft, "link is a link to elsewhere"),
-        (write_outside, "outside is no plain array"),
-        (write_virtual, "virtual is no plain array"),
-        (write_packed, "packed is no plain array"),
+        (write_outside, "outside is not a plain array"),
+        (write_virtual, "virtual is not a plain array"),
+        (write_packed, "packed is not a plain array"),
     ],
 )
 def test_what_is_told_before_keras_reads(tmp_path: Path, write, reason: str) -> None:

@@ -64,8 +64,8 @@ def test_a_family_overrides_the_defaults(tmp_path: Path) -> None:
         ({"version": 1}, r"has version 1; expected version: 2"),
         ({"families": {}}, "families names no family"),
         ({"families": ["radflow-chest-vgg16"]}, r"families is \['radflow-chest-vgg16'\]; expected `name: value` lines"),
-        ({"families": {"radflow-knee-vgg16": {}}}, "families.radflow-knee-vgg16 is no name of a family"),
-        ({"families": {"radflow-chest-vgg19": {}}}, "families.radflow-chest-vgg19 is no name of a family"),
+        ({"families": {"radflow-knee-vgg16": {}}}, "families.radflow-knee-vgg16 is not a name of a family"),
+        ({"families": {"radflow-chest-vgg19": {}}}, "families.radflow-chest-vgg19 is not a name of a family"),
         (
             {"families": {"radflow-chest-vgg16": {"minimum": 0.5}}},
             "families.radflow-chest-vgg16 has the unknown key 'mini",

@@ -280,11 +280,11 @@ def test_the_model_card_says_what_the_model_is(store: MlflowClient, promoted: Pr
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"run": "0123456789abcdef"}, "run=0123456789abcdef is no run of this MLflow"),
+        ({"run": "0123456789abcdef"}, "run=0123456789abcdef is not a run of this MLflow"),
         ({"run": "x", "rollback": True}, "give neither run nor data"),
         ({"run": "x", "data": "y"}, "give one of the two"),
         ({"rollback": True}, "0 have a champion"),
-        ({"arch": "resnet50"}, "arch=resnet50, task=all is no family of .*; it has radflow-chest-vgg16"),
+        ({"arch": "resnet50"}, "arch=resnet50, task=all is not a family of .*; it has radflow-chest-vgg16"),
         ({"data": "nowhere"}, "no dataset at .*/nowhere"),
         ({}, "no finished run of arch=all, task=all with a logged model; train one"),
     ],

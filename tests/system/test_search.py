@@ -77,7 +77,7 @@ def test_a_killed_worker_takes_its_training_with_it_and_loses_nothing(workplace:
 
     mistaken = command("search", *SEARCH[:-1], "--gbz=101", "--np=2")
     assert mistaken.returncode == 2
-    assert mistaken.stderr.splitlines()[-1].startswith("error: gbz=101 does not divide")
+    assert mistaken.stderr.splitlines()[-1].startswith("error: gbz=101 is not divisible")
 
 
 def test_a_search_that_was_stopped_goes_on_where_it_was(workplace: Path, tmp_path: Path) -> None:

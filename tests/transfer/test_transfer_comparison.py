@@ -30,7 +30,7 @@ def train_in_no_time(
     folder: Path,
     variables: Mapping[str, str],
     should_continue: Callable[[Epoch], bool],
-    look: Callable[[], None],
+    on_poll: Callable[[], None],
 ) -> Ended:
     """Leave behind what a training does, or end as one does that fails, where a file says so."""
     flags = dict(argument.removeprefix("--").split("=", 1) for argument in command[4:])

@@ -42,7 +42,7 @@ class _Folder:
 
     def __init__(self, path: Path) -> None:
         if path.exists() and not (path / MANIFEST_NAME).is_file() and (not path.is_dir() or any(path.iterdir())):
-            raise UserError(f"{path} exists and is no dataset; name a new folder for the output")
+            raise UserError(f"{path} exists and is not a dataset; name a new folder for the output")
         path = path.resolve()  # of a link, what it points to is replaced
         self.unfinished = path.with_name(f".{path.name}.partial")
         self._path = path

@@ -142,7 +142,7 @@ def read_with_digest(folder: Path) -> tuple[Manifest, str]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); make the dataset again with preprocess") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise UserError(f"{path} is no radflow dataset manifest; give a folder that preprocess made")
+        raise UserError(f"{path} is not a radflow dataset manifest; give a folder that preprocess made")
     if document.get("version") != VERSION:
         given = document.get("version")
         raise UserError(f"{path} has version {given!r}, this radflow reads version {VERSION}; preprocess again")
@@ -208,5 +208,5 @@ def _is_of(value: object, hint: Any) -> bool:
 def _plainly_named(entry: Entry) -> Entry:
     """Pass on an entry that names a file of the folder: it may come from a bucket, and is written to where it says."""
     if PurePath(entry.file).name != entry.file or len(entry.file) > MAX_NAME:
-        raise ValueError(f"file {entry.file[:MAX_NAME]!r} is no plain file name")
+        raise ValueError(f"file {entry.file[:MAX_NAME]!r} is not a plain file name")
     return entry

@@ -61,7 +61,7 @@ def decode_dicom(content: bytes) -> NDArray[np.uint8]:
 
 
 def read_dicom_shape(file: BinaryIO) -> tuple[int, int]:
-    """Read rows and columns from the header alone; raises `BadFilm` for what is no DICOM image."""
+    """Read rows and columns from the header alone; raises `BadFilm` for what is not a DICOM image."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -89,7 +89,7 @@ def _check_codestream(film: Dataset, frame: bytes) -> None:
     elif frame.startswith(JPEG_SIGNATURE):
         announced = read_jpeg_frame(frame)
     else:
-        raise BadFilm("DICOM whose compressed frame is no JPEG")
+        raise BadFilm("DICOM whose compressed frame is not JPEG")
     expected = f"DICOM header says {film.Columns}x{film.Rows} pixels"
     if (announced.width, announced.height) != (film.Columns, film.Rows):
         raise BadFilm(f"{expected}, its compressed frame {announced.width}x{announced.height}")

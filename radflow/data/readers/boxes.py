@@ -68,7 +68,7 @@ def read_box_table(
         try:
             boxes.append(_check_box(name, finding, [float(number) for number in numbers], findings, film_side))
         except ValueError as error:
-            raise UserError(f"{path}, row {row} ({name!r}) is no box on a film: {error}") from error
+            raise UserError(f"{path}, row {row} ({name!r}) is not a box on a film: {error}") from error
     return boxes
 
 

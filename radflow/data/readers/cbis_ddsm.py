@@ -91,7 +91,7 @@ class LesionFolder:
             if np.count_nonzero(Image.fromarray(pixels).histogram()) == 2:
                 return _resize_nearest(pixels == pixels.max(), shape)
         if alike:
-            raise BadFilm(f"no mask in {self.path.name}: {alike[0].name} has not the two grey levels of one")
+            raise BadFilm(f"no mask in {self.path.name}: {alike[0].name} does not have the two grey levels of one")
         found = ", ".join(f"{columns}x{rows}" for rows, columns in shapes.values())
         raise BadFilm(f"no mask in {self.path.name} for a film of {shape[1]}x{shape[0]} pixels: it holds {found}")
 

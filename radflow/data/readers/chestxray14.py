@@ -150,7 +150,7 @@ class ChestXray14:
         """Find the label file in a folder; raises `UserError` where there is no folder or not one label file."""
         folder = locate(source)
         if not folder.is_dir():
-            raise UserError(f"source {folder} is no folder; give the one that holds {LABEL_FILE_PATTERN} and the films")
+            raise UserError(f"source {folder} is not a folder; give the one with {LABEL_FILE_PATTERN} and the films")
         label_path = _only_file(folder, LABEL_FILE_PATTERN, "label files")
         if label_path is None:
             raise UserError(f"no label file {LABEL_FILE_PATTERN} in {folder}; put the release's CSV beside the films")
@@ -309,7 +309,7 @@ def read_label_file(path: Location) -> LabelFile:
 def read_box_list(path: Location) -> list[FindingBox]:
     """Read the list in which a radiologist marked 984 findings on 880 films, plain or gzipped.
 
-    Raises `UserError` with the row for what is no box on a film.
+    Raises `UserError` with the row for what is not a box on a film.
     """
     return read_box_table(path, _BOX_COLUMNS, FINDINGS, FILM_SIDE, {"Infiltrate": "Infiltration"})
 

@@ -243,7 +243,7 @@ def _crops_of_arrays(pixels: Path, labels: Path) -> Iterator[PrecutCrop | Damage
         shape, dtype, begin = _read_array_header(pixels)
     except (OSError, ValueError, EOFError, SyntaxError, TokenError) as error:
         told = " ".join(str(error).split())[:300]
-        raise UserError(f"{pixels.name} or {labels.name} in {labels.parent} is no whole array: {told}") from error
+        raise UserError(f"{pixels.name} or {labels.name} in {labels.parent} is not a whole array: {told}") from error
     if dtype != np.uint8 or shape not in (
         (len(numbers), CROP_SIDE, CROP_SIDE),
         (len(numbers), CROP_SIDE, CROP_SIDE, 1),

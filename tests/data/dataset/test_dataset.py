@@ -158,7 +158,7 @@ def test_a_failed_write_leaves_nothing_and_keeps_the_old_dataset(tmp_path: Path)
 
 def test_a_folder_that_is_no_dataset_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(UserError, match="exists and is no dataset"):
+    with pytest.raises(UserError, match="exists and is not a dataset"):
         write(tmp_path)
     assert (tmp_path / "thesis.tex").exists()
 

@@ -301,7 +301,7 @@ def test_a_frame_of_other_samples_than_its_header_says_is_refused() -> None:
     with pytest.raises(BadFilm, match="of 8 bits, its compressed frame 1 samples of 12 bits"):
         film = dicom_film(SMOOTH.astype(np.uint8), bits=8)
         decode(compressed(film, JPEGLosslessSV1, encode_lossless_jpeg(SMOOTH, bits=12)))
-    with pytest.raises(BadFilm, match="compressed frame is no JPEG"):
+    with pytest.raises(BadFilm, match="compressed frame is not JPEG"):
         decode(compressed(dicom_film(), JPEGLosslessSV1, b"BM" + bytes(100)))
 
 

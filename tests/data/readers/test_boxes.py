@@ -25,7 +25,7 @@ def test_the_released_list(real_data: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("a.png,Pneumona,1,1,5,5", r"row 2 \('a.png'\) is no box on a film: unknown finding 'Pneumona'"),
+        ("a.png,Pneumona,1,1,5,5", r"row 2 \('a.png'\) is not a box on a film: unknown finding 'Pneumona'"),
         ("a.png,Mass,1,1,5,x", "row 2 .* could not convert string to float: 'x'"),
         ("a.png,Mass,1,1,nan,5", "x, y, width and height 1, 1, nan, 5 leave 1024x1024"),
         ("a.png,Mass,1,1,0,5", "leave 1024x1024"),

@@ -128,7 +128,7 @@ def test_lesions_without_a_usable_mask_say_why(tree: TciaFolder) -> None:
     write_dicom(mask, made_mask((0, 0, 10, 10), (HEIGHT, HEIGHT)))
     assert refusal(tree) == f"no mask in {FILM}_1 for a film of 120x160 pixels: it holds 20x30, 160x160"
     write_dicom(mask, np.zeros(SHAPE, np.uint8))
-    assert refusal(tree) == f"no mask in {FILM}_1: 1-2.dcm has not the two grey levels of one"
+    assert refusal(tree) == f"no mask in {FILM}_1: 1-2.dcm does not have the two grey levels of one"
     mask.write_bytes(b"torn")
     assert refusal(tree) == f"no mask in {FILM}_1 for a film of 120x160 pixels: it holds 20x30"
     crop.write_bytes(b"torn")

@@ -136,7 +136,7 @@ ROW = "00000001_000.png,Mass,0,1,57,M,PA"
             f"{HEADER}\n{ROW}\n00000002_000.png,Mass,0,2,57,M,P\xc4\n".encode("latin-1"),
             "row 3 has a byte that is not UTF-8",
         ),
-        (f'{HEADER}\n"00000001_000.png,Mass,0,1,57,M,PA\n'.encode(), "is no CSV"),
+        (f'{HEADER}\n"00000001_000.png,Mass,0,1,57,M,PA\n'.encode(), "is not CSV"),
     ],
 )
 def test_a_bad_label_file_is_one_line_with_file_and_row(tmp_path: Path, content: bytes, message: str) -> None:
@@ -156,7 +156,7 @@ def test_a_truncated_gzip_is_one_line(tmp_path: Path) -> None:
 
 
 def test_folder_without_release(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         ChestXray14.at(tmp_path / "absent")
     with pytest.raises(UserError, match=r"no label file Data_Entry_2017\*\.csv"):
         ChestXray14.at(tmp_path)

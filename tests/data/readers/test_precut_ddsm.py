@@ -103,7 +103,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_bytes(tmp_path: Path, mon
     ("labels", "message"),
     [
         (np.arange(4), r"test10_data\.npy holds uint8 \(5, 299, 299, 1\), expected uint8 \(4, 299, 299, 1\)"),
-        (np.array([None] * 5), r"is no whole array: test10_labels.npy announces labels \(5,\) of type object"),
+        (np.array([None] * 5), r"is not a whole array: test10_labels.npy announces labels \(5,\) of type object"),
     ],
 )
 def test_arrays_that_do_not_fit_are_one_line(tmp_path: Path, labels: np.ndarray, message: str) -> None:
