@@ -114,7 +114,7 @@ def _train_as_rank(config: DistributedConfig) -> None:
 
 def _show_found_ranks(plan: TrainingPlan) -> None:
     show_plan(plan)
-    say(f"no ranks to start: {found_ranks()} says that this is one of {plan.batches.ranks}")
+    say(f"nothing to launch: {plan.batches.ranks} ranks are running already (found {found_ranks()})")
 
 
 def _open_alike(config: DistributedConfig, communicator: Communicator) -> Dataset:
