@@ -17,12 +17,13 @@ export GIT_PYTHON_REFRESH := quiet
 # Runs a command, showing it and how long it took.
 part = @echo "+ $(1)"; start=$$(date +%s); $(1) || exit $$?; echo "  ($$(( $$(date +%s) - start )) s)"
 
-.PHONY: setup mlproject demo test test-fast test-long bench lint format clean help
+.PHONY: setup mlproject demo test test-fast test-long test-lowest bench lint format clean help
 
 help:
 	@echo "make demo    films, training on two ranks, registry, prediction: the whole product in small"
 	@echo "make test    what CI runs      make test-fast   those that start no servers and train no models"
-	@echo "make test-long   what takes minutes each: searches, jobs that are killed and resumed, stores that go away"
+	@echo "make test-long   what takes minutes each: searches, jobs that are killed and resumed, stores that go away;"
+	@echo "                 and make test-lowest: the fast tests with the lowest versions that pyproject.toml allows"
 	@echo "make lint    ruff, mypy, import-linter, codespell"
 	@echo "make bench   speed and memory beside Keras fit and PyTorch (hours; BENCH=\"--image_size=64\" passes options)"
 	@echo "make setup   only the environment        make clean   remove synthetic films, all runs and models"
@@ -69,8 +70,18 @@ test: setup
 test-fast: setup
 	$(PYTEST) -m "not slow and not long"
 
-test-long: setup
+test-long: setup test-lowest
 	$(BIN)/pytest -m long
+
+# The fast tests with the lowest versions that pyproject.toml allows, in an environment of their own. They need no
+# Horovod, and the programs that they start are those of that environment.
+test-lowest: .venv-lowest/.synced
+	PATH="$(CURDIR)/.venv-lowest/bin:$$PATH" .venv-lowest/bin/python -m pytest -m "not slow and not long"
+
+.venv-lowest/.synced: pyproject.toml | $(if $(filter .tools/%,$(UV)),$(UV))
+	$(UV) venv --quiet --clear --python $(PYTHON) .venv-lowest
+	$(call part,$(UV) pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --group test --editable .)
+	@touch $@
 
 # PyTorch is measured in an environment of its own. Without the index of CPU wheels pip takes PyPI's, far larger one.
 bench: setup .venv-torch/.synced

@@ -68,7 +68,7 @@ def test_an_added_backbone_may_have_a_family(tmp_path: Path) -> None:
 def test_the_command_line_takes_and_lists_the_table(entry: str) -> None:
     for arch in ARCHITECTURES:
         assert flatten(parse(settings_of(entry), [f"--arch={arch}"]))["arch"] == arch
-    with pytest.raises(UserError, match=", ".join(f'"{arch}"' for arch in ARCHITECTURES)):
+    with pytest.raises(UserError, match=".*".join(("unheard", *ARCHITECTURES))):
         parse(settings_of(entry), ["--arch=unheard"])
 
 

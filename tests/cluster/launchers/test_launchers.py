@@ -101,5 +101,5 @@ def test_a_launcher_that_is_named_is_taken_or_says_why_not(monkeypatch: pytest.M
 def test_the_command_line_takes_and_lists_the_table() -> None:
     for name in ("auto", *LAUNCHERS):
         assert parse(DistributedConfig, [f"--launcher={name}"]).launcher == name
-    with pytest.raises(UserError, match='Choose from: "auto", ' + ", ".join(f'"{name}"' for name in LAUNCHERS)):
+    with pytest.raises(UserError, match=".*".join(("ssh", "auto", *LAUNCHERS))):
         parse(DistributedConfig, ["--launcher=ssh"])
