@@ -103,11 +103,11 @@ def roc_figure(predictions: Predictions, title: str) -> Figure:
 def _draw_intervals(axes: Axes, results: Sequence[FindingAuc]) -> None:
     """Dots and whiskers, and at the right of each row what they say in numbers."""
     rows = [row for row, result in enumerate(results) if not math.isnan(result.auc)]
-    areas = np.array([results[row].auc for row in rows])
+    aucs = np.array([results[row].auc for row in rows])
     if rows:
-        whiskers = [areas - [results[row].low for row in rows], [results[row].high for row in rows] - areas]
-        axes.errorbar(areas, rows, xerr=whiskers, fmt="none", ecolor=BLUE, capsize=3, zorder=3)
-    axes.plot(areas, rows, "o", color=BLUE, markersize=7, zorder=4, label="this run")
+        whiskers = [aucs - [results[row].low for row in rows], [results[row].high for row in rows] - aucs]
+        axes.errorbar(aucs, rows, xerr=np.array(whiskers), fmt="none", ecolor=BLUE, capsize=3, zorder=3)
+    axes.plot(aucs, rows, "o", color=BLUE, markersize=7, zorder=4, label="this run")
     for row, result in enumerate(results):
         write_beside(axes, _in_numbers(result), row)
     write_beside(axes, "AUC (95 % interval), positive films", None)
@@ -120,8 +120,8 @@ def _in_numbers(result: FindingAuc) -> str:
 
 
 def _draw_anchors(axes: Axes, findings: Sequence[str]) -> None:
-    for source, areas in LITERATURE_AUCS.items():
-        known = [(row, areas[finding]) for row, finding in enumerate(findings) if finding in areas]
+    for source, aucs in LITERATURE_AUCS.items():
+        known = [(row, aucs[finding]) for row, finding in enumerate(findings) if finding in aucs]
         if known:
             mark, colour = _ANCHOR_MARKS[source]
             rows, values = zip(*known, strict=True)
@@ -132,7 +132,7 @@ def _auc_limits(results: Mapping[str, FindingAuc], anchors: bool) -> tuple[float
     """Limits of the axis: from a tenth below the lowest whisker, or from just under chance, to 1."""
     lows = [result.low for result in results.values() if not math.isnan(result.low)]
     if anchors:
-        lows += [area for areas in LITERATURE_AUCS.values() for area in areas.values()]
+        lows += [auc for aucs in LITERATURE_AUCS.values() for auc in aucs.values()]
     return max(0.0, min([0.48, *(low - 0.02 for low in lows)])), 1.0
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from radflow.cluster.batch_plan import BatchPlan, BatchSchedule
 from radflow.cluster.communicator import SerialCommunicator
+from radflow.data.dataset.shards import FilmTable
 from radflow.errors import JobError, UserError
 from radflow.optim.config import OptimizerConfig
 from radflow.optim.learning_rate import LearningRate
@@ -42,8 +43,9 @@ class Films:
         self.name = name
         self.pixels = generator.integers(0, 256, (FILMS, SIZE, SIZE), np.uint8)
         self.labels = generator.random((FILMS, 2)) < 0.4
-        self.image_ids = np.array([f"{name}{number}.png" for number in range(FILMS)])
-        self.patient_ids = np.arange(FILMS).astype(str)
+        names = np.array([f"{name}{number}.png" for number in range(FILMS)])
+        views, splits = np.full(FILMS, "PA"), np.full(FILMS, name)
+        self.table = FilmTable(names, np.arange(FILMS).astype(str), views, splits, self.labels)
 
     def __len__(self) -> int:
         return FILMS
