@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from benchmarks.measurement import FINDINGS, WARM_UP_STEPS, parser, result, wait_for_others
-from radflow.models.architectures import ARCHITECTURES
+from radflow.models.backbones import ARCHITECTURES
 
 
 class StepTimes(keras.callbacks.Callback):

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.measurement import FINDINGS, WARM_UP_STEPS, parser, result, wait_for_others
 from radflow.cluster.batch_plan import BatchPlan, BatchSchedule, epoch_order, plan_batches
-from radflow.cluster.launchers.scheduler import is_rank, ranks_on_this_node
+from radflow.cluster.launchers.started_ranks import is_rank, ranks_on_this_node
 from radflow.cluster.threads import set_threads
 from radflow.models.precision import choose_precision
 from radflow.terminal import import_tensorflow

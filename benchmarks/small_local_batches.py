@@ -29,7 +29,7 @@ from radflow.data.dataset.reading import Dataset, Split, open_dataset
 from radflow.data.sample import dataset_folder
 from radflow.evaluation.auc import auc_per_finding, mean_auc
 from radflow.inference.split_predictor import SplitPredictor
-from radflow.models.architectures import ARCHITECTURES
+from radflow.models.backbones import ARCHITECTURES
 from radflow.models.classifier import build_classifier, build_logits_model
 from radflow.models.config import ModelConfig
 from radflow.models.precision import choose_precision

@@ -25,7 +25,7 @@ from radflow.cluster.hosts import choose_ranks, parse_hosts
 from radflow.cluster.launchers.base import RankJob
 from radflow.cluster.launchers.table import prepare_launch
 from radflow.cpu import available_cores
-from radflow.models.architectures import ARCHITECTURES
+from radflow.models.backbones import ARCHITECTURES
 from radflow.models.precision import supports_bfloat16
 from radflow.plots.tables import markdown_table
 

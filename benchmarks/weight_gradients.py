@@ -25,7 +25,7 @@ def main() -> None:
     import keras
     import tensorflow as tf
 
-    from radflow.models.backbones import build_backbone
+    from radflow.models.backbone_builder import build_backbone
     from radflow.models.convolution import can_take_products, products_are_faster, weight_gradient
 
     @tf.function(jit_compile=False)

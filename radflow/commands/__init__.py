@@ -1,4 +1,4 @@
-"""One module an entry point or tool: reads what it is told, and calls the rooms below."""
+"""One module per entry point or tool: reads its settings, and calls the rooms below."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from radflow.cluster.hosts import parse_hosts
 from radflow.cluster.launchers.base import RankJob
-from radflow.cluster.launchers.scheduler import (
+from radflow.cluster.launchers.secrets_file import take_secrets
+from radflow.cluster.launchers.started_ranks import (
     check_allocation,
     check_scheduler,
     found_ranks,
@@ -21,7 +22,6 @@ from radflow.cluster.launchers.scheduler import (
     ranks_on_this_node,
     was_launched,
 )
-from radflow.cluster.launchers.secrets_file import take_secrets
 from radflow.cluster.launchers.table import prepare_launch
 from radflow.cluster.threads import set_threads
 from radflow.config import command_line, flatten

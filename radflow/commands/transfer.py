@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from radflow.cluster.launchers.scheduler import is_rank
+from radflow.cluster.launchers.started_ranks import is_rank
 from radflow.commands.distributed import distributed
 from radflow.commands.train import train_in_this_process
 from radflow.data.crops.mammograms import TUMOUR_FINDINGS

@@ -1,4 +1,4 @@
-"""What `preprocess` is told."""
+"""Settings of `preprocess`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class PreprocessConfig:
     source: str = "sample"
     """Folder or s3://bucket/prefix with films and lists as released; ChestX-ray14 as PNGs, tar.gz or zip archives."""
     layout: Layout = "auto"
-    """The release that source holds; auto tells it by the label files."""
+    """The release that source holds; auto recognises it by the label files."""
     out: str = "data/dataset"
     """Folder for the dataset, where one that is already there is replaced; or s3://bucket/prefix, where none is yet."""
     image_size: int = 0

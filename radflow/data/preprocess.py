@@ -19,7 +19,7 @@ from radflow.data.decoding import LeftOut, Outcome, StoredFilm, decode_films, fe
 from radflow.data.images.film import BadFilm
 from radflow.data.readers import READERS
 from radflow.data.readers.archives import RefusedMember
-from radflow.data.readers.base import Plan, Reader
+from radflow.data.readers.base import Reader, ReleasePlan
 from radflow.data.readers.boxes import BOXES_NAME, FindingBox, count_boxes
 from radflow.errors import UserError
 from radflow.files import sha256_file
@@ -51,7 +51,7 @@ def recognise(folder: Location) -> type[Reader] | None:
     return next((reader for reader in READERS if reader.recognises(folder)), None)
 
 
-def plan_dataset(config: PreprocessConfig) -> tuple[Reader, Plan]:
+def plan_dataset(config: PreprocessConfig) -> tuple[Reader, ReleasePlan]:
     """Read the label files and give every image to a split; no image is opened. `config` is resolved.
 
     Raises `UserError` where they are not as released, or a patient would be in two splits.
@@ -100,7 +100,7 @@ def _reader_of(config: PreprocessConfig) -> type[Reader]:
     )
 
 
-def _header(config: PreprocessConfig, release: Reader, plan: Plan) -> DatasetHeader:
+def _header(config: PreprocessConfig, release: Reader, plan: ReleasePlan) -> DatasetHeader:
     return DatasetHeader(
         name=release.name if config.name == "auto" else config.name,
         image_size=config.image_size,
@@ -127,7 +127,7 @@ def _origin(config: PreprocessConfig) -> str:
 
 
 def _fill(
-    writer: DatasetWriter, config: PreprocessConfig, release: Reader, plan: Plan, progress: Progress | None
+    writer: DatasetWriter, config: PreprocessConfig, release: Reader, plan: ReleasePlan, progress: Progress | None
 ) -> None:
     """Put every image of the plan into the writer, or say why not; stops as soon as too many are rejected."""
     for name, reason in plan.unlisted.items():
@@ -145,14 +145,14 @@ def _fill(
         intake.settle(name, outcome)
 
 
-def _unknown(plan: Plan, findings: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def _unknown(plan: ReleasePlan, findings: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """The images with a finding that is neither present nor absent, and the first such finding."""
     if plan.unknown is not None:
         for row in np.flatnonzero(plan.unknown.any(axis=1)).tolist():
             yield str(plan.table.image_ids[row]), findings[int(plan.unknown[row].argmax())]
 
 
-def _stored_only(plan: Plan, writer: DatasetWriter, intake: _Intake) -> Iterator[StoredFilm]:
+def _stored_only(plan: ReleasePlan, writer: DatasetWriter, intake: _Intake) -> Iterator[StoredFilm]:
     """Pass on the films that are there to decode, and settle the rest; those in whole shards are passed over."""
     for image in plan.images(intake.awaits):
         match image:
@@ -166,7 +166,7 @@ def _stored_only(plan: Plan, writer: DatasetWriter, intake: _Intake) -> Iterator
                     intake.settle(name, outcome)
 
 
-def _add_tables(writer: DatasetWriter, plan: Plan) -> None:
+def _add_tables(writer: DatasetWriter, plan: ReleasePlan) -> None:
     """Store the boxes of the films that the dataset holds, and the account of lesions."""
     if plan.boxes:
         kept = set(plan.table.image_ids.tolist()) - writer.missing.keys()
@@ -179,7 +179,7 @@ class _Intake:
     """Settles images one by one: into the dataset or rejected, counted against `max_rejected`, with progress told."""
 
     def __init__(
-        self, writer: DatasetWriter, config: PreprocessConfig, unit: str, plan: Plan, progress: Progress | None
+        self, writer: DatasetWriter, config: PreprocessConfig, unit: str, plan: ReleasePlan, progress: Progress | None
     ) -> None:
         self._writer = writer
         self._rows = {name: row for row, name in enumerate(plan.table.image_ids.tolist())}

@@ -1,4 +1,4 @@
-"""What `predict` and `evaluate` are told."""
+"""Settings of `predict` and `evaluate`."""
 
 from __future__ import annotations
 

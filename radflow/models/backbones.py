@@ -1,140 +1,62 @@
-"""Backbones of keras.applications with a choice of normalisation and of initial weights."""
+"""The backbones: one entry each, from which settings, families of registered models and benchmarks follow.
+
+A new one is an entry of `ARCHITECTURES`, and its families in registry/policy.yaml where it is to be promoted. Its
+learning rates are those that the rule has for networks with, or without, normalisation.
+"""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
-from pathlib import Path
-
-import keras
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from radflow.errors import UserError
-from radflow.models.architectures import ARCHITECTURES, check_image_size
-from radflow.models.precision import dtype_policy
-from radflow.models.weights_file import check_weights_file
-
-BATCH_NORM_MOMENTUM = 0.9
-"""keras.applications has 0.99, whose moving statistics need hundreds of steps; large-batch training has few."""
-
-_GROUPS = {"group": 32, "instance": -1}
-"""Groups of channels, as in Wu & He 2018 (arXiv:1803.08494); instance normalisation has one a channel."""
 
 
-def build_backbone(
-    arch: str, norm: str, weights: str, image_size: int, weights_file: Path | None = None
-) -> keras.Model:
-    """Convolutional body without its classifier: float [n, size, size, 3] -> features [n, h, w, channels].
+@dataclass(frozen=True)
+class ChannelScaling:
+    """What ImageNet weights were trained with: three channels of pixels, 0 to 255, times `scale` plus `offset`."""
 
-    Layer names are those of keras.applications, so that weights are exchanged by name. Where `weights` names a model
-    that is kept elsewhere, `weights_file` is its .keras file on this machine.
-
-    Raises
-    ------
-    UserError
-        The images are too small, or the weights cannot be had, or are of another architecture, or of a classifier with
-        another normalisation.
-    """
-    shape = (image_size, image_size, 3)
-    check_image_size(arch, image_size)
-    plain = _application(arch)(include_top=False, weights=None, input_shape=shape, name=arch)
-    _check_norm(norm, plain.output_shape[1], image_size)
-    backbone = keras.models.clone_model(
-        plain, clone_function=lambda layer: _with_norm(layer, norm), call_function=_call_without_mask
-    )
-    if weights != "none":
-        with dtype_policy("float32"):
-            source = _read_weights(backbone, weights, weights_file or Path(weights), shape)
-        _copy_weights(source, backbone, weights)
-    return backbone
+    scale: tuple[float, float, float]
+    offset: tuple[float, float, float]
 
 
-def _application(arch: str) -> Callable[..., keras.Model]:
-    application: Callable[..., keras.Model] = getattr(keras.applications, ARCHITECTURES[arch].application)
-    return application
+# keras.applications' preprocess_input, in its modes "torch" and "caffe". Of grey films all three channels are the same.
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+STANDARDISED = ChannelScaling(
+    (1 / (255 * _DEVIATION[0]), 1 / (255 * _DEVIATION[1]), 1 / (255 * _DEVIATION[2])),
+    (-_MEAN[0] / _DEVIATION[0], -_MEAN[1] / _DEVIATION[1], -_MEAN[2] / _DEVIATION[2]),
+)
+CENTRED = ChannelScaling((1.0, 1.0, 1.0), (-103.939, -116.779, -123.68))
 
 
-def _check_norm(norm: str, smallest_map: int, image_size: int) -> None:
-    """An instance norm makes zeros of a map of one value, so that the last layers would say nothing of a film."""
-    if norm == "instance" and smallest_map == 1:
-        raise UserError(
-            f"norm=instance has nothing to normalise in maps of one pixel, to which {image_size} px images shrink; "
-            "give norm=group or images of 64 px or more"
-        )
+@dataclass(frozen=True)
+class Architecture:
+    """A backbone of keras.applications."""
+
+    application: str
+    """Name of its function there."""
+    norm: Literal["batch", "none"]
+    """Its own normalisation; that of batches may be replaced by others."""
+    scaling: ChannelScaling
+    smallest_image: int
+    """Pixels a side below which Keras does not build it."""
 
 
-def _with_norm(layer: keras.Layer, norm: str) -> keras.Layer:
-    """The layer itself, made again; a batch normalisation becomes the chosen one under the same name."""
-    if not isinstance(layer, keras.layers.BatchNormalization):
-        return layer.__class__.from_config(layer.get_config())
-    if norm in ("auto", "batch", "sync_batch"):
-        # Ranks know a layer that wants the films of all by Keras' own mark, which a saved model may carry anywhere.
-        changed = {"momentum": BATCH_NORM_MOMENTUM, "synchronized": norm == "sync_batch"}
-        return keras.layers.BatchNormalization.from_config({**layer.get_config(), **changed})
-    settings = {"epsilon": layer.epsilon, "name": layer.name, "dtype": layer.dtype_policy}
-    return keras.layers.GroupNormalization(_GROUPS[norm], **settings)
+ARCHITECTURES = {
+    "densenet121": Architecture("DenseNet121", "batch", STANDARDISED, 32),
+    "vgg16": Architecture("VGG16", "none", CENTRED, 32),
+    "resnet50": Architecture("ResNet50", "batch", CENTRED, 32),
+}
+"""Architectures by the name that `arch` has."""
+
+if TYPE_CHECKING:
+    ArchitectureName = str
+else:  # the command line takes these names and lists them
+    ArchitectureName = Literal[tuple(ARCHITECTURES)]
 
 
-def _call_without_mask(layer: keras.Layer, *inputs: keras.KerasTensor, **options: object) -> keras.KerasTensor:
-    """Batch normalisation is called with a mask that its replacements do not take; films have none."""
-    options.pop("mask", None)
-    return layer(*inputs, **options)
-
-
-def _read_weights(backbone: keras.Model, weights: str, path: Path, shape: tuple[int, int, int]) -> keras.Model:
-    """A model that holds weights for `backbone`: the body of a classifier, or the architecture's plain form."""
-    arch = backbone.name
-    if weights == "imagenet":
-        try:
-            return _application(arch)(include_top=False, weights="imagenet", input_shape=shape)
-        except Exception as error:
-            raise UserError(
-                f"weights=imagenet could not be downloaded ({' '.join(str(error).split())}); "
-                "give weights=FILE with a .keras model or a .weights.h5 of the backbone, or weights=none"
-            ) from error
-    check_weights_file(str(path))
-    try:
-        if path.suffix == ".keras":
-            classifier = keras.models.load_model(path, compile=False, safe_mode=True)
-            return _body_of(classifier, backbone, weights)
-        source = _application(arch)(include_top=False, weights=None, input_shape=shape)
-        with warnings.catch_warnings():
-            # Keras only warns where a file lacks layers, and leaves them at random values.
-            warnings.simplefilter("error", UserWarning)
-            source.load_weights(path)
-    except (OSError, ValueError, KeyError, TypeError, UserWarning) as error:
-        told = " ".join(str(error).split())[:300]
-        reason = "layers of it are missing" if isinstance(error, UserWarning) else told
-        fix = f"give a file of {arch}, the arch that it is of, or weights=none"
-        raise UserError(f"weights={weights} does not hold weights of {arch}: {reason}; {fix}") from error
-    return source
-
-
-def _body_of(classifier: keras.Model, backbone: keras.Model, weights: str) -> keras.Model:
-    """The body of a classifier; its features are worth something with its own normalisation only."""
-    body = next((layer for layer in classifier.layers if isinstance(layer, keras.Model)), classifier)
-    given, expected = (f"{model.name} with norm={_norm_of(model)}" for model in (body, backbone))
-    if given != expected:
-        raise UserError(f"weights={weights} are of {given}, not of {expected}; give their arch and norm, or others")
-    return body
-
-
-def _norm_of(body: keras.Model) -> str:
-    """The kind of its normalisations; batch normalisation has the same weights over one rank and over all."""
-    for layer in body.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            return "batch"
-        if isinstance(layer, keras.layers.GroupNormalization):
-            return "group" if layer.groups == _GROUPS["group"] else "instance"
-    return "none"
-
-
-def _copy_weights(source: keras.Model, backbone: keras.Model, weights: str) -> None:
-    """Copy layer by layer, by name; normalisations of another kind keep their own initial values."""
-    originals = {layer.name: layer for layer in source.layers if layer.weights}
-    for layer in backbone.layers:
-        original = originals.get(layer.name)
-        if not layer.weights or (original is not None and type(original) is not type(layer)):
-            continue
-        if original is None:
-            raise UserError(f"weights={weights} holds no layer {layer.name}; they are of another architecture")
-        layer.set_weights(original.get_weights())
+def check_image_size(arch: str, image_size: int) -> None:
+    """Raise UserError where the images are smaller than the backbone takes."""
+    smallest = ARCHITECTURES[arch].smallest_image
+    if image_size < smallest:
+        raise UserError(f"arch={arch} does not take {image_size} px images; it takes those of {smallest} px or more")

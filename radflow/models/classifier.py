@@ -7,8 +7,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from radflow.models.architectures import ARCHITECTURES
-from radflow.models.backbones import build_backbone
+from radflow.models.backbone_builder import build_backbone
+from radflow.models.backbones import ARCHITECTURES
 from radflow.models.batch_norm import AllreduceSum
 from radflow.models.config import ModelConfig
 from radflow.models.precision import dtype_policy

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from radflow.errors import UserError
-from radflow.models.architectures import ARCHITECTURES, ArchitectureName
+from radflow.models.backbones import ARCHITECTURES, ArchitectureName
 
 Norm = Literal["batch", "sync_batch", "group", "instance", "none"]
 

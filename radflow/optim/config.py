@@ -7,7 +7,7 @@ from typing import Literal
 from radflow.errors import UserError
 
 Auto = Literal["auto"]
-"""What leaves a setting to the rule (`radflow.optim.rule`)."""
+"""What leaves a setting to the rule (`radflow.optim.auto_settings`)."""
 OptimizerName = Literal["adam", "adamw", "adadelta", "sgd", "nesterov", "lars", "lamb"]
 Scaling = Literal["linear", "sqrt", "none"]
 ScheduleName = Literal["constant", "cosine", "polynomial", "step", "plateau", "cyclic"]

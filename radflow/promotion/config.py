@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from radflow.errors import UserError
-from radflow.models.architectures import ARCHITECTURES
+from radflow.models.backbones import ARCHITECTURES
 
 if TYPE_CHECKING:
     Families = str

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from radflow.data.tasks import TASKS
 from radflow.errors import UserError
 from radflow.files import read_yaml
-from radflow.models.architectures import ARCHITECTURES
+from radflow.models.backbones import ARCHITECTURES
 
 VERSION = 2
 BETTER, NOT_WORSE = "better", "not_worse"

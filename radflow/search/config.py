@@ -1,4 +1,4 @@
-"""What a search is told."""
+"""Settings of a search."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 from radflow.cluster.launchers.table import LauncherName
 from radflow.errors import UserError
-from radflow.models.architectures import ArchitectureName
+from radflow.models.backbones import ArchitectureName
 from radflow.secrets import hide_secrets
 from radflow.training.config import Ranks
 

@@ -1,4 +1,4 @@
-"""What the trainings of a search are told: what all share, and what a trial adds."""
+"""Settings of the trainings of a search: what all share, and what a trial adds."""
 
 from __future__ import annotations
 

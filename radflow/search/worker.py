@@ -22,7 +22,7 @@ from radflow.search.space import Space, parse_space
 from radflow.search.storage import StudyStorage
 from radflow.search.study import LostTrial, build_pruner, fail_and_retry, fail_lost_trials, next_trial, show_life
 from radflow.terminal import say
-from radflow.tracking.exits import signals_raise
+from radflow.tracking.signals import signals_raise
 from radflow.training.child_process import Ended, Epoch, follow_training, training_command
 from radflow.training.config import DistributedConfig
 

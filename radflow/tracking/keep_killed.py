@@ -14,7 +14,7 @@ from contextlib import suppress
 import psutil
 
 from radflow.processes import mlflow_run_above
-from radflow.tracking.exits import FAILED, KILLED
+from radflow.tracking.signals import FAILED, KILLED
 
 _PATIENCE_SECONDS = 60.0
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from radflow.errors import UserError
 from radflow.secrets import hide_secrets
 from radflow.tracking.connection import find_or_create_experiment, prepare_tracking, show_as_training, where_to_look
-from radflow.tracking.exits import FAILED, FINISHED, KILLED, signals_raise, status_and_reason
 from radflow.tracking.keep_killed import keep_killed
 from radflow.tracking.metrics import check_metric_key
 from radflow.tracking.sender import Sender
+from radflow.tracking.signals import FAILED, FINISHED, KILLED, signals_raise, status_and_reason
 from radflow.tracking.spool import SPOOL_FOLDER, RunAddress, Spool, root_cause, send_in_order, status_record
 from radflow.tracking.tracked_run import SilentRun, TrackedRun
 

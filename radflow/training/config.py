@@ -1,4 +1,4 @@
-"""What a training job is told; flags, MLproject parameters and config files all come from these dataclasses."""
+"""Settings of a training; flags, MLproject parameters and config files all come from these dataclasses."""
 
 # Annotations are evaluated here: those of a subclass in another module could not be, and become flags all the same.
 from dataclasses import dataclass, field
@@ -10,8 +10,8 @@ from radflow.cluster.launchers.table import LauncherName
 from radflow.data.augmentation import AugmentationConfig
 from radflow.errors import UserError
 from radflow.models.config import ModelConfig
+from radflow.optim.auto_settings import choose_warmup
 from radflow.optim.config import Auto, OptimizerConfig
-from radflow.optim.rule import choose_warmup
 from radflow.training.loss_config import LossConfig
 
 Ranks = Auto | int

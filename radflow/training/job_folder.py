@@ -1,4 +1,4 @@
-"""The folder of a job: what it was told, its checkpoints and its predictions; and which one to resume."""
+"""The folder of a job: its settings, its checkpoints and its predictions; and which one to resume."""
 
 from __future__ import annotations
 

@@ -11,9 +11,9 @@ from radflow.cluster.batch_plan import BatchPlan, BatchSchedule, nearest_global_
 from radflow.cluster.hosts import choose_ranks, parse_hosts, unused_slots_warning
 from radflow.config import flatten
 from radflow.data.dataset.reading import Dataset
-from radflow.models.architectures import check_image_size
+from radflow.models.backbones import check_image_size
 from radflow.models.config import SMALLEST_BATCH_OF_STATISTICS, Norm
-from radflow.optim.rule import expected_loss_of_auc, rate_warning
+from radflow.optim.auto_settings import expected_loss_of_auc, rate_warning
 from radflow.plots.tables import terminal_table
 from radflow.terminal import print_table, warn
 from radflow.training.config import DistributedConfig, TrainingConfig

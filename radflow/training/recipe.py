@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from radflow.cluster.batch_plan import BatchSchedule
 from radflow.models.config import Norm
 from radflow.models.precision import choose_precision
-from radflow.optim.config import OptimizerName, Scaling
-from radflow.optim.rule import (
+from radflow.optim.auto_settings import (
     FEWEST_EPOCHS,
     MOST_EPOCHS,
     WANTED_STEPS,
@@ -18,6 +17,7 @@ from radflow.optim.rule import (
     choose_optimizer,
     choose_warmup,
 )
+from radflow.optim.config import OptimizerName, Scaling
 from radflow.training.config import TrainingConfig
 
 

@@ -1,4 +1,4 @@
-"""What transfer is told: all that training is, with the paper's protocol as defaults, and where the body comes from."""
+"""Settings of `transfer`: those of a training, with the paper's protocol as defaults, and where the body comes from."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ import pytest
 from number_formats import needs_bfloat16
 
 from radflow.errors import UserError
-from radflow.models.architectures import ARCHITECTURES
-from radflow.models.backbones import build_backbone
+from radflow.models.backbone_builder import build_backbone
+from radflow.models.backbones import ARCHITECTURES
 from radflow.models.classifier import build_classifier, build_logits_model
 from radflow.models.config import ModelConfig
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from number_formats import needs_bfloat16
 
 from radflow.models import convolution
-from radflow.models.backbones import build_backbone
+from radflow.models.backbone_builder import build_backbone
 from radflow.models.batch_norm import FusedBatchNormalization, SynchronizedBatchNormalization
 from radflow.models.convolution import ProductGradientConvolution
 from radflow.models.training_graph import training_graph

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from radflow.cluster.hosts import Host, is_local
-from radflow.cluster.launchers.scheduler import LAUNCHED_VARIABLE
+from radflow.cluster.launchers.started_ranks import LAUNCHED_VARIABLE
 from radflow.cluster.threads import choose_threads, thread_environment
 from radflow.cpu import available_cores
 from radflow.terminal import is_watched

@@ -51,7 +51,7 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class ReleasePlan:
     """The rows of a dataset, each in its split, and where their images come from. No image has been opened yet."""
 
     table: FilmTable
@@ -112,5 +112,5 @@ class Reader(Protocol):
     def at(cls, source: str | Location) -> Self:
         """Look at a folder; raises `UserError` where it does not hold this release."""
 
-    def plan(self, request: Request) -> Plan:
+    def plan(self, request: Request) -> ReleasePlan:
         """Read the label files and give every image to a split; raises `UserError` for what is wrong with them."""

@@ -27,7 +27,7 @@ from radflow.data.crops.mammograms import (
 )
 from radflow.data.decoding import decode_film_file
 from radflow.data.images.film import BadFilm
-from radflow.data.readers.base import PHANTOM_MARK, Plan, Request
+from radflow.data.readers.base import PHANTOM_MARK, ReleasePlan, Request
 from radflow.data.readers.mammograms import plan_crops
 from radflow.data.tables import read_rows
 from radflow.errors import UserError
@@ -144,8 +144,8 @@ class CbisDdsm:
             raise UserError(f"none of {', '.join(LABEL_FILES)} in {folder}; put TCIA's CSVs beside the DICOM folders")
         return cls(folder, found, "phantom_mammograms" if (folder / PHANTOM_MARK).is_file() else cls.name)
 
-    def plan(self, request: Request) -> Plan:
-        """Plan the crops of all films; see `Reader.plan`."""
+    def plan(self, request: Request) -> ReleasePlan:
+        """ReleasePlan the crops of all films; see `Reader.plan`."""
         return plan_crops(self.read_films(), self.folder, self.label_paths, request)
 
     def read_films(self) -> list[Mammogram]:

@@ -16,7 +16,7 @@ from radflow.data.dataset.shards import UNKNOWN_AGE, FilmTable
 from radflow.data.decoding import StoredFilm
 from radflow.data.images.film import BadFilm
 from radflow.data.readers.archives import RefusedMember, films_in_archive
-from radflow.data.readers.base import PHANTOM_MARK, Image, Plan, Request
+from radflow.data.readers.base import PHANTOM_MARK, Image, ReleasePlan, Request
 from radflow.data.readers.boxes import FindingBox, read_box_table
 from radflow.data.readers.film_lists import AssignedFilms, assign_by_lists
 from radflow.data.tables import read_rows
@@ -161,7 +161,7 @@ class ChestXray14:
         """What the films are called: `phantoms` where a file says that they are synthetic, else `chestxray14`."""
         return "phantoms" if (self.folder / PHANTOM_MARK).is_file() else self.layout
 
-    def plan(self, request: Request) -> Plan:
+    def plan(self, request: Request) -> ReleasePlan:
         """Read label file, lists and boxes; see `Reader.plan`."""
         labels, box_list = self.read_labels(), self.box_list_path()
         lists = self._official_lists() if request.split == "official" else request.lists.paths()
@@ -169,7 +169,7 @@ class ChestXray14:
         own = request.split == "lists"
         sources = {self.label_path.name: self.label_path}
         sources |= {f"{split}_list/{path.name}" if own else path.name: path for split, path in lists.items()}
-        return Plan(
+        return ReleasePlan(
             table=films.table,
             sources=sources if box_list is None else {**sources, box_list.name: box_list},
             images=lambda _: map(_as_image, self.films(films.table.image_ids.tolist())),

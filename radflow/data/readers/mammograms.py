@@ -10,19 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radflow.data.crops.mammograms import Mammogram, crop_table, crops_of, cut_films, left_out_lesions, lesion_rows
-from radflow.data.readers.base import Image, Plan, Request
+from radflow.data.readers.base import Image, ReleasePlan, Request
 from radflow.errors import UserError
 from radflow.storage import Location
 
 
 def plan_crops(
     listed: Sequence[Mammogram], folder: Location, label_paths: Sequence[Location], request: Request
-) -> Plan:
-    """Plan the crops of the films that a release lists, and account for every lesion."""
+) -> ReleasePlan:
+    """ReleasePlan the crops of the films that a release lists, and account for every lesion."""
     films, splits = _divide(listed, folder, request)
     table = crop_table(films, splits, request.crops)
     left_out = left_out_lesions(listed, films)
-    return Plan(
+    return ReleasePlan(
         table=table,
         sources={path.name: path for path in label_paths},
         images=partial(_cut, films, request),

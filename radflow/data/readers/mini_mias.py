@@ -20,7 +20,7 @@ from radflow.data.crops.lesions import disc_mask
 from radflow.data.crops.mammograms import BENIGN, MALIGNANT, NORMAL_TISSUE, TUMOUR_FINDINGS, Lesion, Mammogram
 from radflow.data.decoding import decode_film_file
 from radflow.data.images.film import BadFilm
-from radflow.data.readers.base import Plan, Request
+from radflow.data.readers.base import ReleasePlan, Request
 from radflow.data.readers.mammograms import plan_crops
 from radflow.data.tables import read_rows, read_text
 from radflow.errors import UserError
@@ -123,8 +123,8 @@ class MiniMias:
                 return cls(folder, (folder / name,))
         raise UserError(f"no {RELEASED_LIST} and no {CSV_LIST} in {folder}; put the release's list beside the films")
 
-    def plan(self, request: Request) -> Plan:
-        """Plan the crops of all films; see `Reader.plan`."""
+    def plan(self, request: Request) -> ReleasePlan:
+        """ReleasePlan the crops of all films; see `Reader.plan`."""
         return plan_crops(self.read_films(), self.folder, self.label_paths, request)
 
     def read_films(self) -> list[Mammogram]:

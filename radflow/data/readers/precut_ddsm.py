@@ -24,7 +24,7 @@ from radflow.data.crops.mammograms import BENIGN, MALIGNANT, NORMAL_TISSUE, TUMO
 from radflow.data.dataset.shards import FilmTable
 from radflow.data.decoding import in_order
 from radflow.data.images.film import BadFilm, resize_film
-from radflow.data.readers.base import Image, Plan, Request
+from radflow.data.readers.base import Image, ReleasePlan, Request
 from radflow.data.readers.tfrecord import BadRecord, parse_example, read_record, read_records
 from radflow.errors import UserError
 from radflow.files import open_regular
@@ -119,7 +119,7 @@ class PrecutDdsm:
             raise UserError(f"no {RECORDS_PATTERN} in {folder}; give the folder that holds training10_0 and the others")
         return cls(folder, found)
 
-    def plan(self, request: Request) -> Plan:
+    def plan(self, request: Request) -> ReleasePlan:
         """Read the label of every crop: the arrays are test, and val is drawn from the other crops."""
         listed = list(self.crops())
         crops = [crop for crop in listed if isinstance(crop, PrecutCrop)]
@@ -127,7 +127,7 @@ class PrecutDdsm:
         def read(is_awaited: Callable[[str], bool]) -> Iterator[Image]:
             return read_crops([crop for crop in crops if is_awaited(crop.name)], request.image_size, request.workers)
 
-        return Plan(
+        return ReleasePlan(
             table=_table_of(crops, request),
             sources={path.name: path for path in self.label_paths},
             images=read,

@@ -20,7 +20,7 @@ from radflow.data.decoding import StoredFilm
 from radflow.data.images.film import read_film
 from radflow.data.preprocess import preprocess
 from radflow.data.readers import READERS
-from radflow.data.readers.base import Image, Plan, Request
+from radflow.data.readers.base import Image, ReleasePlan, Request
 from radflow.data.readers.boxes import FindingBox, read_boxes
 from radflow.data.readers.film_lists import ListConfig
 from radflow.data.tables import read_rows
@@ -54,7 +54,7 @@ class Hands:
     def at(cls, source: str | Path) -> Hands:
         return cls(Path(source))
 
-    def plan(self, request: Request) -> Plan:
+    def plan(self, request: Request) -> ReleasePlan:
         cells = [cells for _, cells in read_rows(self.folder / LABEL_FILE, (*self.findings, "film", "patient", "part"))]
         *labels, films, patients, parts = (np.array(column) for column in zip(*cells, strict=True))
         splits = request.divide(patients, parts == "test")
@@ -63,7 +63,7 @@ class Hands:
         def read(is_awaited: Callable[[str], bool]) -> Iterator[Image]:
             return (StoredFilm(name, self.folder / name) for name in films.tolist() if is_awaited(name))
 
-        return Plan(
+        return ReleasePlan(
             table=FilmTable(films, patients, np.full(len(films), "PA"), splits, marks == "1"),
             unknown=marks == "-1",
             sources={LABEL_FILE: self.folder / LABEL_FILE},

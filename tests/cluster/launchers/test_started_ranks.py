@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from radflow.cluster.launchers.scheduler import (
+from radflow.cluster.launchers.started_ranks import (
     RANK_VARIABLES,
     check_allocation,
     check_scheduler,

@@ -12,7 +12,7 @@ from radflow.cluster.batch_plan import BatchSchedule, plan_batches
 from radflow.commands import settings_of
 from radflow.config import flatten, parse
 from radflow.errors import UserError
-from radflow.models.architectures import ARCHITECTURES, Architecture, ChannelScaling
+from radflow.models.backbones import ARCHITECTURES, Architecture, ChannelScaling
 from radflow.models.classifier import build_classifier
 from radflow.models.config import ModelConfig
 from radflow.promotion.policy import read_policy

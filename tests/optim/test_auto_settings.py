@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radflow.optim.config import OptimizerConfig, OptimizerName
-from radflow.optim.rule import (
+from radflow.optim.auto_settings import (
     FEWEST_EPOCHS,
     MOST_EPOCHS,
     WANTED_STEPS,
@@ -21,6 +20,7 @@ from radflow.optim.rule import (
     expected_loss_of_auc,
     rate_warning,
 )
+from radflow.optim.config import OptimizerConfig, OptimizerName
 
 OPTIMIZERS, KINDS = get_args(OptimizerName), get_args(NetworkKind)
 batches = st.integers(1, 100_000)
