@@ -196,7 +196,7 @@ def _findings_of(schema: pa.Schema, path: Path) -> tuple[str, ...]:
     for name, kind in expected.items():
         if name not in schema.names:
             raise UserError(
-                f"{path} has no column '{name}' ({kind}); it is no complete file of predictions, or an older one: "
+                f"{path} has no column '{name}' ({kind}); it is incomplete, or an older radflow's: "
                 "evaluate the model again to write it"
             )
         if schema.field(name).type != kind:

@@ -198,7 +198,7 @@ def test_what_is_no_whole_dataset_is_one_line(tmp_path: Path) -> None:
     manifest.write_text(text[:200])
     refused("cannot be read")
     manifest.write_text("[]")
-    refused("no radflow dataset manifest")
+    refused("not a radflow dataset manifest")
     manifest.write_text(json.dumps({"format": "radflow-dataset", "version": 2}))
     refused("is damaged")
     manifest.unlink()
