@@ -34,7 +34,7 @@ METRICS: tuple[MetricRow, ...] = (
     MetricRow("val/auc_ci_high/mean", "0 to 1", "upper end of the 95 % interval of the mean AUC"),
     MetricRow("val/auc_ci_low/<Finding>", "0 to 1", "lower end of the 95 % interval of the finding's AUC"),
     MetricRow("val/auc_ci_high/<Finding>", "0 to 1", "upper end of the 95 % interval of the finding's AUC"),
-    MetricRow("best/epoch", "epochs", "the epoch whose weights the model holds: the one of highest val/auc/mean"),
+    MetricRow("best/epoch", "epochs", "the epoch of highest val/auc/mean so far; in the end the model has its weights"),
     MetricRow("best/val_auc", "0 to 1", "val/auc/mean of that epoch"),
     MetricRow("test/auc/mean", "0 to 1", "as val/auc/mean, on the test films"),
     MetricRow("test/auc/<Finding>", "0 to 1", "as val/auc/<Finding>, on the test films"),

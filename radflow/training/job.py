@@ -127,7 +127,6 @@ def _first_state(
 
 def _describe_training(config: TrainingConfig, dataset: Dataset, state: TrainingState, run: TrackedRun) -> None:
     title = f"{config.model.arch} on {dataset.name}"
-    run.log_metrics(_best_epoch(state), step=state.epoch)
     run.log_figure(learning_curves_figure(state.history, title), "figures/learning_curves.png")
     run.log_figure(_draw_learning_rate(config, dataset, state.learning_rate), "figures/learning_rate.png")
 
@@ -176,11 +175,6 @@ def run_tags(arch: str, dataset: Dataset) -> dict[str, str]:
         "radflow.data_name": dataset.name,
         "radflow.data_digest": dataset.digest,
     }
-
-
-def _best_epoch(state: TrainingState) -> dict[str, float]:
-    best = len(state.history) - 1 if state.best_epoch is None else state.best_epoch
-    return {"best/epoch": best + 1, "best/val_auc": state.history[best]["val/auc/mean"]}
 
 
 def _draw_learning_rate(config: TrainingConfig, dataset: Dataset, learning_rate: LearningRate) -> Figure:

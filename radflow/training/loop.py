@@ -197,7 +197,8 @@ def end_epoch(state: TrainingState, metrics: Metrics, communicator: Communicator
     state.learning_rate.observe(metrics["val/loss"])
     state.history.append(metrics)
     state.step_losses = []
-    reporting.run.log_metrics(metrics, step=state.epoch)
+    # The best so far goes along as a curve: MLflow shows it first.
+    reporting.run.log_metrics(metrics | state.best_so_far(), step=state.epoch)
     reporting.checkpoints.write(state.total_steps, state.checkpoint())
     communicator.on_first_rank(lambda: write_epoch(reporting.folder, state.epoch, metrics))
     reporting.progress.end_epoch(epoch_summary(metrics))

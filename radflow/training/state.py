@@ -92,6 +92,11 @@ class TrainingState:
             return True
         return score(metrics) > score(self.history[self.best_epoch])
 
+    def best_so_far(self) -> Metrics:
+        """Number of the best finished epoch, from 1, and its mean AUC."""
+        best = len(self.history) - 1 if self.best_epoch is None else self.best_epoch
+        return {"best/epoch": best + 1, "best/val_auc": self.history[best]["val/auc/mean"]}
+
     def is_stalled(self, patience: int) -> bool:
         """Whether the last `patience` epochs were no better than the best before them; never if `patience` is 0."""
         return bool(patience) and self.best_epoch is not None and self.epoch - 1 - self.best_epoch >= patience

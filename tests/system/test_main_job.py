@@ -45,6 +45,12 @@ def test_a_distributed_job_is_one_run_with_all_that_a_user_compares(trained: Pat
     for key in ("val/auc/mean", "throughput/images_per_second", "throughput/seconds_per_epoch", "train/loss"):
         history = client(trained).get_metric_history(run.info.run_id, key)
         assert [point.step for point in history] == [1, 2]
+    # The first section of the run's charts is a curve too: the best so far.
+    scores, best = (
+        [point.value for point in client(trained).get_metric_history(run.info.run_id, key)]
+        for key in ("val/auc/mean", "best/val_auc")
+    )
+    assert best == [scores[0], max(scores)]
     assert {f"test/auc/{finding}" for finding in FINDINGS} <= run.data.metrics.keys()
     assert any(key.startswith("system/") for key in run.data.metrics)
     assert [(item.dataset.name, item.tags[0].value) for item in run.inputs.dataset_inputs] == [
