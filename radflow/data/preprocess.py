@@ -72,7 +72,7 @@ def preprocess(config: PreprocessConfig, progress: Progress | None = None) -> Da
     lesions and of normal tissue (`radflow.data.crops.lesions`), and `lesions.csv` accounts for every lesion. Raises
     `UserError`.
 
-    When the process is interrupted or killed, the next one with the same settings and sources resumes the shards
+    When the process is interrupted or killed, the next one with the same settings and sources keeps the shards
     that were whole, and makes the same bytes.
     """
     config = resolve(config)

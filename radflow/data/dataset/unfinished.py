@@ -99,7 +99,7 @@ def unfinished_dataset(root: Path, digest: str) -> Iterator[Unfinished]:
             yield unfinished
         except BaseException:
             if finished := sum(shard.entry is not None for shard in unfinished.whole):
-                say(f"{finished} finished shards stay in {root}; the same command resumes them")
+                say(f"{finished} finished shards stay in {root}; the same command resumes from them")
             else:
                 shutil.rmtree(root)
             raise

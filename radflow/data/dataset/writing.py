@@ -60,7 +60,7 @@ def write_dataset(
 
     Within the block every row of `table` is `put`, `reject`ed or left out (`leave_out`) once, in any order, but for
     those that are settled already (`is_settled`): when a process was interrupted, the next one with the same header,
-    table and `origin` of the films resumes the shards that were whole. The files depend on neither.
+    table and `origin` of the films keeps the shards that were whole. The files depend on neither.
 
     A dataset already at `path` is replaced, but not in a bucket; raises `UserError` there, for something else, and
     where one may not write, and `JobError` where the disk fails or is full.

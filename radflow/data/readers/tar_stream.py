@@ -84,7 +84,7 @@ class TarStream:
         return _attributes(content) if header.type in _OF_MEMBER else {}
 
     def _pass_over_sparse_map(self, goes_on: int) -> None:
-        """Pass over the blocks in which GNU's old sparse files resume their map, which no size counts."""
+        """Pass over the blocks in which the map of GNU's old sparse files goes on, which no size counts."""
         while goes_on:
             goes_on = self._exactly(_BLOCK)[504]
 

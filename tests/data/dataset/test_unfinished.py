@@ -160,7 +160,7 @@ def test_whatever_ends_a_write_whole_shards_stay_and_are_told(
     with pytest.raises(told, match="at row 45"):
         write(tmp_path / "made", 45, cut)
     told_last = capsys.readouterr().err
-    stay = re.search(r"(\d+) finished shards stay in (\S+); the same command resumes them", told_last)
+    stay = re.search(r"(\d+) finished shards stay in (\S+); the same command resumes from them", told_last)
     assert stay is not None
     assert len(list(Path(stay[2], "dataset").glob("*.arrow"))) == int(stay[1]) >= 3
     assert write(tmp_path / "made") > 20
