@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pandas as pd
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from rich.table import Table
 from rich.text import Text
 
 from radflow.cluster.threads import set_threads
 from radflow.config import flatten
-from radflow.errors import JobError, UserError
+from radflow.errors import UserError
 from radflow.plots.tables import terminal_table
 from radflow.promotion.config import PromoteConfig
-from radflow.promotion.decisions import Decision, Promotion, promote_best, roll_back
+from radflow.promotion.decisions import Decision, decide
 from radflow.promotion.model_card import RULE_HEADINGS, read_template, rules_markdown
 from radflow.promotion.policy import Family, read_policy
 from radflow.registry_files import find_registry_file
@@ -24,7 +19,6 @@ from radflow.terminal import print_table
 from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.run import Run as OwnRun
 from radflow.tracking.run import tracking_run
-from radflow.tracking.spool import root_cause
 
 
 def promote(config: PromoteConfig) -> list[Decision]:
@@ -40,12 +34,10 @@ def promote(config: PromoteConfig) -> list[Decision]:
     families = _chosen(read_policy(find_registry_file(config.policy)), config)
     template = read_template(find_registry_file(config.card))
     set_threads(0)  # before the golden image's TensorFlow
-    client = MlflowClient(prepare_tracking())
+    prepare_tracking()
     name = f"{'rollback' if config.rollback else 'promote'}-{config.arch}"
-    with tracking_run(name, flatten(config)) as run, _failures_told():
-        promotion = Promotion(client, run, template, config)
-        decide = roll_back if config.rollback else promote_best
-        decisions = decide(promotion, families)
+    with tracking_run(name, flatten(config)) as run:
+        decisions = decide(families, template, config, run)
         _log(decisions, run)
     for decision in decisions:
         print_table(_table(decision))
@@ -60,14 +52,6 @@ def _chosen(families: list[Family], config: PromoteConfig) -> list[Family]:
         names = ", ".join(family.name for family in families)
         raise UserError(f"arch={config.arch}, task={config.task} is not a family of {config.policy}; it has {names}")
     return chosen
-
-
-@contextmanager
-def _failures_told() -> Iterator[None]:
-    try:
-        yield
-    except MlflowException as error:
-        raise JobError(f"MLflow failed: {root_cause(error)}") from error
 
 
 def _log(decisions: list[Decision], run: OwnRun) -> None:

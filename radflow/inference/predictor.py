@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, nullcontext
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -67,9 +68,9 @@ class FilmPredictor:
             A folder, searched in depth for PNG, JPEG, JPEG 2000, TIFF, PGM and DICOM; a film; a list of films; or grey
             uint8 [n, H, W].
         thresholds
-            From which probability `above/<finding>` is true; "none" leaves these columns out.
+            Probability from which `above/<finding>` is true; "none" leaves these columns out.
         heatmaps
-            Folder for pictures of where in the film the evidence lies, one a finding, <film>.<finding>.png.
+            Folder for pictures of where in the film the evidence lies, one per finding, <film>.<finding>.png.
         heatmap_findings
             Draw that many findings of each film, the most probable ones; 0 draws those above their thresholds.
         on_progress
@@ -86,16 +87,13 @@ class FilmPredictor:
         probabilities = np.full((len(sources), len(self.findings)), np.nan)
         errors: list[str | None] = [None] * len(sources)
         warnings: list[str | None] = [None] * len(sources)
-        try:
+        with closing(pictures) if pictures else nullcontext():
             for rows, batch in self._batches(sources, errors, warnings):
                 probabilities[rows], maps = self._compute(batch, with_maps=pictures is not None)
                 if pictures:
                     pictures.draw([sources[row] for row in rows], probabilities[rows], maps)
                 if on_progress:
                     on_progress(rows[-1] + 1)
-        finally:
-            if pictures:
-                pictures.close()
         return self.classifier.description.table(
             [film.name for film in sources], probabilities, errors, warnings, limits
         )

@@ -8,10 +8,11 @@ from string import Template
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 
 from radflow.data.dataset.reading import open_dataset
 from radflow.data.sample import dataset_folder
-from radflow.errors import UserError
+from radflow.errors import JobError, UserError
 from radflow.evaluation.auc import auc_per_finding, mean_auc
 from radflow.promotion.config import PromoteConfig
 from radflow.promotion.contenders import (
@@ -40,6 +41,7 @@ from radflow.promotion.registry import (
     RegisteredFamily,
 )
 from radflow.tracking.run import Run as OwnRun
+from radflow.tracking.spool import root_cause
 
 METRIC = "test/auc/mean"
 RUN_TAG = "radflow.promote_run"
@@ -56,7 +58,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Promotion:
+class _Promotion:
     """What a promotion works with."""
 
     client: MlflowClient
@@ -75,8 +77,19 @@ class _Case:
     champion: ModelVersion | None
 
 
-def promote_best(promotion: Promotion, families: list[Family]) -> list[Decision]:
-    """Judge the candidate of each family and act on it; raises UserError where there is none at all."""
+def decide(families: list[Family], template: Template, config: PromoteConfig, run: OwnRun) -> list[Decision]:
+    """Judge the candidate of each family and act on it, or return to the previous champion of one.
+
+    Raises UserError where there is no candidate or nothing to return to, and JobError where MLflow fails on the way.
+    """
+    try:
+        promotion = _Promotion(MlflowClient(), run, template, config)
+        return _roll_back(promotion, families) if config.rollback else _promote_best(promotion, families)
+    except MlflowException as error:
+        raise JobError(f"MLflow failed: {root_cause(error)}") from error
+
+
+def _promote_best(promotion: _Promotion, families: list[Family]) -> list[Decision]:
     config = promotion.config
     if config.run:
         families = _of_run(families, config.run, promotion.client)
@@ -100,7 +113,7 @@ def _of_run(families: list[Family], run_id: str, client: MlflowClient) -> list[F
     return found
 
 
-def _promote_family(promotion: Promotion, family: Family, digest: str | None) -> Decision | None:
+def _promote_family(promotion: _Promotion, family: Family, digest: str | None) -> Decision | None:
     """Judge at leisure; then, alone, act on it if the champion is still the one that was judged against."""
     registered = RegisteredFamily(promotion.client, family.name)
     while True:
@@ -118,7 +131,7 @@ def _promote_family(promotion: Promotion, family: Family, digest: str | None) ->
 
 
 def _candidate(
-    promotion: Promotion, family: Family, registered: RegisteredFamily, champion: Contender | None, digest: str | None
+    promotion: _Promotion, family: Family, registered: RegisteredFamily, champion: Contender | None, digest: str | None
 ) -> Contender | None:
     """The run that the user named, or the best that is not and was not champion."""
     client, named = promotion.client, promotion.config.run
@@ -136,7 +149,7 @@ def _candidate(
     return contender_of(client, run) if run else None
 
 
-def _act(promotion: Promotion, case: _Case, check_turn: Callable[[], None]) -> str:
+def _act(promotion: _Promotion, case: _Case, check_turn: Callable[[], None]) -> str:
     """Register the candidate and set its alias, as it was judged; return what was done, in words.
 
     The alias comes when all else is there, so that a champion has its card and its tags.
@@ -159,7 +172,7 @@ def _act(promotion: Promotion, case: _Case, check_turn: Callable[[], None]) -> s
     return outcome
 
 
-def _describe(promotion: Promotion, case: _Case, number: str, outcome: str) -> None:
+def _describe(promotion: _Promotion, case: _Case, number: str, outcome: str) -> None:
     """Write the model card and the tags of a version."""
     name, candidate = case.registered.name, case.candidate
     decision = f"{outcome[0].upper()}{outcome[1:]}."
@@ -176,7 +189,7 @@ def _describe(promotion: Promotion, case: _Case, number: str, outcome: str) -> N
     case.registered.set_tags(number, tags)
 
 
-def roll_back(promotion: Promotion, families: list[Family]) -> list[Decision]:
+def _roll_back(promotion: _Promotion, families: list[Family]) -> list[Decision]:
     """Make the previous champion of the one family that has a champion champion again; raises UserError."""
     registered = [RegisteredFamily(promotion.client, family.name) for family in families]
     with_champion = [family for family in registered if family.champion()]

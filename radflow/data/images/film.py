@@ -70,7 +70,7 @@ _LUMINANCE_FIRST = ("YUV", "e-YCC")
 class _Format(NamedTuple):
     name: str
     decode: Callable[[bytes], Image.Image]
-    """From bytes to an image of mode L."""
+    """Function that decodes bytes to an image of mode L."""
 
 
 def read_film(content: bytes, name: str, size: int) -> NDArray[np.uint8]:

@@ -41,7 +41,7 @@ class Record:
     """A record's place in its file and its content, or why that cannot be used."""
 
     number: int
-    """From 0."""
+    """Number in the file, from 0."""
     offset: int
     content: bytes | BadRecord
 

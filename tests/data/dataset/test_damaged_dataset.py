@@ -82,7 +82,7 @@ def with_right_hash(dataset: Dataset, shard: bytes) -> None:
 
 
 def test_offsets_that_lead_out_of_a_shard_are_not_followed(tmp_path: Path) -> None:
-    """In a process of its own, which they would end by SIGSEGV or SIGBUS."""
+    """Opened in a separate process, which they would end by SIGSEGV or SIGBUS."""
     dataset = write(tmp_path / "made")
     content = bytearray((dataset.path / "val-00000.arrow").read_bytes())
     offsets = np.arange(0, 7 * 8, 8, dtype="<i4").tobytes()  # of image_id: six texts such as 0004.png
@@ -171,7 +171,7 @@ def test_a_dataset_replaced_before_its_films_are_mapped_is_refused(tmp_path: Pat
 
 
 def test_a_dataset_that_vanishes_is_said_to_be_replaced(tmp_path: Path) -> None:
-    """In the middle of a replacement its shards are gone, which is no damage."""
+    """Its shards are gone while it is being replaced; that is not damage."""
     dataset = write(tmp_path / "made")
     dataset.path.rename(tmp_path / "aside")
     with pytest.raises(UserError, match="was replaced while it was being read"):
