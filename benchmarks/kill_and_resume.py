@@ -107,8 +107,9 @@ class Trial:
                 raise SystemExit("no checkpoint came in time")
             time.sleep(0.005)
         time.sleep(delay)
-        if process.poll() is not None:
-            return "finished before it could be stopped"
+        if (code := process.poll()) is not None:
+            early = "finished before it could be stopped"
+            return f"WRONG: ended by itself with exit code {code}" if code else early
         STOPS[self.by](process)
         try:
             process.wait(END_SECONDS)
