@@ -122,7 +122,7 @@ def run_distributed(flags: list[str], batch: int) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "benchmarks.radflow_steps", *flags, f"--global_batch={global_batch}"]
         job = RankJob([*command, f"--out={folder}"], ranks, hosts, variables={"PYTHONPATH": str(REPOSITORY)})
-        code = prepare_launch("mpirun", job).run()
+        code = prepare_launch("mpirun", job).run().code
         if code:
             raise SystemExit(f"{ranks} ranks ended with exit code {code}")
         return summed([json.loads(path.read_text()) for path in sorted(Path(folder).iterdir())])

@@ -61,10 +61,16 @@ def stop(process: subprocess.Popen[bytes], patience: float) -> int:
     try:
         return process.wait(patience)
     except subprocess.TimeoutExpired:
-        for descendant in psutil.Process(process.pid).children(recursive=True):
-            descendant.kill()
-        process.kill()
+        kill_tree(process.pid)
         return process.wait()
+
+
+def kill_tree(pid: int) -> None:
+    """End a process and all its descendants by SIGKILL; those that have ended meanwhile are no error."""
+    with suppress(psutil.NoSuchProcess):
+        for process in [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def started_at(pid: int) -> float | None:

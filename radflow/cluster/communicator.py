@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import tensorflow as tf
 
+from radflow.cluster.watchdog import WAITING, WORKING, LostRankError
 from radflow.errors import FAILURE, MISTAKE, JobError, UserError, signals_to_stop
 
 Result = TypeVar("Result")
@@ -41,6 +42,15 @@ class Communicator(Protocol):
 
     def raise_together(self, action: Callable[[], Result]) -> Result:
         """Call `action` on every rank; a UserError or JobError on any ends all, and only the first of them tells it."""
+
+    def heartbeat(self, doing: str) -> None:
+        """Say that this rank has got on, and what it does next (`watchdog`): others wait for it, but not for ever."""
+
+    def waiting(self) -> AbstractContextManager[None]:
+        """For a block that waits for other ranks, as a graph with `allreduce_sum` does.
+
+        Raises LostRankError where one of them is gone.
+        """
 
 
 class SerialCommunicator:
@@ -68,17 +78,27 @@ class SerialCommunicator:
         """Call `action`."""
         return action()
 
+    def heartbeat(self, doing: str) -> None:
+        """Do nothing: nobody waits."""
+
+    def waiting(self) -> AbstractContextManager[None]:
+        """Do nothing."""
+        return nullcontext()
+
 
 class HorovodCommunicator:
-    """Ranks started by mpirun, Horovod's Gloo launcher or a scheduler, joined by Horovod."""
+    """Ranks started by mpirun, Horovod's Gloo launcher or a scheduler, joined by Horovod.
 
-    def __init__(self) -> None:
+    Each `heartbeat` goes on to the function of that name, that of a watchdog where there is one.
+    """
+
+    def __init__(self, heartbeat: Callable[[str], None] = lambda doing: None) -> None:  # noqa: ARG005
         import horovod.tensorflow as horovod
-        from horovod.common.exceptions import HorovodInternalError
 
-        horovod.init()
+        self._heartbeat = heartbeat
+        with self.waiting():
+            horovod.init()
         self._horovod = horovod
-        self._horovod_errors = (HorovodInternalError, tf.errors.OpError)
         self.rank: int = horovod.rank()
         self.size: int = horovod.size()
         if self.rank != 0:
@@ -100,11 +120,13 @@ class HorovodCommunicator:
                 value = tf.convert_to_tensor(variable)
                 variable.assign(self._horovod.broadcast(value, root_rank=0, name=f"broadcast.{place}"))
 
-        broadcast_all()
+        with self.waiting():
+            broadcast_all()
 
     def allgather(self, rows: np.ndarray) -> np.ndarray:
         """One allgather; ranks may give different numbers of rows."""
-        return self._horovod.allgather(tf.convert_to_tensor(rows)).numpy()
+        with self.waiting():
+            return self._horovod.allgather(tf.convert_to_tensor(rows)).numpy()
 
     def on_first_rank(self, action: Callable[[], Result]) -> Result | None:
         """Call `action` on rank 0."""
@@ -126,10 +148,27 @@ class HorovodCommunicator:
         if failed.size and self.rank == failed[0] and error is not None:
             raise error
         if failed.size:
-            with suppress(*self._horovod_errors):
+            with suppress(LostRankError):
                 self.allgather(np.zeros(1))
             sys.exit(int(codes[failed[0]]))
         return cast(Result, result)
+
+    def heartbeat(self, doing: str) -> None:
+        """Pass it on."""
+        self._heartbeat(doing)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """A heartbeat before and after, and one name for Horovod's errors."""
+        from horovod.common.exceptions import HorovodInternalError
+
+        self.heartbeat(WAITING)
+        try:
+            yield
+        except (HorovodInternalError, tf.errors.OpError) as error:
+            first_line = str(error).partition("\n")[0]
+            raise LostRankError(f"another rank is gone: {first_line}") from error
+        self.heartbeat(WORKING)
 
 
 def share_from_first(communicator: Communicator, action: Callable[[], Any]) -> Any:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from radflow.cluster.batch_plan import nearest_global_batches
+from radflow.cluster.slurm import allocated_nodes, ranks_for_cores
 from radflow.cpu import available_cores
 from radflow.errors import UserError
+
+ANSWER_SECONDS = 15
+NAMED = 8
+"""Most hosts that a description names; the rest is counted."""
 
 
 @dataclass(frozen=True)
@@ -19,12 +26,13 @@ class Host:
 
 
 def parse_hosts(hosts: str) -> list[Host]:
-    """Read `host1:2,host2:2`; an empty text means this machine with one slot a core.
+    """Read `host1:2,host2:2`; an empty text means the nodes of a Slurm allocation, or this machine, a slot a core.
 
     Raises UserError for anything else.
     """
     if not hosts:
-        return [Host("localhost", available_cores())]
+        nodes = [Host(name, slots) for name, slots in allocated_nodes().items()]
+        return nodes or [Host("localhost", available_cores())]
     parsed = []
     for part in hosts.split(","):
         name, _, slots = part.strip().partition(":")
@@ -34,19 +42,33 @@ def parse_hosts(hosts: str) -> list[Host]:
     return parsed
 
 
+def answers(host: Host, ssh_agent: str) -> bool:
+    """Whether a command can be run on a host by ssh, or by what is used in its stead."""
+    line = [*shlex.split(ssh_agent or "ssh -o BatchMode=yes"), host.name, "true"]
+    try:
+        return subprocess.run(line, capture_output=True, check=False, timeout=ANSWER_SECONDS).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
 def is_local(hosts: Sequence[Host]) -> bool:
     """Whether all ranks run on this machine."""
     return all(host.name == "localhost" for host in hosts)
 
 
-def most_ranks(hosts: Sequence[Host]) -> int:
-    """The number of ranks that suits the hosts: every slot of named ones.
+def describe_hosts(hosts: Sequence[Host], ranks: int) -> str:
+    """Which hosts so many ranks run on, in words."""
+    if is_local(hosts):
+        return f"this machine, {ranks} {'rank' if ranks == 1 else 'ranks'}"
+    named = ", ".join(f"{host.name}:{host.slots}" for host in hosts[:NAMED])
+    more = f" and {len(hosts) - NAMED} more" if len(hosts) > NAMED else ""
+    return f"{named}{more}, {ranks} ranks"
 
-    On one machine it is one rank a core on up to four cores, and one for each four cores beyond: several ranks with few
-    threads beat one with many, until memory bandwidth is shared.
-    """
+
+def most_ranks(hosts: Sequence[Host]) -> int:
+    """The number of ranks that suits the hosts: every slot of named ones, as many as suit the cores of this machine."""
     slots = sum(host.slots for host in hosts)
-    return max(min(slots, 4), slots // 4) if is_local(hosts) else slots
+    return ranks_for_cores(slots) if is_local(hosts) else slots
 
 
 def choose_ranks(ranks: int | str, hosts: Sequence[Host], global_batch: int) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from radflow.cluster.communicator import Communicator, SerialCommunicator
+from radflow.cluster.watchdog import PREDICTING
 from radflow.data.batches import gather_ahead
 from radflow.data.dataset.reading import Split
 from radflow.inference.graph import inference_graph
@@ -28,7 +29,10 @@ class SplitPredictor:
         starts = range(0, len(own), self._batch)
         weights = np.ones(self._batch, np.float32)
         selections = ((np.resize(own[start : start + self._batch], self._batch), weights) for start in starts)
-        rows = [self._predict(tf.convert_to_tensor(batch.films)).numpy() for batch in gather_ahead(split, selections)]
+        rows = []
+        for batch in gather_ahead(split, selections):
+            self._communicator.heartbeat(PREDICTING)
+            rows.append(self._predict(tf.convert_to_tensor(batch.films)).numpy())
         mine = np.concatenate(rows)[: len(own)] if rows else np.zeros((0, split.labels.shape[1]), np.float32)
         return self._communicator.allgather(mine)
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from radflow.cluster.batch_plan import BatchPlan
 from radflow.cluster.communicator import Communicator
+from radflow.cluster.watchdog import PREDICTING
 from radflow.data.batches import gather_ahead
 from radflow.data.dataset.reading import Split
 
@@ -40,9 +41,11 @@ class BatchStatistics:
             statistic.assign(tf.zeros_like(statistic.value))
         selections = self._selections(order)
         for batch in gather_ahead(train, selections):
+            self._communicator.heartbeat(PREDICTING)
             self._forward(tf.convert_to_tensor(batch.films))
         # The averages started from zero: n updates have given them a weight of 1 - momentum^n.
-        sums = self._communicator.allreduce_sum([statistic.value for _, statistic in self._statistics()])
+        with self._communicator.waiting():
+            sums = self._communicator.allreduce_sum([statistic.value for _, statistic in self._statistics()])
         for (momentum, statistic), total in zip(self._statistics(), sums, strict=True):
             statistic.assign(total / (self._communicator.size * (1 - momentum ** len(selections))))
 

@@ -140,6 +140,14 @@ class DistributedConfig(TrainingConfig):
     """Machines and their slots, as node1:2,node2:2; empty is this machine."""
     launcher: LauncherName = "auto"
     """What starts the ranks; auto is the first that can, or nothing where a scheduler has started them already."""
+    ssh_agent: str = ""
+    """Command that starts a program on another host, as ssh -p 2222; empty is ssh."""
+    interface: str = ""
+    """Network interfaces, or addresses as 10.0.0.0/24, by which hosts reach each other; empty is any."""
+    stall_seconds: float = 120.0
+    """Seconds without progress after which a rank is given up; never below four times the longest step seen."""
+    max_restarts: int = 2
+    """How often ranks are started again from the last checkpoint when one died, hung, or lost its host."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -148,6 +156,10 @@ class DistributedConfig(TrainingConfig):
             raise UserError(f"gbz={self.gbz} must be at least 1")
         if self.lbz != "auto" and self.lbz < 1:
             raise UserError(f"lbz={self.lbz} must be auto or at least 1")
+        if not self.stall_seconds > 0:
+            raise UserError(f"stall_seconds={self.stall_seconds:g} must be above 0")
+        if self.max_restarts < 0:
+            raise UserError(f"max_restarts={self.max_restarts} must be 0 (none) or positive")
         parse_gbz_schedule(self.gbz_schedule, self.gbz)
 
     def check_epochs(self, epochs: int) -> None:

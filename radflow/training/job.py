@@ -13,6 +13,7 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 from radflow.cluster.communicator import Communicator, share_from_first
+from radflow.cluster.watchdog import CONCLUDING
 from radflow.data.dataset.reading import Dataset
 from radflow.data.phantom.chest.films import golden_film
 from radflow.data.seen_patients import PATIENTS_FILE, Leakage, SeenPatients
@@ -69,6 +70,7 @@ def run_job(plan: TrainingPlan, dataset: Dataset, communicator: Communicator) ->
         if config.assess:
             predictor = SplitPredictor(state.classifier, plan.batches.local_batch, communicator)
             probabilities = {split: predictor.predict(dataset.split(split)) for split in ("val", "test")}
+            communicator.heartbeat(CONCLUDING)
             communicator.on_first_rank(
                 lambda: _conclude(plan, dataset, state, probabilities, cast(Leakage, leakage), folder, run)
             )

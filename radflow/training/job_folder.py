@@ -20,7 +20,10 @@ FINISHED_FILE = "finished"
 NEW_JOB, AUTO = "none", "auto"
 
 # Where and how fast a job runs, not what it computes; batches are compared by the global batch that comes of them.
-EXECUTION_SETTINGS = {"out", "config", "resume", "checkpoint_minutes", "threads", "np", "hosts", "launcher"}
+EXECUTION_SETTINGS = {
+    *("out", "config", "resume", "checkpoint_minutes"),
+    *("threads", "np", "hosts", "launcher", "ssh_agent", "interface", "stall_seconds", "max_restarts"),
+}
 IRRELEVANT_SETTINGS = EXECUTION_SETTINGS | {"data", "bz", "gbz", "lbz", "ranks", "local_batch", "micro_steps"}
 # What the speed of a job depends on.
 SPEED_SETTINGS = ("data_digest", "arch", "norm", "precision", "threads", "hosts", "ranks", "local_batch")
@@ -50,6 +53,11 @@ class Job:
         """Write it into its folder."""
         with atomic_file(self.folder / JOB_FILE) as temporary:
             temporary.write_text(json.dumps({"run_id": self.run_id, "settings": self.settings}, indent=1))
+
+
+def job_of_run(out: Path, run_id: str) -> Job | None:
+    """The job in `out` with this MLflow run, if it has begun."""
+    return next((job for job in _readable_jobs(out) if job.run_id == run_id), None)
 
 
 def make_job_folder(out: Path, name: str) -> Path:

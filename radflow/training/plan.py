@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from radflow.cluster.batch_plan import BatchPlan, BatchSchedule, nearest_global_batches, plan_batches
-from radflow.cluster.hosts import choose_ranks, parse_hosts, unused_slots_warning
+from radflow.cluster.hosts import choose_ranks, describe_hosts, is_local, parse_hosts, unused_slots_warning
+from radflow.cluster.threads import choose_threads
 from radflow.config import flatten
+from radflow.cpu import available_cores
 from radflow.data.dataset.reading import Dataset
 from radflow.models.backbones import check_image_size
 from radflow.models.config import SMALLEST_BATCH_OF_STATISTICS, Norm
@@ -139,6 +141,12 @@ def plan_rows(plan: TrainingPlan) -> Iterator[tuple[str, str, str]]:
     weights = "random weights" if config.initial_weights == "none" else f"weights {config.initial_weights}"
     yield "network", f"{config.model.arch}, norm {recipe.norm}, {weights}", why.get("norm", "")
     yield "number format", recipe.precision, ""
+    if isinstance(config, DistributedConfig):
+        yield (
+            "hosts",
+            describe_hosts(parse_hosts(config.hosts), batches.ranks),
+            _threads_in_words(config, batches.ranks),
+        )
     yield "global batch", str(batches), ""
     step = "films are spread evenly over the steps" if batches.steps_per_epoch > 1 else "the whole training split"
     yield "steps an epoch", f"{batches.steps_per_epoch:,} of {batches.effective_global_batch:,} films", step
@@ -152,6 +160,14 @@ def plan_rows(plan: TrainingPlan) -> Iterator[tuple[str, str, str]]:
     yield "schedule", config.optim.schedule, ""
     yield "expected time", *_expected_time(plan)
     yield "expected accuracy", *_expected_accuracy(plan)
+
+
+def _threads_in_words(config: DistributedConfig, ranks: int) -> str:
+    hosts = parse_hosts(config.hosts)
+    if config.threads or is_local(hosts):
+        threads = choose_threads(config.threads, available_cores(), min(ranks, available_cores()))
+        return f"{threads} {'thread' if threads == 1 else 'threads'} a rank"
+    return "each rank has an equal share of its host's cores"
 
 
 def _expected_time(plan: TrainingPlan) -> tuple[str, str]:

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from radflow.cluster.communicator import Communicator
+from radflow.cluster.watchdog import COMPUTING
 from radflow.data.batches import Batch
 from radflow.optim.body_and_head import BodyAndHead
 from radflow.training.loss import Loss
@@ -45,11 +46,13 @@ class TrainingStep:
 
     def accumulate(self, batch: Batch, frozen: bool = False) -> None:
         """Add the gradients of one micro-batch to the sums of this rank."""
+        self._communicator.heartbeat(COMPUTING)
         self._accumulate(*(tf.convert_to_tensor(array) for array in batch), frozen)
 
     def reduce(self, films: int) -> float:
         """Sum over all ranks and divide by `films`, those of the whole global batch; return its mean loss."""
-        return float(self._reduce(tf.constant(films, tf.float32)))
+        with self._communicator.waiting():
+            return float(self._reduce(tf.constant(films, tf.float32)))
 
     def update(self, learning_rate: float, frozen: bool = False) -> None:
         """Apply the reduced gradients, and set the sums back to zero."""

@@ -30,7 +30,7 @@ def train_steps(workplace: Path, out: Path, ranks: int, *local_batches: int) -> 
 def run_as_ranks(ranks: int, program: str, *arguments: str) -> None:
     line = [sys.executable, str(Path(__file__).parent / program), *arguments]
     job = RankJob(line, ranks, [Host("localhost", ranks)], threads=1, variables={"PYTHONPATH": str(REPOSITORY)})
-    assert prepare_launch("mpirun", job).run() == 0
+    assert prepare_launch("mpirun", job).run().code == 0
 
 
 def ranks_of(out: Path, spread: str) -> list[dict]:

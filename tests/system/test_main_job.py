@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -217,20 +218,40 @@ def test_a_stopped_job_says_so_and_goes_on_when_resumed(
     assert "was started with arch=vgg16, not resnet50" in other.stderr
 
 
-def test_a_killed_rank_fails_the_run(workplace: Path) -> None:
-    job = ("--data=dataset", "--arch=vgg16", "--np=2", "--epochs=500", f"--out={workplace}/killed")
+def test_a_killed_rank_costs_a_restart_and_after_the_last_one_the_job(workplace: Path) -> None:
+    runs_before = len(runs_of(workplace))
+    job = ("--data=dataset", "--arch=vgg16", "--np=2", "--epochs=500", "--max_restarts=1", f"--out={workplace}/killed")
     line = [sys.executable, "-m", "entrypoints.distributed", *job]
+    reason = f"rank 1 on {platform.node()} was ended by signal 9 (Killed)"
     with subprocess.Popen(
         line, cwd=workplace, env=user_environment(workplace), stderr=subprocess.PIPE, text=True
     ) as launcher:
-        assert launcher.stderr is not None
-        while "epoch 1/500" not in (told := launcher.stderr.readline()):
-            assert told, "the job ended before its first epoch did"
-        search = ["pgrep", "--full", f"radflow distributed.*--out={workplace}/killed"]
-        ranks = subprocess.run(search, capture_output=True, text=True, check=True).stdout.split()
-        os.kill(int(ranks[-1]), signal.SIGKILL)
+        read_until(launcher, "epoch 1/500")
+        os.kill(max(ranks_in(workplace / "killed")), signal.SIGKILL)
+        assert f"{reason}; restart 1 of 1" in read_until(launcher, "restart")
+        assert "from epoch 2" in read_until(launcher, "from epoch")
+        read_until(launcher, "epoch 2/500")
+        os.kill(max(ranks_in(workplace / "killed")), signal.SIGKILL)
+        assert f"failed: {reason}" in read_until(launcher, "failed")
         assert launcher.wait(120) == 1
-    assert runs_of(workplace)[0].info.status == "FAILED"
+    assert len(runs_of(workplace)) == runs_before + 1
+    run = runs_of(workplace)[0]
+    assert run.info.status == "FAILED"
+    assert run.data.tags["radflow.failure"] == reason
+
+
+def read_until(process: subprocess.Popen[str], word: str) -> str:
+    """The next line with this word that a process writes to stderr."""
+    assert process.stderr is not None
+    while word not in (line := process.stderr.readline()):
+        assert line, f"the process ended before it said {word!r}"
+    return line
+
+
+def ranks_in(out: Path) -> list[int]:
+    """Process ids of the ranks that train into a folder, the first rank first."""
+    search = ["pgrep", "--full", f"radflow distributed.*--out={out}"]
+    return list(map(int, subprocess.run(search, capture_output=True, text=True, check=True).stdout.split()))
 
 
 def policy_of(folder: Path, **rules: float) -> Path:

@@ -24,7 +24,7 @@ def test_ranks_predict_a_split_together_and_stop_where_weights_differ(
     line = [sys.executable, str(Path(__file__).with_name("checks_of_a_rank.py")), str(tmp_path)]
     path = f"{REPOSITORY}:{REPOSITORY / 'tests' / 'helpers'}"
     job = RankJob(line, 2, [Host("localhost", 2)], threads=1, variables={"PYTHONPATH": path})
-    code = prepare_launch("mpirun", job).run()
+    code = prepare_launch("mpirun", job).run().code
     told = capfd.readouterr().err
     expected = small_classifier()(random_films(max(COUNTS))).numpy()
     for rank in range(2):

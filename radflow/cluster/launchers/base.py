@@ -10,6 +10,7 @@ from radflow.cluster.hosts import Host, is_local
 from radflow.cluster.launchers.started_ranks import LAUNCHED_VARIABLE
 from radflow.cluster.threads import choose_threads, thread_environment
 from radflow.cpu import available_cores
+from radflow.errors import UserError
 from radflow.terminal import is_watched
 
 
@@ -24,6 +25,12 @@ class RankJob:
     """Threads of a rank; 0 is an equal share of its node's cores."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """Environment of the ranks beside that of this process."""
+    stall_seconds: float = 0.0
+    """How long a rank may do without progress, if ranks report theirs; 0 lets the job run as long as it likes."""
+    ssh_agent: str = ""
+    """Command that starts a program on another host, whose name is its first argument; '' is ssh."""
+    interface: str = ""
+    """Network interfaces, or addresses as 10.0.0.0/24, by which hosts reach each other; '' is all."""
 
     @property
     def rank_threads(self) -> int:
@@ -50,6 +57,10 @@ class Start:
     """Signal on which the launcher lets the ranks end in their own time."""
     shows_environment: bool = False
     """Whether it writes the environment on command lines, which all users of a machine can read."""
+
+
+class NotForThisJobError(UserError):
+    """A launcher was asked for a job of a kind that is not its own, which `auto` passes over without a word."""
 
 
 Launcher = Callable[[RankJob], Start]

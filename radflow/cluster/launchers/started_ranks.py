@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 
+from radflow.cluster.slurm import per_node
 from radflow.errors import UserError
 
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "HOROVOD_RANK")
@@ -29,6 +29,11 @@ def found_ranks() -> str:
     return ", ".join(variable for variable in RANK_VARIABLES if variable in os.environ)
 
 
+def rank_number() -> int:
+    """The rank of this process, as its launcher has told it."""
+    return int(os.environ[next(variable for variable in RANK_VARIABLES if variable in os.environ)])
+
+
 def was_launched() -> bool:
     """Whether one of the launchers has started this rank, and not a scheduler."""
     return LAUNCHED_VARIABLE in os.environ
@@ -39,7 +44,7 @@ def ranks_on_this_node() -> int:
     for variable in ("OMPI_COMM_WORLD_LOCAL_SIZE", "HOROVOD_LOCAL_SIZE"):
         if os.environ.get(variable, "").isdecimal():
             return int(os.environ[variable])
-    tasks = _slurm_tasks_per_node(os.environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    tasks = per_node(os.environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
     node = int(os.environ.get("SLURM_NODEID", "0"))
     return tasks[node] if node < len(tasks) else 1
 
@@ -52,22 +57,3 @@ def check_scheduler() -> None:
             f"srun started {tasks} tasks that do not know each other; start them with `srun --mpi=pmix`, "
             "or start one task and let it launch the ranks"
         )
-
-
-def check_allocation(hosts: str) -> None:
-    """Raise UserError in a Slurm allocation of several nodes where no hosts are named: one node would do all."""
-    nodes = os.environ.get("SLURM_JOB_NUM_NODES", "1")
-    if not hosts and nodes.isdecimal() and int(nodes) > 1:
-        raise UserError(
-            f"this allocation of Slurm has {nodes} nodes, and hosts names none, so that all ranks would start on this "
-            "one; give hosts=NODE:2,NODE:2 (`scontrol show hostnames` lists them), or start the ranks with "
-            "`srun --mpi=pmix python -m radflow distributed`"
-        )
-
-
-def _slurm_tasks_per_node(text: str) -> list[int]:
-    """Tasks on each node from Slurm's notation: 2(x3),1 is [2, 2, 2, 1]."""
-    counts = []
-    for tasks, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", text):
-        counts += [int(tasks)] * int(times or 1)
-    return counts

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from radflow.cluster.launchers.base import Launcher, RankJob, Start
+from radflow.cluster.launchers.base import Launcher, NotForThisJobError, RankJob, Start
 from radflow.cluster.launchers.gloo import gloo
+from radflow.cluster.launchers.job_watch import JobEnd, JobWatch
 from radflow.cluster.launchers.mpirun import mpirun
 from radflow.cluster.launchers.process import run_until_stopped
 from radflow.cluster.launchers.secrets_file import secrets_in_file
+from radflow.cluster.launchers.srun import srun
 from radflow.errors import UserError
 from radflow.files import check_temporary_folder
 
-LAUNCHERS: dict[str, Launcher] = {"mpirun": mpirun, "gloo": gloo}
+LAUNCHERS: dict[str, Launcher] = {"srun": srun, "mpirun": mpirun, "gloo": gloo}
 """Launchers by the name that `launcher` has, in the order in which `auto` asks them.
 
-Ranks that a scheduler has started are not asked for: `scheduler.is_rank` finds that nothing is left to launch.
+Ranks that are running already need none: `started_ranks.is_rank` finds that nothing is left to launch.
 """
 
 if TYPE_CHECKING:
@@ -43,8 +46,8 @@ class Launch:
         """Words for the terminal, such as `2 ranks with mpirun (auto: the first that can start them)`."""
         return f"{self.job.ranks} ranks with {self.launcher}{f' (auto: {self.why})' if self.why else ''}"
 
-    def run(self) -> int:
-        """Start the ranks, wait for them and return the job's exit code.
+    def run(self) -> JobEnd:
+        """Start the ranks, wait for them and tell how they ended.
 
         Raises Interrupted where this process was told to stop by a signal; the ranks were too, and have ended.
         """
@@ -52,10 +55,10 @@ class Launch:
         own = {name: value for name, value in os.environ.items() if not name.startswith(("PMIX_", "PMI_"))}
         environment = {**own, **self.job.environment}
         line = [*self.start.line, *self.job.command]
-        if not self.start.shows_environment:
-            return run_until_stopped(line, environment, self.start.stop_signal)
-        with secrets_in_file(environment) as harmless:
-            return run_until_stopped(line, harmless, self.start.stop_signal)
+        watch = JobWatch(self.job.ranks, self.job.stall_seconds)
+        hidden = secrets_in_file if self.start.shows_environment else nullcontext
+        with hidden(environment) as harmless:
+            return watch.end(run_until_stopped(line, harmless, self.start.stop_signal, watch))
 
 
 def prepare_launch(launcher: str, job: RankJob) -> Launch:
@@ -70,6 +73,8 @@ def prepare_launch(launcher: str, job: RankJob) -> Launch:
     for name, start_by in LAUNCHERS.items():
         try:
             start = start_by(job)
+        except NotForThisJobError:
+            continue
         except UserError as error:
             refusals.append(f"{name} cannot: {error}")
         else:

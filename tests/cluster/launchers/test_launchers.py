@@ -30,11 +30,11 @@ def test_two_ranks_join_and_a_failing_one_fails_the_job(launcher, capfd):
         "horovod.init()\n"
         "print('rank', horovod.rank(), 'of', horovod.size(), os.environ['MARK'])"
     )
-    assert two_ranks(launcher, "-c", rank, MARK="seen").run() == 0
+    assert two_ranks(launcher, "-c", rank, MARK="seen").run().code == 0
     output = capfd.readouterr().out
     assert "rank 0 of 2 seen" in output
     assert "rank 1 of 2 seen" in output
-    assert two_ranks(launcher, "-c", "raise SystemExit(7)").run() != 0
+    assert two_ranks(launcher, "-c", "raise SystemExit(7)").run().code != 0
 
 
 @pytest.mark.slow
@@ -58,7 +58,7 @@ def test_no_command_line_shows_a_secret_and_every_rank_has_it(launcher, tmp_path
     )
     program = tmp_path / "rank.py"
     program.write_text(rank)
-    assert two_ranks(launcher, str(program), PYTHONPATH=str(Path.cwd())).run() == 0
+    assert two_ranks(launcher, str(program), PYTHONPATH=str(Path.cwd())).run().code == 0
     for number in "01":
         assert (tmp_path / number).read_text() == repr((list(secrets.values()), False))
 

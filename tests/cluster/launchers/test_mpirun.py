@@ -23,10 +23,10 @@ def test_ranks_are_bound_to_cores_of_their_own_where_they_fill_the_machine_and_e
     rank = "import os; print('cores', sorted(os.sched_getaffinity(0)))"
     cores = available_cores()
     here, line = [Host("localhost", cores)], [sys.executable, "-c", rank]
-    assert prepare_launch("mpirun", RankJob(line, 1, here, threads=1)).run() == 0
+    assert prepare_launch("mpirun", RankJob(line, 1, here, threads=1)).run().code == 0
     (alone,) = re.findall(r"cores \[(.*)\]", capfd.readouterr().out)
     assert len(alone.split(",")) == cores
-    assert prepare_launch("mpirun", RankJob(line, cores, here, threads=1)).run() == 0
+    assert prepare_launch("mpirun", RankJob(line, cores, here, threads=1)).run().code == 0
     bound = re.findall(r"cores \[(.*)\]", capfd.readouterr().out)
     assert sorted(map(int, bound)) == sorted(os.sched_getaffinity(0))
 
@@ -49,7 +49,7 @@ def test_a_signal_reaches_every_rank_once_and_ends_the_launcher(number, tmp_path
         "import sys; from radflow.cluster.hosts import Host; from radflow.cluster.launchers.base import RankJob\n"
         "from radflow.cluster.launchers.table import prepare_launch; from radflow.config import exit_code_of\n"
         f"job = RankJob([sys.executable, '-c', {rank!r}], 2, [Host('localhost', 2)], threads=1)\n"
-        "sys.exit(exit_code_of(prepare_launch('mpirun', job).run))"
+        "sys.exit(exit_code_of(lambda: sys.exit(prepare_launch('mpirun', job).run().code)))"
     )
     process = subprocess.Popen([sys.executable, "-c", launching])
     deadline = time.monotonic() + 60

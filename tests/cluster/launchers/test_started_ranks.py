@@ -4,7 +4,6 @@ import pytest
 
 from radflow.cluster.launchers.started_ranks import (
     RANK_VARIABLES,
-    check_allocation,
     check_scheduler,
     is_rank,
     ranks_on_this_node,
@@ -27,15 +26,6 @@ def test_tasks_of_srun_that_are_no_ranks_are_told_so(monkeypatch):
         check_scheduler()
     monkeypatch.setenv("PMIX_RANK", "3")
     check_scheduler()
-
-
-def test_several_nodes_of_slurm_are_not_left_idle_in_silence(monkeypatch):
-    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "4")
-    with pytest.raises(UserError, match="has 4 nodes"):
-        check_allocation("")
-    check_allocation("n1:2,n2:2")
-    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "1")
-    check_allocation("")
 
 
 def test_what_is_typed_in_an_interactive_shell_of_srun_is_no_rank(monkeypatch):

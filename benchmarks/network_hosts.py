@@ -1,0 +1,153 @@
+"""Several hosts on this machine: network namespaces joined by a bridge, whose links can be cut and slowed down."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+SUBNET = "10.77.0.0/24"
+SSH_PORT = 22
+
+CAN_MAKE_HOSTS = os.geteuid() == 0 and bool(shutil.which("ip")) and bool(shutil.which("unshare"))
+
+# Stands for sshd: whoever cannot reach it cannot start anything on the host.
+_LISTENER = f"import socket, time\ns = socket.create_server(('', {SSH_PORT}))\nwhile True: s.accept()[0].close()"
+
+
+class NetworkHosts:
+    """Hosts h1, h2, ..., which have this machine's files and a network of their own."""
+
+    def __init__(self, count: int, folder: Path) -> None:
+        self.names = [f"h{number}" for number in range(1, count + 1)]
+        self.ssh_agent = str(folder / "ssh_agent")
+        self._prefix = f"rf{os.getpid() % 10000}"
+        self._listeners: list[subprocess.Popen[bytes]] = []
+
+    def make(self) -> None:
+        ip("link", "add", self._bridge, "type", "bridge")
+        ip("link", "set", self._bridge, "up")
+        for number, host in enumerate(self.names, 1):
+            space, cable = self._space(host), self._cable(host)
+            ip("netns", "add", space)
+            ip("link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", space)
+            ip("link", "set", cable, "master", self._bridge, "up")
+            ip("-n", space, "addr", "add", f"10.77.0.{number}/24", "dev", "eth0")
+            ip("-n", space, "link", "set", "eth0", "up")
+            ip("-n", space, "link", "set", "lo", "up")
+            self._listeners.append(subprocess.Popen(self.command(host, [sys.executable, "-c", _LISTENER])))
+        self._write_agent()
+
+    def remove(self) -> None:
+        for listener in self._listeners:
+            listener.kill()
+        for host in self.names:
+            for pid in self.pids(host):
+                os.kill(pid, signal.SIGKILL)
+            ip("netns", "delete", self._space(host))
+        ip("link", "delete", self._bridge)
+
+    def command(self, host: str, line: Sequence[str]) -> list[str]:
+        """What runs `line` on a host, under its host name."""
+        told = f"hostname {host}; exec {shlex.join(line)}"
+        return ["ip", "netns", "exec", self._space(host), "unshare", "--uts", "bash", "-c", told]
+
+    def environment(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """What Open MPI needs where several hosts share one memory: it would wait for messages in it for ever."""
+        return {**environment, "OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "tcp,self"}
+
+    @property
+    def flags(self) -> list[str]:
+        """The flags by which `distributed` reaches the hosts, with one rank on each."""
+        hosts = ",".join(f"{host}:1" for host in self.names)
+        return [f"--hosts={hosts}", f"--ssh_agent={self.ssh_agent}", f"--interface={SUBNET}"]
+
+    def pids(self, host: str) -> list[int]:
+        """Processes of a host, but the one that stands for sshd."""
+        found = map(int, ip("netns", "pids", self._space(host)).split())
+        return [pid for pid in found if pid not in [listener.pid for listener in self._listeners]]
+
+    def signal(self, host: str, number: signal.Signals) -> None:
+        for pid in self.pids(host):
+            os.kill(pid, number)
+
+    def cut(self, host: str) -> None:
+        """Unplug the host's cable: what is on its way is lost, and nobody is told."""
+        ip("link", "set", self._cable(host), "nomaster")
+
+    def mend(self, host: str) -> None:
+        ip("link", "set", self._cable(host), "master", self._bridge)
+
+    def shape(self, delay: str, rate: str) -> None:
+        """Slow all cables down, as delay 1ms and rate 100mbit."""
+        for host in self.names:
+            subprocess.run(
+                [
+                    "tc",
+                    "-n",
+                    self._space(host),
+                    "qdisc",
+                    "add",
+                    "dev",
+                    "eth0",
+                    "root",
+                    "netem",
+                    "delay",
+                    delay,
+                    "rate",
+                    rate,
+                ],
+                check=True,
+            )
+
+    def wait_until_empty(self, seconds: float) -> dict[str, list[int]]:
+        """Processes that are left on each host after at most so many seconds; {} where none are."""
+        deadline = time.monotonic() + seconds
+        while (
+            left := {host: pids for host in self.names if (pids := self.pids(host))}
+        ) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return left
+
+    @property
+    def _bridge(self) -> str:
+        return f"{self._prefix}br"
+
+    def _space(self, host: str) -> str:
+        return f"{self._prefix}-{host}"
+
+    def _cable(self, host: str) -> str:
+        return f"{self._prefix}{host}"
+
+    def _write_agent(self) -> None:
+        """A program that runs a command on a host if that can be reached over the network, like ssh."""
+        agent = Path(self.ssh_agent)
+        agent.write_text(
+            "#!/bin/bash\n"
+            "host=$1; shift\n"
+            f'timeout 5 bash -c "exec 3<>/dev/tcp/10.77.0.${{host#h}}/{SSH_PORT}" 2>/dev/null || exit 255\n'
+            f'exec ip netns exec {self._prefix}-$host unshare --uts bash -c "hostname $host; $*"\n'
+        )
+        agent.chmod(0o755)
+
+
+@contextmanager
+def network_hosts(count: int, folder: Path) -> Iterator[NetworkHosts]:
+    """So many hosts while the block lasts."""
+    hosts = NetworkHosts(count, folder)
+    hosts.make()
+    try:
+        yield hosts
+    finally:
+        hosts.remove()
+
+
+def ip(*words: str) -> str:
+    return subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout

@@ -1,0 +1,140 @@
+"""What a launcher learns of its ranks while they run, and what it says of their end."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from radflow.cluster.reports import Report, ReportReader
+from radflow.cluster.watchdog import FIRST_TIME, LONGEST_PAUSE, REPORTS_PER_LIMIT
+from radflow.errors import FAILURE, MISTAKE
+
+SHORTEST_SILENCE = 20.0
+"""Seconds that a rank may be silent at least, since importing TensorFlow holds up all threads."""
+GRACE = 10.0
+"""Seconds that the launching program has to end a job in, once a rank has ended itself."""
+
+_TAIL = 16 * 2**10
+_SIGNALLED = re.compile(r"process rank (\d+) with PID \d+ on node (\S+)\s+exited on\s+signal (\d+) \(([^)]*)\)")
+_ABORTED = re.compile(r"process rank (\d+) with PID \d+ on node (\S+)\s+calling\s+\"abort\"")
+_LOST_HOST = re.compile(r"Remote daemon:\s*\S+ on node (\S+)")
+
+
+@dataclass(frozen=True)
+class JobEnd:
+    """How the ranks of a job ended."""
+
+    code: int
+    """Exit code of the launching program, negative for a signal; never 0 where ranks did not come to their end."""
+    reason: str
+    """Which rank ended the job, and why, in one line; '' where that is not known."""
+    may_recover: bool
+    """Whether starting the ranks again may help: they ran, and no rank ended by a mistake or a fault of its own."""
+
+
+@dataclass(frozen=True)
+class _Heard:
+    report: Report
+    at: float
+
+
+class JobWatch:
+    """Takes in the output of a job of `ranks` ranks, and finds those that do not get on.
+
+    Without `stall_seconds` (0) the job may take as long as it likes.
+    """
+
+    def __init__(self, ranks: int, stall_seconds: float) -> None:
+        self._ranks = ranks
+        self._stall_seconds = stall_seconds
+        self._started = time.monotonic()
+        self._reader = ReportReader()
+        self._heard: dict[int, _Heard] = {}
+        self._endings: list[_Heard] = []
+        self._silent: list[str] = []
+        self._errors = b""
+
+    def take_output(self, output: bytes) -> bytes:
+        """Take the reports out of what ranks have written to stdout; returns what a person may see."""
+        shown, reports = self._reader.read(output)
+        for report in reports:
+            heard = _Heard(report, time.monotonic())
+            self._heard[report.rank] = heard
+            if report.ending:
+                self._endings.append(heard)
+        return shown
+
+    def take_errors(self, output: bytes) -> bytes:
+        """Look at what was written to stderr, and return it."""
+        self._errors = (self._errors + output)[-_TAIL:]
+        return output
+
+    def must_end(self) -> bool:
+        """Whether ranks do not get on, and the launching program has not noticed."""
+        if not self._stall_seconds:
+            return False
+        now = time.monotonic()
+        self._silent = self._silent or self._silent_ranks(now)
+        stalled = (ending.at for ending in self._endings if ending.report.ending == "stalled")
+        return bool(self._silent) or now - min(stalled, default=now) > GRACE
+
+    def end(self, code: int) -> JobEnd:
+        """What is to be said of a job that has ended with this code."""
+        kinds = {ending.report.ending for ending in self._endings}
+        if code == 0 and self._heard and (_LOST_HOST.search(self._said) or "done" not in kinds):
+            code = FAILURE  # mpirun ends with 0 when it has lost a host
+        may_recover = bool(code and self._heard) and code != MISTAKE and not kinds & {"mistake", "failed", "crashed"}
+        return JobEnd(code, self._reason() if code else "", may_recover)
+
+    @property
+    def _said(self) -> str:
+        return self._errors.decode(errors="replace")
+
+    @property
+    def _longest_silence(self) -> float:
+        return max(self._stall_seconds, SHORTEST_SILENCE)
+
+    def _silent_ranks(self, now: float) -> list[str]:
+        """Names of the ranks that have not been heard of for too long."""
+        limit = self._longest_silence
+        running = [heard for heard in self._heard.values() if not heard.report.ending]
+        silent = [heard.report.name for heard in running if now - heard.at > limit]
+        unheard = sorted(set(range(self._ranks)) - set(self._heard))
+        if now - self._started > FIRST_TIME * limit:
+            silent += [f"rank {rank}" for rank in unheard]
+        return silent
+
+    def _reason(self) -> str:
+        for ending in self._endings:
+            if ending.report.ending in ("mistake", "failed", "crashed", "system"):
+                return f"{ending.report.name}: {ending.report.reason}"
+        if lost := _LOST_HOST.findall(self._said):
+            return f"the connection to {_listed(lost)} is lost"
+        if died := _SIGNALLED.search(self._said):
+            rank, host, number, name = died.groups()
+            return f"rank {rank} on {host} was ended by signal {number} ({name})"
+        if aborted := _ABORTED.search(self._said):
+            return "rank {} on {} has lost the connection to another rank".format(*aborted.groups())
+        return self._why_stalled()
+
+    def _why_stalled(self) -> str:
+        if self._silent:
+            return f"nothing was heard of {_listed(self._silent)} for {self._longest_silence:g} s"
+        stalled = [ending for ending in self._endings if ending.report.ending == "stalled"]
+        if not stalled:
+            return ""
+        first = stalled[0]
+        pause = 3 * min(LONGEST_PAUSE, self._stall_seconds / REPORTS_PER_LIMIT)
+        unheard = [heard.report.name for heard in self._heard.values() if first.at - heard.at > pause]
+        if unheard:
+            return f"{_listed(unheard)} fell silent, and the others waited for {first.report.still:.0f} s"
+        busy = [ending.report for ending in stalled if not ending.report.waits]
+        busy += [heard.report for heard in self._heard.values() if not heard.report.waits]
+        culprit = busy[0] if busy else first.report
+        return f"{culprit.name}: {culprit.reason or f'did not get on while {culprit.doing}'}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))
