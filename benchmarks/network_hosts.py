@@ -51,6 +51,7 @@ class NetworkHosts:
         for host in self.names:
             for pid in self.pids(host):
                 os.kill(pid, signal.SIGKILL)
+            ip("link", "delete", self._cable(host))  # with a namespace it would go some time later
             ip("netns", "delete", self._space(host))
         ip("link", "delete", self._bridge)
 
