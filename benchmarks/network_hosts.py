@@ -16,7 +16,7 @@ from pathlib import Path
 SUBNET = "10.77.0.0/24"
 SSH_PORT = 22
 
-CAN_MAKE_HOSTS = os.geteuid() == 0 and bool(shutil.which("ip")) and bool(shutil.which("unshare"))
+CAN_MAKE_HOSTS = os.geteuid() == 0 and all(map(shutil.which, ("ip", "nsenter", "unshare")))
 
 # Stands for sshd: whoever cannot reach it cannot start anything on the host.
 _LISTENER = f"import socket, time\ns = socket.create_server(('', {SSH_PORT}))\nwhile True: s.accept()[0].close()"
@@ -28,10 +28,13 @@ class NetworkHosts:
     def __init__(self, count: int, folder: Path) -> None:
         self.names = [f"h{number}" for number in range(1, count + 1)]
         self.ssh_agent = str(folder / "ssh_agent")
+        self._names_file = folder / "hosts"
         self._prefix = f"rf{os.getpid() % 10000}"
         self._listeners: list[subprocess.Popen[bytes]] = []
 
     def make(self) -> None:
+        addresses = [f"10.77.0.{number} {host}" for number, host in enumerate(self.names, 1)]
+        self._names_file.write_text("\n".join(["127.0.0.1 localhost", *addresses, ""]))
         ip("link", "add", self._bridge, "type", "bridge")
         ip("link", "set", self._bridge, "up")
         for number, host in enumerate(self.names, 1):
@@ -48,17 +51,17 @@ class NetworkHosts:
     def remove(self) -> None:
         for listener in self._listeners:
             listener.kill()
+        made = ip("netns", "list").split()
         for host in self.names:
-            for pid in self.pids(host):
-                os.kill(pid, signal.SIGKILL)
-            ip("link", "delete", self._cable(host))  # with a namespace it would go some time later
-            ip("netns", "delete", self._space(host))
+            if self._space(host) in made:
+                self.signal(host, signal.SIGKILL)
+                ip("-n", self._space(host), "link", "delete", "eth0")  # with its namespace it would go some time later
+                ip("netns", "delete", self._space(host))
         ip("link", "delete", self._bridge)
 
     def command(self, host: str, line: Sequence[str]) -> list[str]:
         """What runs `line` on a host, under its host name."""
-        told = f"hostname {host}; exec {shlex.join(line)}"
-        return ["ip", "netns", "exec", self._space(host), "unshare", "--uts", "bash", "-c", told]
+        return [*self._enter(self._space(host)), f"{self._prepare(host)}; exec {shlex.join(line)}"]
 
     def environment(self, environment: Mapping[str, str]) -> dict[str, str]:
         """What Open MPI needs where several hosts share one memory: it would wait for messages in it for ever."""
@@ -89,33 +92,24 @@ class NetworkHosts:
     def shape(self, delay: str, rate: str) -> None:
         """Slow all cables down, as delay 1ms and rate 100mbit."""
         for host in self.names:
-            subprocess.run(
-                [
-                    "tc",
-                    "-n",
-                    self._space(host),
-                    "qdisc",
-                    "add",
-                    "dev",
-                    "eth0",
-                    "root",
-                    "netem",
-                    "delay",
-                    delay,
-                    "rate",
-                    rate,
-                ],
-                check=True,
-            )
+            line = ["tc", "-n", self._space(host), "qdisc", "add", "dev", "eth0", "root", "netem"]
+            subprocess.run([*line, "delay", delay, "rate", rate], check=True)
 
-    def wait_until_empty(self, seconds: float) -> dict[str, list[int]]:
+    def wait_until_empty(self, seconds: float) -> dict[str, list[str]]:
         """Processes that are left on each host after at most so many seconds; {} where none are."""
         deadline = time.monotonic() + seconds
-        while (
-            left := {host: pids for host in self.names if (pids := self.pids(host))}
-        ) and time.monotonic() < deadline:
+        while True:
+            left = {host: pids for host in self.names if (pids := self.pids(host))}
+            if not left or time.monotonic() > deadline:
+                return {host: [_told(pid) for pid in pids] for host, pids in left.items()}
             time.sleep(0.2)
-        return left
+
+    def _enter(self, space: str) -> list[str]:
+        """Beginning of a command line: the rest, a script, runs in the network of a host."""
+        return ["nsenter", f"--net=/run/netns/{space}", "unshare", "--uts", "--mount", "bash", "-c"]
+
+    def _prepare(self, host: str) -> str:
+        return f"hostname {host}; mount --bind {self._names_file} /etc/hosts"
 
     @property
     def _bridge(self) -> str:
@@ -129,12 +123,13 @@ class NetworkHosts:
 
     def _write_agent(self) -> None:
         """A program that runs a command on a host if that can be reached over the network, like ssh."""
+        enter = " ".join(self._enter(f"{self._prefix}-$host"))
         agent = Path(self.ssh_agent)
         agent.write_text(
             "#!/bin/bash\n"
             "host=$1; shift\n"
             f'timeout 5 bash -c "exec 3<>/dev/tcp/10.77.0.${{host#h}}/{SSH_PORT}" 2>/dev/null || exit 255\n'
-            f'exec ip netns exec {self._prefix}-$host unshare --uts bash -c "hostname $host; $*"\n'
+            f'exec {enter} "{self._prepare("$host")}; $*"\n'
         )
         agent.chmod(0o755)
 
@@ -143,8 +138,8 @@ class NetworkHosts:
 def network_hosts(count: int, folder: Path) -> Iterator[NetworkHosts]:
     """So many hosts while the block lasts."""
     hosts = NetworkHosts(count, folder)
-    hosts.make()
     try:
+        hosts.make()
         yield hosts
     finally:
         hosts.remove()
@@ -152,3 +147,11 @@ def network_hosts(count: int, folder: Path) -> Iterator[NetworkHosts]:
 
 def ip(*words: str) -> str:
     return subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout
+
+
+def _told(pid: int) -> str:
+    """A process as messages name it; it may have ended meanwhile."""
+    try:
+        return f"{pid} {Path(f'/proc/{pid}/cmdline').read_bytes().replace(bytes(1), b' ').decode()[:100]}"
+    except OSError:
+        return str(pid)
