@@ -129,7 +129,7 @@ class HostJob:
             happened = [float("inf")]
             reading = threading.Thread(target=_read, args=(process.stderr, trial, happened))
             reading.start()
-            self._wait_for_step(process)
+            self._wait_for_step(process, trial)
             happened[0] = time.monotonic()
             fault.happens(self.hosts)
             trial.code = process.wait(END_SECONDS)
@@ -137,11 +137,12 @@ class HostJob:
         self._check(trial, fault)
         return trial
 
-    def _wait_for_step(self, process: subprocess.Popen[str]) -> None:
+    def _wait_for_step(self, process: subprocess.Popen[str], trial: Trial) -> None:
         deadline = time.monotonic() + FIRST_CHECKPOINT_SECONDS
         while not list(self.folder.glob(f"hosts/*/step-{STEP:08}.npz")):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit("the job did not come to the step at which something was to happen")
+                said = "".join(line for _, line in trial.errors)
+                raise SystemExit(f"the job did not come to the step at which something was to happen:\n{said}")
             time.sleep(0.02)
 
     def _check(self, trial: Trial, fault: Fault) -> None:

@@ -28,7 +28,7 @@ class NetworkHosts:
     def __init__(self, count: int, folder: Path) -> None:
         self.names = [f"h{number}" for number in range(1, count + 1)]
         self.ssh_agent = str(folder / "ssh_agent")
-        self._names_file = folder / "hosts"
+        self._names_file = folder / "etc_hosts"
         self._prefix = f"rf{os.getpid() % 10000}"
         self._listeners: list[subprocess.Popen[bytes]] = []
 

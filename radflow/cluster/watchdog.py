@@ -143,6 +143,11 @@ def _ending_of(error: BaseException) -> Ending:
         (UserError, "mistake"),
         (JobError, "failed"),
         (LostRankError, "lost another"),
+        # A file that is not there will not be there the next time.
+        (FileNotFoundError, "crashed"),
+        (FileExistsError, "crashed"),
+        (NotADirectoryError, "crashed"),
+        (PermissionError, "crashed"),
         (OSError, "system"),
     )
     return next((ending for kind, ending in kinds if isinstance(error, kind)), "crashed")

@@ -86,6 +86,7 @@ def test_a_rank_that_gets_on_is_left_alone() -> None:
         (JobError("the loss is not finite"), "failed", "the loss is not finite"),
         (LostRankError("another rank is gone"), "lost another", "another rank is gone"),
         (OSError(5, "Input/output error"), "system", "OSError: [Errno 5] Input/output error"),
+        (FileNotFoundError("shard-0.arrow"), "crashed", "FileNotFoundError: shard-0.arrow"),
         (ZeroDivisionError("division by zero"), "crashed", "ZeroDivisionError: division by zero"),
     ],
 )
