@@ -38,6 +38,11 @@ def ranks_of(out: Path, spread: str) -> list[dict]:
     return [json.loads(path.read_text()) for path in sorted((out / spread).glob("rank*.json"))]
 
 
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
 def changes_of_weights(out: Path, spread: str) -> np.ndarray:
     """What training has added to every weight of the first rank, in one vector."""
     return np.load(out / spread / "changes0.npy").astype(np.float64)
@@ -65,7 +70,7 @@ def test_synchronised_batch_norm_on_two_ranks_is_batch_norm_on_one(tmp_path: Pat
     run_as_ranks(2, "steps_with_batch_norm.py", str(tmp_path))
     alone = train(SerialCommunicator(), synchronized=False)
     for rank in range(2):
-        together, apart = (np.load(tmp_path / f"{kind}{rank}.npz") for kind in ("synchronized", "plain"))
+        together, apart = (read_arrays(tmp_path / f"{kind}{rank}.npz") for kind in ("synchronized", "plain"))
         for name, expected in alone.items():
             np.testing.assert_allclose(together[name], expected, rtol=1e-4, atol=1e-5, err_msg=name)
         assert not np.allclose(apart["losses"], alone["losses"], rtol=1e-2)
