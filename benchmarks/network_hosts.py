@@ -51,6 +51,7 @@ class NetworkHosts:
     def remove(self) -> None:
         for listener in self._listeners:
             listener.kill()
+            listener.wait()
         made = ip("netns", "list").split()
         for host in self.names:
             if self._space(host) in made:

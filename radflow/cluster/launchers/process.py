@@ -50,14 +50,22 @@ def run_until_stopped(
         # Containers run as root; Open MPI refuses that unless told twice, here and on remote nodes.
         twice = ("ALLOW_RUN_AS_ROOT", "ALLOW_RUN_AS_ROOT_CONFIRM")
         environment = {**environment, **{f"{owner}_{name}": "1" for owner in ("OMPI", "PRTE") for name in twice}}
-    process = subprocess.Popen(
+    with subprocess.Popen(
         line,
         env=dict(environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
         preexec_fn=ends_with_parent(),
-    )
+    ) as process:
+        received = _supervise(process, stop_signal, watch)
+    if received:
+        raise Interrupted(received[0])
+    return process.returncode
+
+
+def _supervise(process: subprocess.Popen[bytes], stop_signal: signal.Signals, watch: JobWatch) -> list[int]:
+    """See a process to its end; returns the signals by which this one was told to stop meanwhile."""
     received: list[int] = []
     deadline = _Deadline(process)
 
@@ -73,13 +81,10 @@ def run_until_stopped(
             if watch.must_end():
                 deadline.set(0)
             deadline.keep()
-        code = process.wait()
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    if received:
-        raise Interrupted(received[0])
-    return code
+    return received
 
 
 class _Deadline:
