@@ -53,7 +53,7 @@ def cut_link(hosts: NetworkHosts) -> None:
 def cut_link_for_a_while(hosts: NetworkHosts) -> None:
     hosts.cut("h3")
     time.sleep(20)
-    hosts.mend("h3")
+    hosts.reconnect("h3")
 
 
 def freeze_host(hosts: NetworkHosts) -> None:

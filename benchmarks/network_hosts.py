@@ -87,7 +87,7 @@ class NetworkHosts:
         """Unplug the host's cable: what is on its way is lost, and nobody is told."""
         ip("link", "set", self._cable(host), "nomaster")
 
-    def mend(self, host: str) -> None:
+    def reconnect(self, host: str) -> None:
         ip("link", "set", self._cable(host), "master", self._bridge)
 
     def shape(self, delay: str, rate: str) -> None:

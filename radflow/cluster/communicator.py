@@ -47,7 +47,7 @@ class Communicator(Protocol):
         """Say that this rank has got on, and what it does next (`watchdog`): others wait for it, but not for ever."""
 
     def waiting(self) -> AbstractContextManager[None]:
-        """For a block that waits for other ranks, as a graph with `allreduce_sum` does.
+        """Mark a block that waits for other ranks, as a graph with `allreduce_sum` does.
 
         Raises LostRankError where one of them is gone.
         """

@@ -67,8 +67,10 @@ def test_a_rank_ends_after_what_has_started_it(tmp_path: Path) -> None:
         while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
             time.sleep(0.05)
         parent.kill()
-    with suppress(psutil.NoSuchProcess):
-        psutil.Process(int((tmp_path / "pid").read_text())).wait(timeout=30)
+    rank_id = int((tmp_path / "pid").read_text())
+    with suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
+        psutil.Process(rank_id).wait(timeout=30)
+    assert not psutil.pid_exists(rank_id)
 
 
 def test_a_rank_that_gets_on_is_left_alone() -> None:
