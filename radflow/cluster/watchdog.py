@@ -39,7 +39,7 @@ COMPUTING = "computing gradients"
 PREDICTING = "predicting films"
 WAITING = "waiting for other ranks"
 CONCLUDING = "concluding"
-"""For this no other rank waits, and it may take as long as it likes."""
+"""The first rank alone assesses and logs; no other rank waits for it, so there is no limit."""
 
 _UNFORESEEN = ("crashed", "system")
 

@@ -120,7 +120,7 @@ def test_what_ended_the_job_is_told_and_whether_another_start_may_help(clock: Cl
 def test_an_exit_code_of_0_is_no_success_where_ranks_did_not_come_to_their_end(
     clock: Clock, reports: list[Report], errors: bytes
 ) -> None:
-    """With a host that was lost mpirun ends with 0."""
+    """mpirun exits with 0 when it has lost a host."""
     del clock
     watch = JobWatch(ranks=2, stall_seconds=120)
     tell(watch, *reports)
