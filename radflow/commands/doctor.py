@@ -44,7 +44,7 @@ def examine() -> list[Diagnostic]:
         _horovod,
         _open_mpi,
         _compiler,
-        _mlflow_environment,
+        examine_mlflow_run,
         _tracking,
     )
     return [check() for check in checks]
@@ -54,7 +54,7 @@ def print_report(diagnostics: list[Diagnostic]) -> None:
     """Print a row per check, what is wrong in red with its fix."""
     missing, fine = Text("missing", style="red"), Text("ok", style="green")
     rows = [(missing if each.fix else fine, each.topic, each.state, each.fix) for each in diagnostics]
-    print_table(terminal_table("radflow doctor", ("", "Topic", "State", "Mend"), rows))
+    print_table(terminal_table("radflow doctor", ("", "Topic", "State", "Fix"), rows))
 
 
 def _machine() -> Diagnostic:
@@ -125,11 +125,11 @@ def _compiler() -> Diagnostic:
     return Diagnostic("Compiler", "g++ not found", "install a C++ compiler (Debian, Ubuntu: apt-get install g++)")
 
 
-def _mlflow_environment() -> Diagnostic:
+def examine_mlflow_run() -> Diagnostic:
     """Whether plain `mlflow run .` finds this environment."""
     from radflow.tracking.project_environment import registered_environment
 
-    project = Path(__file__).parent.parent
+    project = Path(__file__).resolve().parents[2]
     if not (project / "python_env.yaml").exists():
         return Diagnostic("mlflow run", "radflow is installed outside a checkout", "clone the project to use it")
     link = registered_environment(project)
