@@ -33,16 +33,16 @@ class NetworkHosts:
         self._listeners: list[subprocess.Popen[bytes]] = []
 
     def make(self) -> None:
-        addresses = [f"10.77.0.{number} {host}" for number, host in enumerate(self.names, 1)]
+        addresses = [f"{self.address(host)} {host}" for host in self.names]
         self._names_file.write_text("\n".join(["127.0.0.1 localhost", *addresses, ""]))
         ip("link", "add", self._bridge, "type", "bridge")
         ip("link", "set", self._bridge, "up")
-        for number, host in enumerate(self.names, 1):
+        for host in self.names:
             space, cable = self._space(host), self._cable(host)
             ip("netns", "add", space)
             ip("link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", space)
             ip("link", "set", cable, "master", self._bridge, "up")
-            ip("-n", space, "addr", "add", f"10.77.0.{number}/24", "dev", "eth0")
+            ip("-n", space, "addr", "add", f"{self.address(host)}/24", "dev", "eth0")
             ip("-n", space, "link", "set", "eth0", "up")
             ip("-n", space, "link", "set", "lo", "up")
             self._listeners.append(subprocess.Popen(self.command(host, [sys.executable, "-c", _LISTENER])))
@@ -73,6 +73,10 @@ class NetworkHosts:
         """The flags by which `distributed` reaches the hosts, with one rank on each."""
         hosts = ",".join(f"{host}:1" for host in self.names)
         return [f"--hosts={hosts}", f"--ssh_agent={self.ssh_agent}", f"--interface={SUBNET}"]
+
+    def address(self, host: str) -> str:
+        """IP address of a host."""
+        return f"10.77.0.{self.names.index(host) + 1}"
 
     def pids(self, host: str) -> list[int]:
         """Processes of a host, but the one that stands for sshd."""

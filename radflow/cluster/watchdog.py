@@ -19,7 +19,7 @@ from types import FrameType
 
 from radflow.cluster.launchers.started_ranks import was_launched
 from radflow.cluster.reports import Ending, Report, this_host, write_report
-from radflow.errors import JobError, UserError
+from radflow.errors import Interrupted, JobError, UserError
 
 STALLED = 75
 """Exit code of a rank that did not get on: EX_TEMPFAIL of sysexits.h, since another try may succeed."""
@@ -73,7 +73,7 @@ class Watchdog:
         except BaseException as error:
             self._ended.set()
             if ending := _ending_of(error):
-                self.report(ending, f"{type(error).__name__}: {error}" if ending in _UNFORESEEN else f"{error}")
+                self.report(ending, _reason_of(error, ending))
             raise
         self._ended.set()
         self.report("done")
@@ -137,7 +137,9 @@ class Watchdog:
 
 
 def _ending_of(error: BaseException) -> Ending:
-    if isinstance(error, KeyboardInterrupt | SystemExit):  # it was told to end, by the user or by the rank that failed
+    if isinstance(error, Interrupted):
+        return "stopped"
+    if isinstance(error, KeyboardInterrupt | SystemExit):  # the rank that failed tells why
         return ""
     kinds: tuple[tuple[type[BaseException], Ending], ...] = (
         (UserError, "mistake"),
@@ -151,3 +153,9 @@ def _ending_of(error: BaseException) -> Ending:
         (OSError, "system"),
     )
     return next((ending for kind, ending in kinds if isinstance(error, kind)), "crashed")
+
+
+def _reason_of(error: BaseException, ending: Ending) -> str:
+    if isinstance(error, Interrupted):
+        return error.signal.name
+    return f"{type(error).__name__}: {error}" if ending in _UNFORESEEN else f"{error}"

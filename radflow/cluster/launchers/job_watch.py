@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ _TAIL = 16 * 2**10
 _SIGNALLED = re.compile(r"process rank (\d+) with PID \d+ on node (\S+)\s+exited on\s+signal (\d+) \(([^)]*)\)")
 _ABORTED = re.compile(r"process rank (\d+) with PID \d+ on node (\S+)\s+calling\s+\"abort\"")
 _LOST_HOST = re.compile(r"Remote daemon:\s*\S+ on node (\S+)")
+_TASK_DIED = re.compile(r"srun: error: (\S+): task(s? \S+): (?!Exited|Terminated|Cancelled)(.+)")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class JobEnd:
     """Which rank ended the job, and why, in one line; '' where that is not known."""
     may_recover: bool
     """Whether starting the ranks again may help: they ran, and no rank ended by a mistake or a fault of its own."""
+    stopped_by: signal.Signals | None = None
+    """The signal by which somebody else has told the ranks to stop, as Slurm does when it preempts a job."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class JobWatch:
         self._heard: dict[int, _Heard] = {}
         self._endings: list[_Heard] = []
         self._silent: list[str] = []
+        self._stopped_by: signal.Signals | None = None
         self._errors = b""
 
     def take_output(self, output: bytes) -> bytes:
@@ -62,6 +67,8 @@ class JobWatch:
         for report in reports:
             heard = _Heard(report, time.monotonic())
             self._heard[report.rank] = heard
+            if report.ending == "stopped" and not (self._endings or self._silent or _TASK_DIED.search(self._said)):
+                self._stopped_by = signal.Signals[report.reason]
             if report.ending:
                 self._endings.append(heard)
         return shown
@@ -86,7 +93,7 @@ class JobWatch:
         if code == 0 and self._heard and (_LOST_HOST.search(self._said) or "done" not in kinds):
             code = FAILURE  # mpirun ends with 0 when it has lost a host
         may_recover = bool(code and self._heard) and code != MISTAKE and not kinds & {"mistake", "failed", "crashed"}
-        return JobEnd(code, self._reason() if code else "", may_recover)
+        return JobEnd(code, self._reason() if code else "", may_recover, self._stopped_by if not self._loss() else None)
 
     @property
     def _said(self) -> str:
@@ -110,14 +117,22 @@ class JobWatch:
         for ending in self._endings:
             if ending.report.ending in ("mistake", "failed", "crashed", "system"):
                 return f"{ending.report.name}: {ending.report.reason}"
+        if loss := self._loss():
+            return loss
+        if died := _TASK_DIED.search(self._said):
+            return "rank{1} on {0} ended: {2}".format(*died.groups())
+        if aborted := _ABORTED.search(self._said):
+            return "rank {} on {} has lost the connection to another rank".format(*aborted.groups())
+        return self._why_stalled()
+
+    def _loss(self) -> str:
+        """The host or rank whose end is why mpirun has told the others to stop; '' where there is none."""
         if lost := _LOST_HOST.findall(self._said):
             return f"the connection to {_listed(lost)} is lost"
         if died := _SIGNALLED.search(self._said):
             rank, host, number, name = died.groups()
             return f"rank {rank} on {host} was ended by signal {number} ({name})"
-        if aborted := _ABORTED.search(self._said):
-            return "rank {} on {} has lost the connection to another rank".format(*aborted.groups())
-        return self._why_stalled()
+        return ""
 
     def _why_stalled(self) -> str:
         if self._silent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import asdict
 
 import pytest
@@ -150,3 +151,40 @@ def test_ranks_that_are_done_may_be_silent_and_jobs_without_a_limit_too(clock: C
     silent = JobWatch(ranks=2, stall_seconds=0)
     clock.now += 10_000
     assert not silent.must_end()
+
+
+def test_ranks_that_somebody_else_has_told_to_stop_have_not_failed() -> None:
+    """Slurm tells the ranks of a job that it will preempt, and not their launcher."""
+    watch = JobWatch(ranks=2, stall_seconds=120)
+    tell(watch, rank(0, ending="stopped", reason="SIGTERM"), rank(1, ending="lost another", reason="another is gone"))
+    watch.take_errors(b"srun: error: h1: task 0: Exited with exit code 143\nsrun: error: h2: task 1: Killed\n")
+    assert watch.end(143).stopped_by == signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("errors", "reason"),
+    [
+        (SIGNALLED, "rank 1 on h2 was ended by signal 9 (Killed)"),
+        (LOST_HOST, "the connection to h3 is lost"),
+        (b"srun: error: h2: task 1: Killed\n", "rank 1 on h2 ended: Killed"),
+        (b"srun: error: h2: tasks 1-2: Out Of Memory\n", "ranks 1-2 on h2 ended: Out Of Memory"),
+    ],
+)
+def test_a_rank_that_is_told_to_stop_since_another_has_died_was_not_stopped(errors: bytes, reason: str) -> None:
+    watch = JobWatch(ranks=3, stall_seconds=120)
+    if errors.startswith(b"srun"):  # which tells of a death when it happens, and mpirun at the end
+        watch.take_errors(errors)
+    tell(watch, rank(0, ending="stopped", reason="SIGTERM"))
+    if not errors.startswith(b"srun"):
+        watch.take_errors(errors)
+    end = watch.end(143)
+    assert end.stopped_by is None
+    assert (end.reason, end.may_recover) == (reason, True)
+
+
+def test_a_rank_that_is_told_to_stop_since_another_hangs_was_not_stopped() -> None:
+    watch = JobWatch(ranks=2, stall_seconds=120)
+    tell(watch, rank(1, ending="stalled", reason="no progress for 120 s"), rank(0, ending="stopped", reason="SIGTERM"))
+    end = watch.end(STALLED)
+    assert end.stopped_by is None
+    assert end.may_recover
