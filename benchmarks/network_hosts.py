@@ -27,10 +27,12 @@ class NetworkHosts:
 
     def __init__(self, count: int, folder: Path) -> None:
         self.names = [f"h{number}" for number in range(1, count + 1)]
+        self.folder = folder
         self.ssh_agent = str(folder / "ssh_agent")
         self._names_file = folder / "etc_hosts"
         self._prefix = f"rf{os.getpid() % 10000}"
         self._listeners: list[subprocess.Popen[bytes]] = []
+        self._differences: dict[str, list[str]] = {}
 
     def make(self) -> None:
         addresses = [f"{self.address(host)} {host}" for host in self.names]
@@ -83,6 +85,11 @@ class NetworkHosts:
         found = map(int, ip("netns", "pids", self._space(host)).split())
         return [pid for pid in found if pid not in [listener.pid for listener in self._listeners]]
 
+    def replace(self, host: str, place: Path, by: Path) -> None:
+        """Let processes that start on a host from now on find the file or folder `by` at `place`."""
+        self._differences.setdefault(host, []).append(f"mount --bind {by} {place}")
+        self._write_agent()
+
     def signal(self, host: str, number: signal.Signals) -> None:
         for pid in self.pids(host):
             os.kill(pid, number)
@@ -114,7 +121,8 @@ class NetworkHosts:
         return ["nsenter", f"--net=/run/netns/{space}", "unshare", "--uts", "--mount", "bash", "-c"]
 
     def _prepare(self, host: str) -> str:
-        return f"hostname {host}; mount --bind {self._names_file} /etc/hosts"
+        differences = self._differences.get(host, [])
+        return "; ".join([f"hostname {host}", f"mount --bind {self._names_file} /etc/hosts", *differences])
 
     @property
     def _bridge(self) -> str:
@@ -129,12 +137,14 @@ class NetworkHosts:
     def _write_agent(self) -> None:
         """A program that runs a command on a host if that can be reached over the network, like ssh."""
         enter = " ".join(self._enter(f"{self._prefix}-$host"))
+        cases = "".join(f"{host}) prepare={shlex.quote(self._prepare(host))};; " for host in self.names)
         agent = Path(self.ssh_agent)
         agent.write_text(
             "#!/bin/bash\n"
             "host=$1; shift\n"
             f'timeout 5 bash -c "exec 3<>/dev/tcp/10.77.0.${{host#h}}/{SSH_PORT}" 2>/dev/null || exit 255\n'
-            f'exec {enter} "{self._prepare("$host")}; $*"\n'
+            f"case $host in {cases}esac\n"
+            f'exec {enter} "$prepare; $*"\n'
         )
         agent.chmod(0o755)
 

@@ -13,13 +13,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+
+import psutil
 
 from radflow.cluster.launchers.started_ranks import was_launched
 from radflow.cluster.reports import Ending, Report, this_host, write_report
 from radflow.errors import Interrupted, JobError, UserError
+from radflow.processes import kill_later
 
 STALLED = 75
 """Exit code of a rank that did not get on: EX_TEMPFAIL of sysexits.h, since another try may succeed."""
@@ -33,6 +36,9 @@ LONGEST_PAUSE = 5.0
 
 ORPHAN_SECONDS = 10.0
 """What a rank has to end in when its parent is gone: less than other ranks need to start in its place."""
+
+DAEMON_SECONDS = 30.0
+"""What the daemon that has started ranks on another host has to end in: more than a launcher needs to end a job."""
 
 WORKING = "working alone"
 COMPUTING = "computing gradients"
@@ -125,6 +131,8 @@ class Watchdog:
 
     def _end(self, reason: str) -> None:
         self.report("stalled", reason)
+        with suppress(psutil.Error):
+            _end_daemon_later(psutil.Process(self._parent))
         os._exit(STALLED)  # the main thread may be where no exception reaches it
 
     def _place(self) -> str:
@@ -134,6 +142,15 @@ class Watchdog:
         while frame and not frame.f_code.co_filename.startswith(package):
             frame = frame.f_back
         return f" ({frame.f_code.co_name}, {Path(frame.f_code.co_filename).name}:{frame.f_lineno})" if frame else ""
+
+
+def _end_daemon_later(parent: psutil.Process) -> None:
+    """See to the end of mpirun's daemon if nobody else does.
+
+    On a host that is cut off it waits until TCP gives up what it has sent, for a quarter of an hour.
+    """
+    if parent.name() == "prted":
+        kill_later(parent, DAEMON_SECONDS)
 
 
 def _ending_of(error: BaseException) -> Ending:

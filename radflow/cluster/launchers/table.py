@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -59,6 +60,7 @@ class Launch:
         hidden = secrets_in_file if self.start.shows_environment else nullcontext
         with hidden(environment) as harmless:
             end = watch.end(run_until_stopped(line, harmless, self.start.stop_signal, watch))
+        sys.stderr.write(end.messages)
         if end.stopped_by:
             raise Interrupted(end.stopped_by)
         return end

@@ -30,6 +30,14 @@ the daemon itself. We cannot recover from this failure, and
 therefore will terminate the job.
 --------------------------------------------------------------------------
 """
+EXITED = b"""--------------------------------------------------------------------------
+prterun detected that one or more processes exited with non-zero status,
+thus causing the job to be terminated. The first process to do so was:
+
+   Process name: [prterun-h1-24189@1,1]
+   Exit code:    1
+--------------------------------------------------------------------------
+"""
 ABORTED = b"""--------------------------------------------------------------------------
 prterun has exited due to process rank 1 with PID 19202 on node h2 calling
 "abort". This may have caused other processes in the application to be
@@ -112,9 +120,16 @@ def test_what_ended_the_job_is_told_and_whether_another_start_may_help(clock: Cl
     for reports, errors, code, reason, may_recover in cases:
         watch = JobWatch(ranks=2, stall_seconds=120)
         tell(watch, *reports)
-        assert watch.take_errors(errors) == errors
+        assert watch.take_errors(errors) == (b"" if errors.startswith(b"-----") else errors)
         end = watch.end(code)
-        assert (end.reason, end.may_recover) == (reason, may_recover)
+        assert (end.reason, end.may_recover, end.messages) == (reason, may_recover, "")
+
+
+def test_what_mpirun_says_is_shown_where_it_alone_says_anything() -> None:
+    watch = JobWatch(ranks=2, stall_seconds=120)
+    assert watch.take_errors(EXITED) == b""
+    end = watch.end(1)
+    assert (end.reason, end.messages) == ("", EXITED.decode())
 
 
 @pytest.mark.parametrize(("reports", "errors"), [([rank(0)], b""), ([rank(0), rank(1, ending="done")], LOST_HOST)])
