@@ -11,6 +11,7 @@ from radflow.cluster.batch_plan import nearest_global_batches
 from radflow.cluster.slurm import allocated_nodes, ranks_for_cores
 from radflow.cpu import available_cores
 from radflow.errors import UserError
+from radflow.gpu import usable_gpus
 
 ANSWER_SECONDS = 15
 NAMED = 8
@@ -26,13 +27,15 @@ class Host:
 
 
 def parse_hosts(hosts: str) -> list[Host]:
-    """Read `host1:2,host2:2`; an empty text means the nodes of a Slurm allocation, or this machine, a slot a core.
+    """Read `host1:2,host2:2`; an empty text means the nodes of a Slurm allocation, or this machine.
+
+    The slots of this machine are its GPUs, or its cores where it has none.
 
     Raises UserError for anything else.
     """
     if not hosts:
         nodes = [Host(name, slots) for name, slots in allocated_nodes().items()]
-        return nodes or [Host("localhost", available_cores())]
+        return nodes or [Host("localhost", len(usable_gpus()) or available_cores())]
     parsed = []
     for part in hosts.split(","):
         name, _, slots = part.strip().partition(":")
@@ -66,9 +69,9 @@ def describe_hosts(hosts: Sequence[Host], ranks: int) -> str:
 
 
 def most_ranks(hosts: Sequence[Host]) -> int:
-    """The number of ranks that suits the hosts: every slot of named ones, as many as suit the cores of this machine."""
+    """The number of ranks that suits the hosts: every slot of named ones; of this machine, its GPUs or by its cores."""
     slots = sum(host.slots for host in hosts)
-    return ranks_for_cores(slots) if is_local(hosts) else slots
+    return ranks_for_cores(slots) if is_local(hosts) and not usable_gpus() else slots
 
 
 def choose_ranks(ranks: int | str, hosts: Sequence[Host], global_batch: int) -> int:
@@ -83,9 +86,16 @@ def choose_ranks(ranks: int | str, hosts: Sequence[Host], global_batch: int) -> 
     slots = sum(host.slots for host in hosts)
     if int(ranks) > slots:
         listed = ", ".join(f"{host.name}:{host.slots}" for host in hosts)
-        fix = f"let ranks share cores by hosts=localhost:{ranks}" if is_local(hosts) else "name more hosts"
-        raise UserError(f"np={ranks} ranks need as many slots, but {listed} has {slots}; lower np, or {fix}")
+        raise UserError(f"np={ranks} ranks need as many slots, but {listed} has {slots}; {_fix_of_slots(ranks, hosts)}")
     return int(ranks)
+
+
+def _fix_of_slots(ranks: int | str, hosts: Sequence[Host]) -> str:
+    if not is_local(hosts):
+        return "lower np, or name more hosts"
+    if usable_gpus():
+        return "lower np to a rank a GPU, or name more hosts"
+    return f"lower np, or let ranks share cores by hosts=localhost:{ranks}"
 
 
 def unused_slots_warning(ranks: int, hosts: Sequence[Host], global_batch: int) -> str:

@@ -15,6 +15,7 @@ from radflow.cluster.launchers.started_ranks import (
     check_scheduler,
     is_rank,
     rank_number,
+    rank_on_this_node,
     ranks_on_this_node,
 )
 from radflow.cluster.threads import set_threads
@@ -45,8 +46,10 @@ def _train_as_rank(config: DistributedConfig) -> None:
     take_secrets()
     set_threads(config.threads, ranks_on_this_node())
     import_tensorflow()
+    from radflow.cluster.devices import take_gpu
     from radflow.training.rank import train_as_rank
 
+    take_gpu(rank_on_this_node(), ranks_on_this_node())
     train_as_rank(config, Watchdog(rank_number(), config.stall_seconds))
 
 
