@@ -68,9 +68,7 @@ def test_a_rank_a_gpu(driver: Callable[[str], None], monkeypatch: pytest.MonkeyP
 
 def test_a_driver_that_fails_is_told(driver: Callable[[str], None]) -> None:
     driver("echo 'NVIDIA-SMI has failed because the driver is off'; exit 9")
-    with pytest.raises(
-        UserError, match=r"nvidia-smi fails \(NVIDIA-SMI has failed because the driver is off\); "
-    ):
+    with pytest.raises(UserError, match=r"nvidia-smi fails \(NVIDIA-SMI has failed because the driver is off\); "):
         usable_gpus()
 
 

@@ -6,7 +6,6 @@ films, and their weights stay equal all the same.
 
 from __future__ import annotations
 
-import json
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from radflow.cluster.communicator import Communicator
+from radflow.cluster.communicator import Communicator, allgather_json
 from radflow.cluster.reports import this_host
 from radflow.errors import UserError
 from radflow.terminal import warn
@@ -59,10 +58,8 @@ def check_clocks(communicator: Communicator) -> None:
         communicator.on_first_rank(lambda: warn(difference))
 
 
-def _gather(communicator: Communicator, values: Mapping[str, str]) -> list[RankValues]:
-    text = json.dumps({"host": this_host(), "values": values}) + "\n"
-    everyone = communicator.allgather(np.frombuffer(text.encode(), np.uint8)).tobytes().decode()
-    return [RankValues(**json.loads(line)) for line in everyone.splitlines()]
+def _gather(communicator: Communicator, values: dict[str, str]) -> list[RankValues]:
+    return [RankValues(**each) for each in allgather_json(communicator, {"host": this_host(), "values": values})]
 
 
 def describe_clocks(ranks: Sequence[RankValues]) -> str:

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
@@ -42,6 +43,9 @@ class Communicator(Protocol):
 
     def raise_together(self, action: Callable[[], Result]) -> Result:
         """Call `action` on every rank; a UserError or JobError on any ends all, and only the first of them tells it."""
+
+    def recording(self, timeline: Path) -> AbstractContextManager[None]:
+        """Mark a block of whose operations the first rank writes when each was done, for a viewer of Chrome traces."""
 
     def heartbeat(self, doing: str) -> None:
         """Say that this rank has got on, and what it does next (`watchdog`): others wait for it, but not for ever."""
@@ -77,6 +81,10 @@ class SerialCommunicator:
     def raise_together(self, action: Callable[[], Result]) -> Result:
         """Call `action`."""
         return action()
+
+    def recording(self, timeline: Path) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Do nothing: there are no operations."""
+        return nullcontext()
 
     def heartbeat(self, doing: str) -> None:
         """Do nothing: nobody waits."""
@@ -153,6 +161,15 @@ class HorovodCommunicator:
             sys.exit(int(codes[failed[0]]))
         return cast(Result, result)
 
+    @contextmanager
+    def recording(self, timeline: Path) -> Iterator[None]:
+        """Horovod's timeline; the environment must have had HOROVOD_TIMELINE=DYNAMIC when ranks joined."""
+        if self.rank == 0:
+            self._horovod.start_timeline(str(timeline))
+        yield
+        if self.rank == 0:
+            self._horovod.stop_timeline()
+
     def heartbeat(self, doing: str) -> None:
         """Pass it on."""
         self._heartbeat(doing)
@@ -175,6 +192,13 @@ def share_from_first(communicator: Communicator, action: Callable[[], Any]) -> A
     """What `action` gives on the first rank, on every rank: values that JSON keeps as they are."""
     text = communicator.on_first_rank(lambda: json.dumps(action()).encode()) or b""
     return json.loads(communicator.allgather(np.frombuffer(text, np.uint8)).tobytes())
+
+
+def allgather_json(communicator: Communicator, value: object) -> list[Any]:
+    """The values of all ranks in their order, on every rank: values that JSON keeps as they are."""
+    text = json.dumps(value) + "\n"
+    everyone = communicator.allgather(np.frombuffer(text.encode(), np.uint8)).tobytes().decode()
+    return [json.loads(line) for line in everyone.splitlines()]
 
 
 def _exit_code(error: UserError | JobError | None) -> int:

@@ -61,6 +61,11 @@ METRICS: tuple[MetricRow, ...] = (
         "0 to 1",
         "share of the convolution peak of all ranks, measured at the start, that the training of films took",
     ),
+    MetricRow("throughput/step_seconds", "s", "of ranks: a step of the median rank without the sum over ranks"),
+    MetricRow("throughput/slowest_rank_seconds", "s", "of ranks: the same of the slowest, which all others wait for"),
+    MetricRow(
+        "throughput/allreduce_seconds", "s", "of ranks: the sum over ranks in a step of the one that waits least"
+    ),
     MetricRow("data/films/<split>", "films", "films of the split"),
     MetricRow("data/patients/<split>", "patients", "patients of the split"),
     MetricRow("data/positives/<split>/<Finding>", "films", "films of the split that show the finding"),

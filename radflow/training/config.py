@@ -101,6 +101,11 @@ class TrainingConfig:
             )
 
     @property
+    def records_timeline(self) -> bool:
+        """Whether an epoch's operations over ranks are recorded; one process has none."""
+        return False
+
+    @property
     def initial_weights(self) -> str:
         """What the body starts from."""
         return self.model.weights
@@ -148,6 +153,8 @@ class DistributedConfig(TrainingConfig):
     """Seconds without progress after which a rank is given up; never below four times the longest step seen."""
     max_restarts: int = 2
     """How often ranks are started again from the last checkpoint when one died, hung, or lost its host."""
+    timeline: bool = False
+    """Whether to log Horovod's timeline of the second epoch, for chrome://tracing or ui.perfetto.dev."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -176,6 +183,11 @@ class DistributedConfig(TrainingConfig):
         if self.lbz != "auto":
             return self.lbz
         return min(64, max(16, 16 * 224**2 // image_size**2))
+
+    @property
+    def records_timeline(self) -> bool:
+        """Whether the user wants the timeline."""
+        return self.timeline
 
     @property
     def first_global_batches(self) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -38,6 +39,8 @@ from radflow.training.state import Metrics, TrainingState
 from radflow.training.step import TrainingStep
 
 DIVERGED = "the loss is not finite in {}, at learning rate {:.3g}; lower base_lr or lengthen warmup_epochs"
+
+TIMELINE = "timeline.json"
 
 BEST_IS_LOST = "the weights of the best epoch are lost; the model has those of the last epoch"
 
@@ -82,7 +85,8 @@ def fit(
             reporting.progress.start_epoch(state.epoch, state.learning_rate.epochs, len(train))
             order = epoch_order(len(train), config.seed, state.epoch)
             steps = steps_of_epoch(state, train, order, augmentation, communicator.rank)
-            metrics = train_epoch(step, state, steps, communicator, reporting)
+            with recording(state, config, communicator, reporting):
+                metrics = train_epoch(step, state, steps, communicator, reporting)
             metrics["throughput/mfu"] = metrics["throughput/images_per_second"] / peak
             with state.average.in_place_of_weights():
                 if not state.is_frozen(state.plan.steps_per_epoch - 1):
@@ -100,6 +104,20 @@ def fit(
         reporting.checkpoints.write(state.total_steps, state.checkpoint())
         raise
     take_final_weights(state, config, communicator)
+
+
+@contextmanager
+def recording(
+    state: TrainingState, config: TrainingConfig, communicator: Communicator, reporting: Reporting
+) -> Iterator[None]:
+    """Record the timeline of an epoch if the user wants it: of the second, since the first has the tracing in it."""
+    if not config.records_timeline or state.epoch != min(1, state.learning_rate.epochs - 1):
+        yield
+        return
+    timeline = reporting.folder / TIMELINE
+    with communicator.recording(timeline):
+        yield
+    communicator.on_first_rank(lambda: reporting.run.log_file(timeline, "timeline"))
 
 
 def take_final_weights(state: TrainingState, config: TrainingConfig, communicator: Communicator) -> None:
@@ -149,6 +167,7 @@ def train_epoch(
     """Take the steps that are left of an epoch; returns loss, learning rate and throughput."""
     plan = state.plan
     started, films_done = time.perf_counter(), 0
+    step.times.restart()
     for number, films, batches in steps:
         frozen = state.is_frozen(number)
         for batch in batches:
@@ -170,6 +189,7 @@ def train_epoch(
         "optim/learning_rate": learning_rate_of_step(state, plan.steps_per_epoch - 1),
         "throughput/images_per_second": per_second,
         "throughput/seconds_per_epoch": plan.films / per_second,
+        **step.times.gather(communicator),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import tensorflow as tf
@@ -34,6 +35,8 @@ def train_as_rank(config: DistributedConfig, watchdog: Watchdog) -> None:
     """
     try:
         with watchdog.watching():
+            if config.timeline:
+                os.environ["HOROVOD_TIMELINE"] = "DYNAMIC"
             communicator = HorovodCommunicator(watchdog.heartbeat)
             dataset = _open_alike(config, communicator)
             plan = communicator.raise_together(lambda: _plan_of_rank(config, dataset, communicator.size))

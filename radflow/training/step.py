@@ -10,6 +10,7 @@ from radflow.cluster.watchdog import COMPUTING
 from radflow.data.batches import Batch
 from radflow.optim.body_and_head import BodyAndHead
 from radflow.training.loss import Loss
+from radflow.training.rank_times import RankTimes
 from radflow.training.weight_average import WeightAverage
 
 
@@ -37,6 +38,7 @@ class TrainingStep:
         self._loss = loss
         self._optimizer = optimizer
         self._communicator = communicator
+        self.times = RankTimes()
         self._average = average
         self._weights = model.trainable_variables
         self._head = model.layers[-1].trainable_variables
@@ -51,7 +53,7 @@ class TrainingStep:
 
     def reduce(self, films: int) -> float:
         """Sum over all ranks and divide by `films`, those of the whole global batch; return its mean loss."""
-        with self._communicator.waiting():
+        with self.times.summing(), self._communicator.waiting():
             return float(self._reduce(tf.constant(films, tf.float32)))
 
     def update(self, learning_rate: float, frozen: bool = False) -> None:
