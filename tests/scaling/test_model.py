@@ -23,10 +23,9 @@ def test_latency_and_bandwidth_are_found_again(latency: float, gigabits: float) 
 
 
 def test_a_step_is_computing_and_sum_and_update() -> None:
-    """On two machines with a link of 1 Gbit/s: 64 ranks sum 40 MB in 1 s x 2 x 63/64 x 0.32, and 12 messages of 1 ms."""
-    model = ScalingModel(
-        [measurement("a", 0, 1), measurement("ab", 1e-3, 1.0), measurement("abcd", 1e-3, 1.0)], 1, 99, 9
-    )
+    """Over 1 Gbit/s 64 ranks sum 40 MB, .32 s on the link, in 2 x 63/64 x .32 s, with 12 messages of 1 ms."""
+    measured = [measurement(hosts, 1e-3, 1.0) for hosts in ("a", "ab", "abcd")]
+    model = ScalingModel(measured, 1, 99, 9)
     step = model.predict("vgg16", 16, 64)
     summing = 1e-3 + 40e6 * 2e-10 + 50 * 1e-5 + 12 * 1e-3 + 2 * 63 / 64 * 0.32
     assert step.summing == pytest.approx(summing, rel=1e-3)
