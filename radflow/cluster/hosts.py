@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from radflow.cluster.batch_plan import nearest_global_batches
 from radflow.cluster.slurm import allocated_nodes, ranks_for_cores
@@ -14,6 +16,8 @@ from radflow.errors import UserError
 from radflow.gpu import usable_gpus
 
 ANSWER_SECONDS = 15
+_SLOTS = r"(?::|\s+slots\s*=\s*)(?P<slots>[1-9]\d*)"
+_HOST_LINE = re.compile(rf"(?P<name>[^\s:=]+)(?:{_SLOTS})?(?:\s+max[-_]slots\s*=\s*\d+)?")
 NAMED = 8
 """Most hosts that a description names; the rest is counted."""
 
@@ -27,21 +31,40 @@ class Host:
 
 
 def parse_hosts(hosts: str) -> list[Host]:
-    """Read `host1:2,host2:2`; an empty text means the nodes of a Slurm allocation, or this machine.
+    """Read `host1:2,host2:2`, or the file of this path with a host a line, as mpirun takes it: `host1 slots=2`.
 
-    The slots of this machine are its GPUs, or its cores where it has none.
+    An empty text means the nodes of a Slurm allocation, or this machine, whose slots are its GPUs, or its cores where
+    it has none.
 
     Raises UserError for anything else.
     """
     if not hosts:
         nodes = [Host(name, slots) for name, slots in allocated_nodes().items()]
         return nodes or [Host("localhost", len(usable_gpus()) or available_cores())]
+    if "/" in hosts:
+        return _read_hostfile(Path(hosts))
     parsed = []
     for part in hosts.split(","):
         name, _, slots = part.strip().partition(":")
         if not name or not (slots or "1").isdecimal() or int(slots or "1") < 1:
             raise UserError(f"hosts={hosts!r}: {part!r} is not `name:slots`; give for example hosts=node1:2,node2:2")
         parsed.append(Host(name, int(slots or "1")))
+    return parsed
+
+
+def _read_hostfile(path: Path) -> list[Host]:
+    try:
+        lines = [line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"hosts={path} is no file of hosts: {error}") from error
+    parsed = []
+    for line in filter(None, lines):
+        found = _HOST_LINE.fullmatch(line)
+        if not found:
+            raise UserError(f"hosts={path}: {line!r} is not `name slots=number`")
+        parsed.append(Host(found["name"], int(found["slots"] or 1)))
+    if not parsed:
+        raise UserError(f"hosts={path} names no hosts")
     return parsed
 
 

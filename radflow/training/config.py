@@ -142,7 +142,7 @@ class DistributedConfig(TrainingConfig):
     np: Ranks = "auto"
     """Number of ranks; auto fits them to the cores, or fills the slots of hosts."""
     hosts: str = ""
-    """Machines and their slots, as node1:2,node2:2; empty is this machine."""
+    """Machines and their slots, as node1:2,node2:2, or a file of them, as ./hostfile with lines like node1 slots=2."""
     launcher: LauncherName = "auto"
     """What starts the ranks; auto is the first that can, or nothing where a scheduler has started them already."""
     ssh_agent: str = ""
