@@ -42,7 +42,13 @@ class PreprocessConfig:
     max_rejected: float = 0.01
     """Largest share of images that may be missing or damaged before it is an error, 0 to 1."""
     workers: int = 0
-    """Processes that decode films (0 = all cores this process may use)."""
+    """Processes that decode films (0 = all cores this process may use), on each of the hosts."""
+    hosts: str = ""
+    """Machines that decode films together, as node1,node2; empty is this one. All must see source and out."""
+    ssh_agent: str = ""
+    """Command that starts a program on another host, as ssh -p 2222; empty is ssh."""
+    interface: str = ""
+    """Network interfaces, or addresses as 10.0.0.0/24, by which hosts reach each other; empty is any."""
     seed: int = 0
     """Seed of the split, and of the crops of mammograms."""
     name: str = "auto"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -14,9 +15,10 @@ from radflow.data.dataset.copies import on_disk
 from radflow.data.dataset.manifest import SplitRule
 from radflow.data.dataset.reading import Dataset, open_dataset
 from radflow.data.dataset.splits import prove_no_lesion_crosses, prove_no_patient_crosses
-from radflow.data.dataset.writing import DatasetHeader, DatasetWriter, write_dataset
+from radflow.data.dataset.writing import DatasetHeader, DatasetWriter, dataset_digest, write_dataset
 from radflow.data.decoding import LeftOut, Outcome, StoredFilm, decode_films, fetch_film
 from radflow.data.images.film import BadFilm
+from radflow.data.parts import read_units
 from radflow.data.readers import READERS
 from radflow.data.readers.archives import RefusedMember
 from radflow.data.readers.base import Reader, ReleasePlan
@@ -63,7 +65,7 @@ def plan_dataset(config: PreprocessConfig) -> tuple[Reader, ReleasePlan]:
     return release, plan
 
 
-def preprocess(config: PreprocessConfig, progress: Progress | None = None) -> Dataset:
+def preprocess(config: PreprocessConfig, progress: Progress | None = None, units: Path | None = None) -> Dataset:
     """Decode, resize and split the films of `config.source` into a dataset at `config.out`, and open it.
 
     The dataset is the same, byte for byte, whatever the number of workers and whether films come from folders or
@@ -72,15 +74,24 @@ def preprocess(config: PreprocessConfig, progress: Progress | None = None) -> Da
     lesions and of normal tissue (`radflow.data.crops.lesions`), and `lesions.csv` accounts for every lesion. Raises
     `UserError`.
 
+    With a folder of `units` their images are taken from there (`radflow.data.parts`).
+
     When the process is interrupted or killed, the next one with the same settings and sources keeps the shards
     that were whole, and makes the same bytes.
     """
     config = resolve(config)
     release, plan = plan_dataset(config)
+    if units is not None:
+        plan = replace(plan, images=lambda _: read_units(plan, units, config.image_size))
     with write_dataset(config.out, _header(config, release, plan), plan.table, _origin(config)) as writer:
         _fill(writer, config, release, plan, progress)
         _add_tables(writer, plan)
     return open_dataset(on_disk(locate(config.out)))
+
+
+def digest_of(config: PreprocessConfig, release: Reader, plan: ReleasePlan) -> str:
+    """SHA-256 of all that decides the dataset; where it differs, another one would be made."""
+    return dataset_digest(_header(config, release, plan), plan.table, _origin(config))
 
 
 def _reader_of(config: PreprocessConfig) -> type[Reader]:
@@ -121,7 +132,7 @@ def _header(config: PreprocessConfig, release: Reader, plan: ReleasePlan) -> Dat
 
 def _origin(config: PreprocessConfig) -> str:
     """What decides the films beside header and table: another origin must not resume what this one has made."""
-    without_effect = ("out", "workers", "max_rejected")
+    without_effect = ("out", "workers", "max_rejected", "hosts", "ssh_agent", "interface")
     settings = {name: value for name, value in asdict(config).items() if name not in without_effect}
     return json.dumps([settings, fingerprint(locate(config.source))])
 

@@ -122,11 +122,11 @@ def mammogram_folder(data: str) -> Path:
     return folder
 
 
-def preprocess_with_bar(config: PreprocessConfig) -> Dataset:
-    """Preprocess with a progress bar that counts films done and rejected."""
+def preprocess_with_bar(config: PreprocessConfig, units: Path | None = None) -> Dataset:
+    """Preprocess with a progress bar that counts films done and rejected; see `preprocess`."""
     with progress_bar("preprocessing", "films") as move:
 
         def show(done: int, total: int, rejected: int) -> None:
             move(done, f"preprocessing, {rejected} rejected", total)
 
-        return preprocess(config, show)
+        return preprocess(config, show, units)

@@ -68,7 +68,7 @@ def write_dataset(
     destination = destination_at(path)
     try:
         with (
-            unfinished_dataset(destination.unfinished, _digest(header, table, origin)) as unfinished,
+            unfinished_dataset(destination.unfinished, dataset_digest(header, table, origin)) as unfinished,
             closing(destination),
         ):
             writer = DatasetWriter(unfinished, destination, header, table)
@@ -81,7 +81,8 @@ def write_dataset(
         raise JobError(f"the dataset {path} cannot be written: {error}") from error
 
 
-def _digest(header: DatasetHeader, table: FilmTable, origin: str) -> str:
+def dataset_digest(header: DatasetHeader, table: FilmTable, origin: str) -> str:
+    """SHA-256 of what a dataset is made from: an unfinished one of the same is resumed."""
     version = importlib.metadata.version("radflow")
     digest = hashlib.sha256(json.dumps([asdict(header), origin, version]).encode())
     for column in vars(table).values():

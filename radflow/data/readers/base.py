@@ -29,6 +29,10 @@ Image = StoredFilm | RefusedMember | tuple[str, Outcome]
 """A film's bytes, which are decoded; a file of the source that is not taken; or the outcome of an `image_id`."""
 
 
+Unit = Callable[[], Iterator[Image]]
+"""Reads a part of the sources."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """The settings of `preprocess` that a reader follows; `PreprocessConfig` documents them."""
@@ -60,6 +64,11 @@ class ReleasePlan:
     """Files that decide the table, by the names under which the manifest keeps their hashes."""
     images: Callable[[Callable[[str], bool]], Iterator[Image]]
     """Function that is told whether an `image_id` is awaited, and yields at least those that are, in any order."""
+    units: Callable[[], Sequence[Unit]] | None = None
+    """Function that divides the sources into parts for different machines, as archives, which yield all that they have;
+    None where any image can be read by itself"""
+    absent: str = ""
+    """Reason of an image that no unit has."""
     unknown: NDArray[np.bool_] | None = None
     """[images, findings], true where a finding is neither present nor absent: such images are left out"""
     unlabelled: Mapping[str, str] = field(default_factory=dict)

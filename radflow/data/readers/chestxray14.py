@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import ClassVar
 
 import numpy as np
@@ -16,7 +16,7 @@ from radflow.data.dataset.shards import UNKNOWN_AGE, FilmTable
 from radflow.data.decoding import StoredFilm
 from radflow.data.images.film import BadFilm
 from radflow.data.readers.archives import RefusedMember, films_in_archive
-from radflow.data.readers.base import PHANTOM_MARK, Image, ReleasePlan, Request
+from radflow.data.readers.base import PHANTOM_MARK, Image, ReleasePlan, Request, Unit
 from radflow.data.readers.boxes import FindingBox, read_box_table
 from radflow.data.readers.film_lists import AssignedFilms, assign_by_lists
 from radflow.data.tables import read_rows
@@ -74,6 +74,8 @@ TEST_LIST = "test_list.txt"
 BOX_LIST_PATTERN = "BBox_List_2017*.csv"
 ARCHIVE_PATTERNS = ("images_*.tar.gz", "*.zip", "*/images_*.tar.gz", "*/*.zip")
 """The release's own archives; mirrors offer zips under names of their own. Both may lie one folder down."""
+FILMS_OF_A_UNIT = 1_024
+"""Films that do not lie in archives and are decoded by one machine before the next ones."""
 FILM_FOLDERS = ("images", "images*/images*", "images*")
 """Folders in which unpacked films lie besides the folder itself, the first place first."""
 FILM_SIDE = 1024
@@ -169,10 +171,13 @@ class ChestXray14:
         own = request.split == "lists"
         sources = {self.label_path.name: self.label_path}
         sources |= {f"{split}_list/{path.name}" if own else path.name: path for split, path in lists.items()}
+        names = films.table.image_ids.tolist()
         return ReleasePlan(
             table=films.table,
             sources=sources if box_list is None else {**sources, box_list.name: box_list},
-            images=lambda _: map(_as_image, self.films(films.table.image_ids.tolist())),
+            images=lambda _: map(_as_image, self.films(names)),
+            units=lambda: self._units(names),
+            absent=self._why_absent,
             unlabelled=dict.fromkeys(films.unlabelled, f"no row in {self.label_path.name}"),
             unlisted=dict.fromkeys(films.unlisted, "on no list"),
             notes=tuple(compare_with_release(labels)),
@@ -237,20 +242,46 @@ class ChestXray14:
         for archive in archives:
             if not remaining:
                 return
-            names = {spelling: name for name in reversed(remaining) for spelling in reversed(_spellings(name))}
             found = set()
-            for item in films_in_archive(archive, frozenset(names)):
-                if not isinstance(item, StoredFilm):
-                    yield item
-                elif names[item.name] not in found:
-                    found.add(names[item.name])
-                    yield StoredFilm(names[item.name], item.content)
+            for item in _films_of(archive, remaining):
+                if isinstance(item, StoredFilm):
+                    found.add(item.name)
+                yield item
             remaining = [name for name in remaining if name not in found]
         if archives:
             yield from self._absent(remaining)
 
+    def _units(self, wanted: list[str]) -> list[Unit]:
+        """Blocks of the unpacked films, and each archive with what is not unpacked."""
+        unpacked = self.unpacked_films()
+        places = {name: _spelling_in(unpacked, name) for name in wanted}
+        stored = [StoredFilm(name, unpacked[spelling]) for name, spelling in places.items() if spelling is not None]
+        remaining = [name for name, spelling in places.items() if spelling is None]
+        blocks = [stored[start : start + FILMS_OF_A_UNIT] for start in range(0, len(stored), FILMS_OF_A_UNIT)]
+        archives = self.archives() if remaining else []
+        return [
+            *(partial(iter, block) for block in blocks),
+            *(partial(_films_of, each, remaining) for each in archives),
+        ]
+
+    @property
+    def _why_absent(self) -> str:
+        return f"no image file in {self.folder}, its images* folders or archives"
+
     def _absent(self, names: list[str]) -> Iterator[AbsentFilm]:
-        return (AbsentFilm(name, f"no image file in {self.folder}, its images* folders or archives") for name in names)
+        return (AbsentFilm(name, self._why_absent) for name in names)
+
+
+def _films_of(archive: Location, wanted: list[str]) -> Iterator[StoredFilm | RefusedMember]:
+    """Each wanted film of an archive once, by the name that the label file gives it."""
+    names = {spelling: name for name in reversed(wanted) for spelling in reversed(_spellings(name))}
+    found = set()
+    for item in films_in_archive(archive, frozenset(names)):
+        if not isinstance(item, StoredFilm):
+            yield item
+        elif names[item.name] not in found:
+            found.add(names[item.name])
+            yield StoredFilm(names[item.name], item.content)
 
 
 def _as_image(film: StoredFilm | AbsentFilm | RefusedMember) -> Image:
