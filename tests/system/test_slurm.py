@@ -47,8 +47,9 @@ def losses(folder: Path) -> list[tuple[float, float]]:
     return [(epoch["train/loss"], epoch["val/loss"]) for epoch in epochs]
 
 
-def test_a_preempted_job_goes_on_in_the_same_run_as_if_nothing_had_happened(
-    slurm: SlurmCluster, workplace: Path, tmp_path: Path
+@pytest.mark.parametrize("told", ["preempted", pytest.param("out of time", marks=pytest.mark.long)])
+def test_a_job_that_is_queued_again_goes_on_in_the_same_run_as_if_nothing_had_happened(
+    slurm: SlurmCluster, workplace: Path, tmp_path: Path, told: str
 ) -> None:
     flags = [f"--data={workplace / 'dataset'}", *TRAINING, "--epochs=6"]
     alone = tmp_path / "alone"
@@ -60,8 +61,12 @@ def test_a_preempted_job_goes_on_in_the_same_run_as_if_nothing_had_happened(
     line = ["sbatch", "--parsable", "--nodes=2", "--ntasks-per-node=1", f"--output={log}", *script]
     job = slurm.run(*line, environment=user_environment(tmp_path), cwd=REPOSITORY).strip()
     wait_until(lambda: list(tmp_path.glob("jobs/*/step-00000004.npz")), log)
-    urgent = slurm.run("sbatch", "--parsable", "--partition=high", "--nodes=2", "--exclusive", "--wrap=sleep 1")
-    wait_until(lambda: slurm.state(urgent.strip()) == "COMPLETED", log)
+    if told == "preempted":
+        urgent = slurm.run("sbatch", "--parsable", "--partition=high", "--nodes=2", "--exclusive", "--wrap=sleep 1")
+        wait_until(lambda: slurm.state(urgent.strip()) == "COMPLETED", log)
+    else:  # as `#SBATCH --signal=B:USR1@120` does, which Slurm keeps to within a minute
+        slurm.run("scancel", "--batch", "--signal=USR1", job)
+        wait_until(lambda: slurm.state(job) != "RUNNING", log)
     wait_until(lambda: slurm.state(job) in ("COMPLETED", "FAILED"), log)
     assert slurm.state(job) == "COMPLETED", log.read_text()
     assert "resuming" in log.read_text()
