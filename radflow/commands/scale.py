@@ -114,7 +114,11 @@ def _report(config: ScaleConfig, folder: Path, counts: Sequence[int], slots: int
     model = ScalingModel(measurements, slots, config.network_gbit, config.network_ms / 1000)
     curves = report.curves(model, config)
     measured, predicted = list(report.measured_rows(model, curves)), list(report.predicted_rows(curves, config.films))
-    sentences = [report.describe_link(model), *(report.advice(model, curve) for curve in curves)]
+    sentences = [
+        report.describe_link(model),
+        *(report.advice(model, curve) for curve in curves),
+        *report.beside_paper(curves),
+    ]
     print_table(terminal_table("Measured", report.MEASURED_HEADINGS, measured, report.RIGHT["measured"]))
     print_table(terminal_table("Predicted", report.PREDICTED_HEADINGS, predicted, report.RIGHT["predicted"]))
     for sentence in sentences:

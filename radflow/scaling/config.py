@@ -19,7 +19,7 @@ class ScaleConfig:
     """Networks, separated by commas."""
     image_size: int = 224
     """Pixels a side."""
-    lbz: str = "16"
+    lbz: str = "8,16"
     """Local batches, separated by commas."""
     films: int = 86_524
     """Films of an epoch; by default those of ChestX-ray14 for training and validation."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from radflow.scaling.config import ScaleConfig
 from radflow.scaling.model import Prediction, ScalingModel, SumModel
+from radflow.scaling.published import PUBLISHED_SPEEDS, YARDSTICK
 
 ENOUGH = 0.8
 """Efficiency from which on nothing needs to be done."""
@@ -90,6 +91,31 @@ def in_time(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}"
     return f"{seconds:.1f} s"
+
+
+def find_yardstick(found: Sequence[Curve]) -> Curve | None:
+    """The curve whose first rank is what the paper's speed-ups refer to, if it was measured."""
+    return next((curve for curve in found if (curve.arch, curve.local_batch) == YARDSTICK), None)
+
+
+def beside_paper(found: Sequence[Curve]) -> Iterator[str]:
+    """The paper's speed-ups, each beside what is predicted for that network and number of ranks."""
+    yardstick = find_yardstick(found)
+    if yardstick is None:
+        return
+    for one in PUBLISHED_SPEEDS:
+        times = {
+            curve.local_batch: step.images_per_second / yardstick.predicted[0].images_per_second
+            for curve in found
+            for step in curve.predicted
+            if (curve.arch, step.ranks) == (one.arch, one.ranks)
+        }
+        if times:
+            here = ", ".join(f"{factor:.3g} times with LBZ {batch}" for batch, factor in times.items())
+            yield (
+                f"{one.what}: {one.times:.3g} times as fast as DenseNet-121 with BZ 8 on one rank in the paper, "
+                f"here {here}"
+            )
 
 
 def advice(model: ScalingModel, curve: Curve) -> str:

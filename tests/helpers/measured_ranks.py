@@ -26,7 +26,9 @@ def sums(ranks: int, latency: float, gigabits: float) -> tuple[MeasuredSum, ...]
     )
 
 
-def measurement(hosts: str, latency: float, gigabits: float, computing: float = 1.0) -> Measurement:
-    """Ranks on hosts named by letters, whose link follows the law."""
-    network = MeasuredNetwork(GRADIENT, 50, 0.1, (MeasuredStep(16, computing, 0.05, computing + 0.3),))
-    return Measurement(tuple(hosts), sums(len(hosts), latency, gigabits), {"vgg16": network})
+def measurement(
+    hosts: str, latency: float, gigabits: float, computing: float = 1.0, networks: str = "vgg16", local_batch: int = 16
+) -> Measurement:
+    """Ranks on hosts named by letters, whose link follows the law; all networks are alike."""
+    network = MeasuredNetwork(GRADIENT, 50, 0.1, (MeasuredStep(local_batch, computing, 0.05, computing + 0.3),))
+    return Measurement(tuple(hosts), sums(len(hosts), latency, gigabits), dict.fromkeys(networks.split(","), network))

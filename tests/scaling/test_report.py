@@ -14,8 +14,8 @@ from radflow.errors import UserError
 from radflow.scaling.config import ScaleConfig
 from radflow.scaling.figure import scaling_figure
 from radflow.scaling.model import ScalingModel
-from radflow.scaling.published import PUBLISHED
-from radflow.scaling.report import advice, curves, in_time, measured_rows, predicted_rows
+from radflow.scaling.published import PUBLISHED_EFFICIENCIES
+from radflow.scaling.report import advice, beside_paper, curves, in_time, measured_rows, predicted_rows
 
 
 @pytest.fixture
@@ -68,10 +68,30 @@ def test_the_figure_has_lines_for_predictions_and_points_for_what_is_known(model
     lines = {len(line.get_xdata()): line for line in efficiency.lines if line.get_linestyle() == "-"}
     assert list(lines[9].get_xdata()) == [2**power for power in range(9)]
     points = [line for line in efficiency.lines if line.get_linestyle() == "None"]
-    assert len(points) == 1 + len(PUBLISHED)
+    assert len(points) == 1 + len(PUBLISHED_EFFICIENCIES)
     assert list(points[0].get_xdata()) == [1, 2]
     assert speed.get_yscale() == "log"
     figure.canvas.draw()
+
+
+def test_the_papers_speed_ups_stand_beside_the_predicted_ones() -> None:
+    """Multiples of one rank's DenseNet-121 at BZ 8, in words and as points; without that rank there are none."""
+    config = ScaleConfig(arch="densenet121,vgg16", lbz="8", largest=64)
+    model = ScalingModel([measurement("a", 0, 1, networks=config.arch, local_batch=8)], 1, 1e6, 0)
+    found = curves(model, config)
+    one, many = model.predict("densenet121", 8, 1), model.predict("vgg16", 8, 64)
+    times = many.images_per_second / one.images_per_second
+    assert list(beside_paper(found)) == [
+        f"VGG-16, GBZ 8,192, 64 ranks: 293 times as fast as DenseNet-121 with BZ 8 on one rank in the paper, "
+        f"here {times:.3g} times with LBZ 8",
+        f"DenseNet-121, GBZ 4,096, 64 ranks: 46.6 times as fast as DenseNet-121 with BZ 8 on one rank in the paper, "
+        f"here {times:.3g} times with LBZ 8",
+    ]
+    published = [line for line in scaling_figure(found, "title").axes[0].lines if line.get_marker() == "D"]
+    assert [line.get_xdata()[0] for line in published] == [64, 64]
+    heights = [line.get_ydata()[0] / one.images_per_second for line in published]
+    assert heights == pytest.approx([293, 46.58], rel=1e-3)
+    assert not list(beside_paper(found[1:]))
 
 
 @pytest.mark.parametrize(
