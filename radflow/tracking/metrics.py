@@ -66,6 +66,7 @@ METRICS: tuple[MetricRow, ...] = (
     MetricRow(
         "throughput/allreduce_seconds", "s", "of ranks: the sum over ranks in a step of the one that waits least"
     ),
+    MetricRow("throughput/peak_mib", "MiB", "of ranks: the most memory that the largest has had at a time"),
     MetricRow("data/films/<split>", "films", "films of the split"),
     MetricRow("data/patients/<split>", "patients", "patients of the split"),
     MetricRow("data/positives/<split>/<Finding>", "films", "films of the split that show the finding"),

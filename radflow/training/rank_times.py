@@ -1,7 +1,8 @@
-"""What a step takes each rank: by itself, and in the sum over ranks, where it waits for the slowest."""
+"""What a step takes each rank: by itself, in the sum over ranks, where it waits for the slowest, and of memory."""
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,14 +19,16 @@ SLOW = 1.2
 
 
 @dataclass(frozen=True)
-class StepTime:
-    """Median seconds of a rank's steps."""
+class RankCost:
+    """Median seconds of a rank's steps, and its memory."""
 
     host: str
     own: float
     """What it does by itself: input, gradients, update."""
     summing: float
     """The sum over ranks, with the wait for those that come later."""
+    peak_mib: float
+    """The most memory, in MiB, that the rank has had since it began."""
 
 
 class RankTimes:
@@ -54,8 +57,8 @@ class RankTimes:
         """Metrics of the epoch's steps, on every rank; the first rank warns of a slow one, once of each."""
         if communicator.size == 1 or not self._own:
             return {}
-        own = StepTime(this_host(), float(np.median(self._own)), float(np.median(self._summing)))
-        ranks = [StepTime(**each) for each in allgather_json(communicator, asdict(own))]
+        own = RankCost(this_host(), float(np.median(self._own)), float(np.median(self._summing)), _peak_mib())
+        ranks = [RankCost(**each) for each in allgather_json(communicator, asdict(own))]
         slowest = max(range(len(ranks)), key=lambda rank: ranks[rank].own)
         if slowest not in self._told and (warning := slow_rank_warning(ranks)):
             self._told.add(slowest)
@@ -65,10 +68,11 @@ class RankTimes:
             "throughput/slowest_rank_seconds": ranks[slowest].own,
             # Who comes last waits for nobody.
             "throughput/allreduce_seconds": min(each.summing for each in ranks),
+            "throughput/peak_mib": max(each.peak_mib for each in ranks),
         }
 
 
-def slow_rank_warning(ranks: Sequence[StepTime]) -> str:
+def slow_rank_warning(ranks: Sequence[RankCost]) -> str:
     """The slowest rank, its host and by how much it holds up the others; '' where it is not slow."""
     slowest = max(range(len(ranks)), key=lambda rank: ranks[rank].own)
     seconds, median = ranks[slowest].own, _median([each.own for each in ranks])
@@ -78,6 +82,10 @@ def slow_rank_warning(ranks: Sequence[StepTime]) -> str:
         f"rank {slowest} on {ranks[slowest].host} is {seconds / median - 1:.0%} slower than the median rank: a step "
         f"takes it {seconds:.3g} s, not {median:.3g} s, and all others wait for it"
     )
+
+
+def _peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _median(seconds: Sequence[float]) -> float:
