@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -60,9 +60,11 @@ class Watchdog:
     The limit is never below some times the longest that the same was seen to take.
     """
 
-    def __init__(self, rank: int, stall_seconds: float) -> None:
+    def __init__(self, rank: int, stall_seconds: float, before_ending: Callable[[str], None] | None = None) -> None:
+        """Where no launcher is there to tell, `before_ending` gets the reason before the process is ended."""
         self._rank = rank
         self._stall_seconds = stall_seconds
+        self._before_ending = before_ending
         self._longest: dict[str, float] = {}
         self._doing, self._since = WORKING, time.monotonic()
         self._main_thread = threading.get_ident()
@@ -131,6 +133,8 @@ class Watchdog:
 
     def _end(self, reason: str) -> None:
         self.report("stalled", reason)
+        if self._before_ending and not was_launched():
+            self._before_ending(reason)
         with suppress(psutil.Error):
             _end_daemon_later(psutil.Process(self._parent))
         os._exit(STALLED)  # the main thread may be where no exception reaches it
