@@ -1,7 +1,7 @@
 #!/bin/sh
 # Lets mpirun of another host start ranks in this container: docker/ssh/serve.sh FOLDER
 #
-# FOLDER has the authorized_keys. Ranks get the environment that this script has been started with.
+# FOLDER has the authorized_keys. Programs are found as by this script; all other settings come from the launcher.
 set -eu
 keys=${1:?folder with authorized_keys}
 settings=$(mktemp -d)
