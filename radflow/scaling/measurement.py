@@ -20,6 +20,7 @@ from radflow.optim.config import OptimizerConfig
 from radflow.optim.factory import build_optimizer
 from radflow.scaling.config import ScaleConfig
 from radflow.scaling.measured import MeasuredNetwork, MeasuredStep, MeasuredSum, Measurement
+from radflow.training.gradient_sum import SumGradients, sum_as_float16, sum_as_float32
 from radflow.training.loss import build_loss
 from radflow.training.loss_config import LossConfig
 from radflow.training.step import TrainingStep
@@ -51,15 +52,17 @@ def measure(config: ScaleConfig, communicator: Communicator) -> Measurement:
     return Measurement(tuple(hosts), tuple(sums), networks)
 
 
-def measure_sum(communicator: Communicator, shapes: Sequence[Sequence[int]], dtype: str = "float32") -> float:
-    """Seconds in which tensors of these shapes, sent as `dtype`, become their means over ranks, as in a step."""
+def measure_sum(
+    communicator: Communicator, shapes: Sequence[Sequence[int]], sum_gradients: SumGradients = sum_as_float32
+) -> float:
+    """Seconds in which tensors of these shapes become their means over ranks, as in a step."""
     sums = [tf.Variable(tf.zeros(shape)) for shape in shapes]
 
     @tf.function(jit_compile=False)
     def average(films: tf.Tensor) -> None:
-        totals = communicator.allreduce_sum([tf.cast(own, dtype) for own in sums])
+        totals, _ = sum_gradients(communicator, [tf.convert_to_tensor(own) for own in sums], tf.constant(0.0))
         for own, total in zip(sums, totals, strict=True):
-            own.assign(tf.cast(total, tf.float32) / films)
+            own.assign(total / films)
 
     films = tf.constant(communicator.size, tf.float32)
     other = np.zeros(CACHE_BYTES, np.uint8)
@@ -79,7 +82,7 @@ def measure_network(arch: str, config: ScaleConfig, communicator: Communicator) 
     return MeasuredNetwork(
         gradient_bytes=sum(FLOAT32 * math.prod(shape) for shape in shapes),
         gradient_tensors=len(shapes),
-        summing_as_float16=measure_sum(communicator, shapes, "float16"),
+        summing_as_float16=measure_sum(communicator, shapes, sum_as_float16),
         steps=tuple(_measure_step(step, batch, communicator) for batch in _batches(config)),
     )
 

@@ -143,7 +143,7 @@ def _cures(model: ScalingModel, curve: Curve, poor: Prediction) -> list[tuple[st
             f"{MICRO_STEPS} micro-steps (GBZ {MICRO_STEPS * poor.global_batch:,})",
             model.predict(arch, batch, ranks, MICRO_STEPS),
         ),
-        ("gradients as float16", model.predict(arch, batch, ranks, float16=True)),
+        ("allreduce_precision=float16", model.predict(arch, batch, ranks, float16=True)),
         (f"links {FASTER} times as fast", replace(poor, summing=seconds)),
     ]
     return sorted(cures, key=lambda cure: cure[1].images_per_second, reverse=True)

@@ -2,7 +2,7 @@
 
 # Annotations are evaluated here: those of a subclass in another module could not be, and become flags all the same.
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -106,6 +106,11 @@ class TrainingConfig:
         return False
 
     @property
+    def sends_float16(self) -> bool:
+        """Whether gradients travel between ranks as float16; one process sends none."""
+        return False
+
+    @property
     def initial_weights(self) -> str:
         """What the body starts from."""
         return self.model.weights
@@ -149,6 +154,8 @@ class DistributedConfig(TrainingConfig):
     """Command that starts a program on another host, as ssh -p 2222; empty is ssh."""
     interface: str = ""
     """Network interfaces, or addresses as 10.0.0.0/24, by which hosts reach each other; empty is any."""
+    allreduce_precision: Literal["float32", "float16"] = "float32"
+    """Number format in which gradients travel between ranks; float16 halves the bytes, which a slow network needs."""
     stall_seconds: float = 120.0
     """Seconds without progress after which a rank is given up; never below four times the longest step seen."""
     max_restarts: int = 2
@@ -188,6 +195,11 @@ class DistributedConfig(TrainingConfig):
     def records_timeline(self) -> bool:
         """Whether the user wants the timeline."""
         return self.timeline
+
+    @property
+    def sends_float16(self) -> bool:
+        """Whether gradients travel between ranks as float16."""
+        return self.allreduce_precision == "float16"
 
     @property
     def first_global_batches(self) -> tuple[int, ...]:

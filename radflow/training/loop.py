@@ -31,6 +31,7 @@ from radflow.training.assessment import predictions_of
 from radflow.training.batch_statistics import BatchStatistics
 from radflow.training.checkpoint import Checkpoints
 from radflow.training.config import TrainingConfig
+from radflow.training.gradient_sum import sum_as_float16, sum_as_float32
 from radflow.training.history import write_epoch
 from radflow.training.loss import build_loss
 from radflow.training.mfu import peak_images_per_second
@@ -75,7 +76,8 @@ def fit(
     train, validation = dataset.split("train"), dataset.split("val")
     logits = build_logits_model(state.classifier, communicator.allreduce_sum)
     loss = build_loss(config.objective, train.labels)
-    step = TrainingStep(logits, loss, state.optimizer, communicator, state.average)
+    sum_gradients = sum_as_float16 if config.sends_float16 else sum_as_float32
+    step = TrainingStep(logits, loss, state.optimizer, communicator, state.average, sum_gradients)
     statistics = BatchStatistics(logits, state.batches.full, communicator)
     predictor = SplitPredictor(state.classifier, state.batches.full.local_batch, communicator)
     peak = peak_images_per_second(state.classifier, communicator)

@@ -9,6 +9,7 @@ from radflow.cluster.communicator import Communicator
 from radflow.cluster.watchdog import COMPUTING
 from radflow.data.batches import Batch
 from radflow.optim.body_and_head import BodyAndHead
+from radflow.training.gradient_sum import SumGradients, sum_as_float32
 from radflow.training.loss import Loss
 from radflow.training.rank_times import RankTimes
 from radflow.training.weight_average import WeightAverage
@@ -33,11 +34,13 @@ class TrainingStep:
         optimizer: keras.optimizers.Optimizer | BodyAndHead,
         communicator: Communicator,
         average: WeightAverage | None = None,
+        sum_gradients: SumGradients = sum_as_float32,
     ) -> None:
         self._model = model
         self._loss = loss
         self._optimizer = optimizer
         self._communicator = communicator
+        self._sum_gradients = sum_gradients
         self.times = RankTimes()
         self._average = average
         self._weights = model.trainable_variables
@@ -73,7 +76,8 @@ class TrainingStep:
 
     @tf.function(jit_compile=False)
     def _reduce(self, films: tf.Tensor) -> tf.Tensor:
-        *gradients, loss = self._communicator.allreduce_sum([*self._sums, self._loss_sum])
+        own = [tf.convert_to_tensor(total) for total in self._sums]
+        gradients, loss = self._sum_gradients(self._communicator, own, tf.convert_to_tensor(self._loss_sum))
         for total, gradient in zip(self._sums, gradients, strict=True):
             total.assign(gradient / films)
         return loss / films

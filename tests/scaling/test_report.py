@@ -48,8 +48,8 @@ def test_the_limit_and_what_would_help_most_are_named(model: ScalingModel) -> No
     said = advice(model, curve)
     assert said.startswith("vgg16, LBZ 16: ")
     assert "limited by the bandwidth of the link" in said
-    cures = re.findall(r"(links 10 times as fast|4 micro-steps|gradients as float16).*? (\d+)%", said)
-    assert {name for name, _ in cures} == {"links 10 times as fast", "4 micro-steps", "gradients as float16"}
+    cures = re.findall(r"(links 10 times as fast|4 micro-steps|allreduce_precision=float16).*? (\d+)%", said)
+    assert {name for name, _ in cures} == {"links 10 times as fast", "4 micro-steps", "allreduce_precision=float16"}
     given = [int(percent) for _, percent in cures]
     assert given == sorted(given, reverse=True)
     assert given[0] > 80

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.slow
 STEPS = 5
 
 
-def train_steps(workplace: Path, out: Path, ranks: int, *local_batches: int) -> None:
-    """Five steps of 16 films, again for each local batch; every rank writes what became of it into `out`."""
+def train_steps(workplace: Path, out: Path, ranks: int, *local_batches: int | str) -> None:
+    """Five steps of 16 films for each local batch, as 8 or 8/float16; every rank writes what became of it to `out`."""
     arguments = [str(workplace / "dataset"), "16", str(STEPS), str(out), *map(str, local_batches)]
     run_as_ranks(ranks, "steps_of_a_rank.py", *arguments)
 
@@ -63,6 +63,17 @@ def test_losses_do_not_depend_on_ranks_and_micro_steps(workplace: Path, tmp_path
     for spread in ("2x8x1", "1x4x4"):
         difference = np.linalg.norm(changes_of_weights(tmp_path, spread) - expected)
         assert difference < 1e-3 * np.linalg.norm(expected), spread
+
+
+def test_gradients_that_travel_as_float16_move_the_weights_alike_to_a_thousandth(
+    workplace: Path, tmp_path: Path
+) -> None:
+    train_steps(workplace, tmp_path, 2, 8, "8/float16")
+    as_float32, as_float16 = (ranks_of(tmp_path, spread) for spread in ("2x8x1", "2x8x1float16"))
+    assert as_float16[0]["weights"] == as_float16[1]["weights"] != as_float32[0]["weights"]
+    expected = changes_of_weights(tmp_path, "2x8x1")
+    difference = np.linalg.norm(changes_of_weights(tmp_path, "2x8x1float16") - expected)
+    assert difference < 1e-3 * np.linalg.norm(expected)
 
 
 def test_synchronised_batch_norm_on_two_ranks_is_batch_norm_on_one(tmp_path: Path) -> None:
