@@ -49,6 +49,7 @@ def _log(dataset: Dataset, seed: int, run: TrackedRun) -> None:
     for split, counts in dataset.manifest.splits.items():
         metrics |= {f"data/films/{split}": counts.rows, f"data/patients/{split}": counts.patients}
         metrics |= {f"data/positives/{split}/{finding}": count for finding, count in counts.positives.items()}
+        metrics |= {f"data/unknown/{split}/{finding}": count for finding, count in counts.unknown.items()}
     run.log_metrics(metrics, step=0)
     run.log_table(frequency_table(dataset), "table_1.json")
     run.log_table(split_table(dataset), "splits.json")

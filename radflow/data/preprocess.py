@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
-
 from radflow.data.config import PreprocessConfig, require
 from radflow.data.crops.mammograms import LesionRow
 from radflow.data.dataset.copies import on_disk
@@ -70,7 +68,7 @@ def preprocess(config: PreprocessConfig, progress: Progress | None = None, units
 
     The dataset is the same, byte for byte, whatever the number of workers and whether films come from folders or
     archives. Films that are missing or damaged are named in `rejected.csv`; so are those that are in no split, or of
-    which a finding is unknown, which are not counted as rejected. Of mammograms the dataset holds crops, around
+    which no finding is known, which are not counted as rejected. Of mammograms the dataset holds crops, around
     lesions and of normal tissue (`radflow.data.crops.lesions`), and `lesions.csv` accounts for every lesion. Raises
     `UserError`.
 
@@ -146,21 +144,15 @@ def _fill(
     intake = _Intake(writer, config, release.unit, plan, progress)
     for name, reason in plan.unlabelled.items():
         intake.settle(name, BadFilm(reason))
-    for name, finding in _unknown(plan, release.findings):
+    table = plan.table
+    for name in table.image_ids[~(table.known | table.uncertain).any(axis=1)].tolist():
         if intake.awaits(name):
-            intake.settle(name, LeftOut(f"the release does not say whether it shows {finding}"))
+            intake.settle(name, LeftOut("the release does not say whether it shows any of the findings"))
     stored = _stored_only(plan, writer, intake)
     if isinstance(release.folder, S3Path):
         stored = in_threads(fetch_film, stored)
     for name, outcome in decode_films(stored, config.image_size, config.workers):
         intake.settle(name, outcome)
-
-
-def _unknown(plan: ReleasePlan, findings: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """The images with a finding that is neither present nor absent, and the first such finding."""
-    if plan.unknown is not None:
-        for row in np.flatnonzero(plan.unknown.any(axis=1)).tolist():
-            yield str(plan.table.image_ids[row]), findings[int(plan.unknown[row].argmax())]
 
 
 def _stored_only(plan: ReleasePlan, writer: DatasetWriter, intake: _Intake) -> Iterator[StoredFilm]:

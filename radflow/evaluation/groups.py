@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from radflow.data.dataset.shards import FLAGS
 from radflow.evaluation.auc import FindingAuc, auc_per_finding
 from radflow.evaluation.predictions import Predictions
 
@@ -30,7 +31,7 @@ def joined(predictions: Predictions, group: Group) -> Predictions:
     """
     names = _lesions(predictions) if group == "lesion" else _films_by_label(predictions)
     units, first, unit_of, counts = np.unique(names, return_index=True, return_inverse=True, return_counts=True)
-    for column in (predictions.patient_ids, predictions.splits, predictions.labels):
+    for column in (predictions.patient_ids, predictions.splits, *(getattr(predictions, name) for name in FLAGS)):
         if (column[first][unit_of] != column).any():
             raise ValueError(f"crops of one {group} differ in patient, split or label; expected them to agree")
     sums = np.zeros((len(units), len(predictions.findings)))
@@ -40,7 +41,7 @@ def joined(predictions: Predictions, group: Group) -> Predictions:
         image_ids=units,
         patient_ids=predictions.patient_ids[first],
         splits=predictions.splits[first],
-        labels=predictions.labels[first],
+        **{name: getattr(predictions, name)[first] for name in FLAGS},
         probabilities=(sums / counts[:, np.newaxis]).astype(np.float32),
     )
 
@@ -52,5 +53,6 @@ def _lesions(predictions: Predictions) -> NDArray[np.str_]:
 
 
 def _films_by_label(predictions: Predictions) -> NDArray[np.str_]:
-    kinds = ["".join(map(str, row)) for row in predictions.labels.astype(int).tolist()]
+    flags = np.concatenate([getattr(predictions, name) for name in FLAGS], axis=1)
+    kinds = ["".join(map(str, row)) for row in flags.astype(int).tolist()]
     return np.array([f"{film}:{kind}" for film, kind in zip(predictions.film_ids.tolist(), kinds, strict=True)])

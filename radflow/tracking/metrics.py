@@ -70,6 +70,7 @@ METRICS: tuple[MetricRow, ...] = (
     MetricRow("data/films/<split>", "films", "films of the split"),
     MetricRow("data/patients/<split>", "patients", "patients of the split"),
     MetricRow("data/positives/<split>/<Finding>", "films", "films of the split that show the finding"),
+    MetricRow("data/unknown/<split>/<Finding>", "films", "films of the split that may or may not show the finding"),
     MetricRow("data/rejected_films", "films", "films that could not be read; rejected.csv names them with the reason"),
     MetricRow(
         "leakage/patients",

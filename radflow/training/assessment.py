@@ -10,9 +10,9 @@ import numpy as np
 
 from radflow.data.dataset.reading import Dataset, Split
 from radflow.evaluation.auc import FindingAuc, auc_per_finding, mean_auc, mean_auc_interval
+from radflow.evaluation.cross_entropy import mean_cross_entropy
 from radflow.evaluation.groups import Group, auc_per_group
 from radflow.evaluation.predictions import Predictions, write_predictions
-from radflow.inference.split_predictor import mean_loss
 from radflow.plots.report import auc_table
 from radflow.plots.roc import auc_figure, roc_figure
 from radflow.terminal import print_table, say
@@ -69,7 +69,7 @@ def _metrics(
     predictions: Predictions, split: str, results: dict[str, FindingAuc], interval: tuple[float, float]
 ) -> dict[str, float]:
     metrics = {
-        f"{split}/loss": mean_loss(predictions.labels, predictions.probabilities),
+        f"{split}/loss": mean_cross_entropy(predictions),
         f"{split}/auc/mean": mean_auc(results),
         f"{split}/auc_ci_low/mean": interval[0],
         f"{split}/auc_ci_high/mean": interval[1],

@@ -37,6 +37,7 @@ from radflow.training.loop import Reporting, fit
 from radflow.training.plan import TrainingPlan
 from radflow.training.progress import EpochProgress, SilentProgress, TerminalProgress
 from radflow.training.state import TrainingState
+from radflow.training.targets import prevalences, training_targets
 from radflow.versions import installed_versions
 
 RECORDED_PACKAGES = ("radflow", "keras", "tensorflow", "tensorflow-cpu", "horovod", "mlflow")
@@ -109,7 +110,7 @@ def _first_state(
             replace(config.model, norm=recipe.norm, weights=weights),
             recipe.precision,
             dataset.image_size,
-            dataset.split("train").labels.mean(axis=0),
+            prevalences(training_targets(dataset.split("train").table, dataset.findings, config.objective.uncertain)),
             config.seed,
             file,
         )
@@ -147,7 +148,7 @@ def _conclude(
     title = f"{plan.config.model.arch} on {dataset.name}, test films"
     assessment = assess(predictions, "test", title, folder, run, state.epoch)
     run.set_note(_note(plan, dataset, state, assessment, leakage))
-    thresholds = youden_thresholds(dataset.split("val").labels, probabilities["val"])
+    thresholds = youden_thresholds(predictions_of(dataset.split("val"), dataset.findings, probabilities["val"]))
     _log_model(plan, dataset, state, thresholds, assessment, folder, run)
     say(run.url())
 

@@ -17,7 +17,9 @@ from radflow.files import atomic_file, parse_json, read_bounded
 MANIFEST_NAME = "manifest.json"
 REJECTED_NAME = "rejected.csv"
 FORMAT = "radflow-dataset"
-VERSION = 2
+VERSION = 3
+READ_VERSIONS = (2, VERSION)
+"""Those that this radflow reads; in version 2 all labels are known."""
 SPLITS = ("train", "val", "test")
 MAX_NAME = 100
 """Most letters of a file's name; file systems refuse more than 255 bytes."""
@@ -32,7 +34,18 @@ class SplitCounts:
     rows: int
     patients: int
     no_finding: int
+    """Films of which all findings are known to be absent."""
     positives: dict[str, int]
+    """Films that are known to show a finding."""
+    unknown: dict[str, int] = field(default_factory=dict)
+    """Films of which it is not known whether they show a finding; empty where all is known."""
+    uncertain: dict[str, int] = field(default_factory=dict)
+    """Those of them that are said to show it possibly."""
+
+    def prevalence(self, finding: str) -> float:
+        """Share of the films that show a finding, of those of which it is known; NaN where there are none."""
+        known = self.rows - self.unknown.get(finding, 0)
+        return self.positives[finding] / known if known else math.nan
 
 
 @dataclass(frozen=True)
@@ -122,6 +135,9 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     for name, nothing in _WRITTEN_WHERE_TOLD.items():
         if getattr(manifest, name) == nothing:
             del document[name]
+    for counts in document["splits"].values():
+        for name in [name for name in ("unknown", "uncertain") if not counts[name]]:
+            del counts[name]
     with atomic_file(folder / MANIFEST_NAME) as temporary:
         temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
@@ -143,9 +159,9 @@ def read_with_digest(folder: Path) -> tuple[Manifest, str]:
         raise UserError(f"{path} cannot be read ({error}); make the dataset again with preprocess") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise UserError(f"{path} is not a radflow dataset manifest; give a folder that preprocess made")
-    if document.get("version") != VERSION:
-        given = document.get("version")
-        raise UserError(f"{path} has version {given!r}, this radflow reads version {VERSION}; preprocess again")
+    if document.get("version") not in READ_VERSIONS:
+        given, expected = document.get("version"), " and ".join(map(str, READ_VERSIONS))
+        raise UserError(f"{path} has version {given!r}, this radflow reads versions {expected}; preprocess again")
     try:
         return _checked(_parse_manifest(document)), hashlib.sha256(content).hexdigest()
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -184,6 +200,9 @@ def _checked(manifest: Manifest) -> Manifest:
     for split, counts in manifest.splits.items():
         if split not in SPLITS or counts.positives.keys() != set(manifest.findings):
             raise ValueError(f"split {split!r} counts {len(counts.positives)} of {len(manifest.findings)} findings")
+        for told in (counts.unknown, counts.uncertain):
+            if told.keys() not in (set(), set(manifest.findings)):
+                raise ValueError(f"split {split!r} counts unknown labels of {len(told)} findings")
     return manifest
 
 

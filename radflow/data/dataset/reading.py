@@ -58,7 +58,7 @@ class Split:
 
     @property
     def labels(self) -> NDArray[np.bool_]:
-        """Whether each finding is present, [N, findings]."""
+        """Whether each finding is known to be present, [N, findings]."""
         return self._table.labels
 
     def gather(self, indices: NDArray[np.integer]) -> NDArray[np.uint8]:

@@ -307,10 +307,15 @@ def _write_csv(path: Path, lines: Iterable[tuple[object, ...]]) -> None:
 
 
 def _count(table: FilmTable, findings: tuple[str, ...]) -> SplitCounts:
-    positives = table.labels.sum(axis=0)
+    def of_each(flags: NDArray[np.bool_]) -> dict[str, int]:
+        return dict(zip(findings, flags.sum(axis=0).tolist(), strict=True))
+
+    all_known = bool(table.known.all())
     return SplitCounts(
         rows=len(table),
         patients=len(np.unique(table.patient_ids)),
-        no_finding=int((~table.labels.any(axis=1)).sum()),
-        positives={finding: int(count) for finding, count in zip(findings, positives, strict=True)},
+        no_finding=int(table.shows_none.sum()),
+        positives=of_each(table.labels),
+        unknown={} if all_known else of_each(~table.known),
+        uncertain={} if all_known else of_each(table.uncertain),
     )

@@ -59,7 +59,7 @@ class ReleasePlan:
     """The rows of a dataset, each in its split, and where their images come from. No image has been opened yet."""
 
     table: FilmTable
-    """A row an image, with all that the release tells of it; a label is true where the finding is present."""
+    """A row an image, with all that the release tells of it; images of which no finding is known are left out."""
     sources: Mapping[str, Location]
     """Files that decide the table, by the names under which the manifest keeps their hashes."""
     images: Callable[[Callable[[str], bool]], Iterator[Image]]
@@ -69,8 +69,6 @@ class ReleasePlan:
     None where any image can be read by itself"""
     absent: str = ""
     """Reason of an image that no unit has."""
-    unknown: NDArray[np.bool_] | None = None
-    """[images, findings], true where a finding is neither present nor absent: such images are left out"""
     unlabelled: Mapping[str, str] = field(default_factory=dict)
     """Reasons by name of what is wanted and has no row: counted as rejected."""
     unlisted: Mapping[str, str] = field(default_factory=dict)

@@ -64,8 +64,15 @@ class Hands:
             return (StoredFilm(name, self.folder / name) for name in films.tolist() if is_awaited(name))
 
         return ReleasePlan(
-            table=FilmTable(films, patients, np.full(len(films), "PA"), splits, marks == "1"),
-            unknown=marks == "-1",
+            table=FilmTable(
+                films,
+                patients,
+                np.full(len(films), "PA"),
+                splits,
+                marks == "1",
+                known=np.isin(marks, ("0", "1")),
+                uncertain=marks == "-1",
+            ),
             sources={LABEL_FILE: self.folder / LABEL_FILE},
             images=read,
             boxes=[FindingBox(films[0], "Fracture", 1, 2, 3, 4)],
@@ -105,11 +112,25 @@ def test_a_data_set_is_its_reader_and_nothing_more(source: Path) -> None:
     assert read_boxes(dataset) == [FindingBox("0.png", "Fracture", 1, 2, 3, 4)]
 
 
-def test_a_film_with_an_unknown_finding_is_left_out(source: Path) -> None:
+def test_a_finding_that_is_not_known_is_neither_present_nor_absent(source: Path) -> None:
+    dataset = run(source, split="random")
+    (split,) = (name for name in ("train", "val", "test") if "3.png" in dataset.split(name).image_ids)
+    table = dataset.split(split).table
+    row = table.image_ids.tolist().index("3.png")
+    planes = (table.labels[row], table.known[row], table.uncertain[row])
+    assert [plane.tolist() for plane in planes] == [[True, False], [True, False], [False, True]]
+    assert dataset.manifest.splits[split].unknown == {"Fracture": 0, "Erosion": 1}
+    assert dataset.manifest.splits[split].uncertain == {"Fracture": 0, "Erosion": 1}
+
+
+def test_a_film_of_which_nothing_is_known_is_left_out(source: Path) -> None:
+    labels = source / LABEL_FILE
+    labels.write_text(labels.read_text().replace("3.png,1,1,-1", "3.png,1,,"))
     dataset = run(source, split="random")
     assert (dataset.manifest.rows, dataset.manifest.rejected, dataset.manifest.unlisted) == (15, 0, 1)
     with (dataset.path / "rejected.csv").open() as file:
-        assert list(csv.reader(file))[1:] == [["3.png", "the release does not say whether it shows Erosion"]]
+        reason = "the release does not say whether it shows any of the findings"
+        assert list(csv.reader(file))[1:] == [["3.png", reason]]
 
 
 def test_the_layouts_are_those_of_the_readers() -> None:
