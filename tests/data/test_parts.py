@@ -16,7 +16,7 @@ from radflow.data import parts
 from radflow.data.config import PreprocessConfig
 from radflow.data.parts import make_units, unit_file, units_of
 from radflow.data.preprocess import plan_dataset, preprocess, resolve
-from radflow.data.readers import chestxray14
+from radflow.data.readers import film_files
 from radflow.errors import JobError
 
 HOSTS = 3
@@ -70,7 +70,7 @@ def mixed(tmp_path: Path) -> Path:
 
 
 def test_archives_and_folders_are_divided_over_hosts(mixed: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(chestxray14, "FILMS_OF_A_UNIT", 4)
+    monkeypatch.setattr(film_files, "FILMS_OF_A_UNIT", 4)
     # Nine films lie in the folder: three blocks; and there are three archives.
     assert assert_hosts_make_the_same(mixed, tmp_path) == 6
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from radflow.data.dataset.shards import UNKNOWN_AGE, FilmTable
-from radflow.data.decoding import StoredFilm
-from radflow.data.images.film import BadFilm
-from radflow.data.readers.archives import RefusedMember, films_in_archive
-from radflow.data.readers.base import PHANTOM_MARK, Image, ReleasePlan, Request, Unit
+from radflow.data.readers.base import PHANTOM_MARK, ReleasePlan, Request
 from radflow.data.readers.boxes import FindingBox, read_box_table
+from radflow.data.readers.film_files import FilmFiles
 from radflow.data.readers.film_lists import AssignedFilms, assign_by_lists
 from radflow.data.tables import read_rows
 from radflow.errors import UserError
@@ -74,8 +72,6 @@ TEST_LIST = "test_list.txt"
 BOX_LIST_PATTERN = "BBox_List_2017*.csv"
 ARCHIVE_PATTERNS = ("images_*.tar.gz", "*.zip", "*/images_*.tar.gz", "*/*.zip")
 """The release's own archives; mirrors offer zips under names of their own. Both may lie one folder down."""
-FILMS_OF_A_UNIT = 1_024
-"""Films that do not lie in archives and are decoded by one machine before the next ones."""
 FILM_FOLDERS = ("images", "images*/images*", "images*")
 """Folders in which unpacked films lie besides the folder itself, the first place first."""
 FILM_SIDE = 1024
@@ -116,14 +112,6 @@ class LabelFile:
         """The rows of a dataset, not yet in splits."""
         columns = {name: column for name, column in vars(self).items() if name != "path"}
         return FilmTable(splits=np.full(len(self), ""), **columns)
-
-
-@dataclass(frozen=True)
-class AbsentFilm:
-    """A film that is listed and has no image, and why."""
-
-    name: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -175,8 +163,8 @@ class ChestXray14:
         return ReleasePlan(
             table=films.table,
             sources=sources if box_list is None else {**sources, box_list.name: box_list},
-            images=lambda _: map(_as_image, self.films(names)),
-            units=lambda: self._units(names),
+            images=lambda _: self.files().images(names),
+            units=lambda: self.files().units(names),
             absent=self._why_absent,
             unlabelled=dict.fromkeys(films.unlabelled, f"no row in {self.label_path.name}"),
             unlisted=dict.fromkeys(films.unlisted, "on no list"),
@@ -226,76 +214,13 @@ class ChestXray14:
         """Find the archives, in the order of their names."""
         return sorted(path for pattern in ARCHIVE_PATTERNS for path in self.folder.glob(pattern))
 
-    def films(self, wanted: list[str]) -> Iterator[StoredFilm | AbsentFilm | RefusedMember]:
-        """Yield each wanted film once, stored or absent: unpacked ones first, then those in archives, in their order.
-
-        What is film.png in the label file may be film.PNG where it lies. Archives are streamed, never unpacked to disk,
-        and not opened when every film is found unpacked. Absent films are told as soon as they are known to be absent:
-        first where there are no archives, else last.
-        """
-        unpacked, archives = self.unpacked_films(), self.archives()
-        places = {name: _spelling_in(unpacked, name) for name in wanted}
-        remaining = [name for name, spelling in places.items() if spelling is None]
-        if not archives:
-            yield from self._absent(remaining)
-        yield from (StoredFilm(name, unpacked[spelling]) for name, spelling in places.items() if spelling is not None)
-        for archive in archives:
-            if not remaining:
-                return
-            found = set()
-            for item in _films_of(archive, remaining):
-                if isinstance(item, StoredFilm):
-                    found.add(item.name)
-                yield item
-            remaining = [name for name in remaining if name not in found]
-        if archives:
-            yield from self._absent(remaining)
-
-    def _units(self, wanted: list[str]) -> list[Unit]:
-        """Blocks of the unpacked films, and each archive with what is not unpacked."""
-        unpacked = self.unpacked_films()
-        places = {name: _spelling_in(unpacked, name) for name in wanted}
-        stored = [StoredFilm(name, unpacked[spelling]) for name, spelling in places.items() if spelling is not None]
-        remaining = [name for name, spelling in places.items() if spelling is None]
-        blocks = [stored[start : start + FILMS_OF_A_UNIT] for start in range(0, len(stored), FILMS_OF_A_UNIT)]
-        archives = self.archives() if remaining else []
-        return [
-            *(partial(iter, block) for block in blocks),
-            *(partial(_films_of, each, remaining) for each in archives),
-        ]
+    def files(self) -> FilmFiles:
+        """Look where the films lie."""
+        return FilmFiles(self.unpacked_films(), self.archives(), self._why_absent)
 
     @property
     def _why_absent(self) -> str:
         return f"no image file in {self.folder}, its images* folders or archives"
-
-    def _absent(self, names: list[str]) -> Iterator[AbsentFilm]:
-        return (AbsentFilm(name, self._why_absent) for name in names)
-
-
-def _films_of(archive: Location, wanted: list[str]) -> Iterator[StoredFilm | RefusedMember]:
-    """Each wanted film of an archive once, by the name that the label file gives it."""
-    names = {spelling: name for name in reversed(wanted) for spelling in reversed(_spellings(name))}
-    found = set()
-    for item in films_in_archive(archive, frozenset(names)):
-        if not isinstance(item, StoredFilm):
-            yield item
-        elif names[item.name] not in found:
-            found.add(names[item.name])
-            yield StoredFilm(names[item.name], item.content)
-
-
-def _as_image(film: StoredFilm | AbsentFilm | RefusedMember) -> Image:
-    return (film.name, BadFilm(film.reason)) if isinstance(film, AbsentFilm) else film
-
-
-def _spellings(name: str) -> tuple[str, ...]:
-    """A film's name, and the same with its suffix in lower and in upper case."""
-    stem, dot, suffix = name.rpartition(".")
-    return name, f"{stem}{dot}{suffix.lower()}", f"{stem}{dot}{suffix.upper()}"
-
-
-def _spelling_in(films: Mapping[str, Location], name: str) -> str | None:
-    return next((spelling for spelling in _spellings(name) if spelling in films), None)
 
 
 def read_label_file(path: Location) -> LabelFile:
