@@ -11,6 +11,7 @@ from radflow.data.crops.lesions import CropConfig
 from radflow.data.readers import READERS
 from radflow.data.readers.base import Request
 from radflow.data.readers.film_lists import ListConfig
+from radflow.data.readers.table_config import TableConfig
 from radflow.errors import UserError
 
 if TYPE_CHECKING:  # for which a Literal must be written out
@@ -32,9 +33,9 @@ class PreprocessConfig:
     image_size: int = 0
     """Height and width of the stored images in pixels, 32 to 1024; 0 is 224 for chest films and 299 for mammograms."""
     split: Literal["official", "random", "lists"] = "official"
-    """Division of the films; official: the release's own test part (mini-MIAS has none and is always random);
+    """Division of the films; official: the release's own test part, or a table's column (mini-MIAS is always random);
     random: by patient, by seed;
-    lists: chest films by train_list, val_list and test_list."""
+    lists: films by train_list, val_list and test_list."""
     val_fraction: float = 0.1
     """Share of patients for validation: of those outside the test part (official, lists), or of all (random)."""
     test_fraction: float = 0.2
@@ -54,6 +55,7 @@ class PreprocessConfig:
     name: str = "auto"
     """Name of the dataset in MLflow; auto is the layout's, or phantoms for films that `sample` has made."""
     lists: Annotated[ListConfig, Parameter(name="*")] = field(default_factory=ListConfig)
+    own_table: Annotated[TableConfig, Parameter(name="*")] = field(default_factory=TableConfig)
     crops: Annotated[CropConfig, Parameter(name="*")] = field(default_factory=CropConfig)
 
     def __post_init__(self) -> None:

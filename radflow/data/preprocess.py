@@ -113,7 +113,7 @@ def _header(config: PreprocessConfig, release: Reader, plan: ReleasePlan) -> Dat
     return DatasetHeader(
         name=release.name if config.name == "auto" else config.name,
         image_size=config.image_size,
-        findings=release.findings,
+        findings=plan.findings or release.findings,
         split_rule=SplitRule(
             config.split,
             config.seed,

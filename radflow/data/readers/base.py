@@ -20,6 +20,7 @@ from radflow.data.decoding import Outcome, StoredFilm
 from radflow.data.readers.archives import RefusedMember
 from radflow.data.readers.boxes import FindingBox
 from radflow.data.readers.film_lists import ListConfig
+from radflow.data.readers.table_config import TableConfig
 from radflow.storage import Location
 
 PHANTOM_MARK = "PHANTOMS.txt"
@@ -46,6 +47,7 @@ class Request:
     workers: int
     lists: ListConfig
     crops: CropConfig
+    own_table: TableConfig
 
     def divide(self, patient_ids: NDArray[np.str_], in_test: NDArray[np.bool_]) -> NDArray[np.str_]:
         """Give images to splits by their patients: at random, or with the official test part as it is."""
@@ -60,6 +62,8 @@ class ReleasePlan:
 
     table: FilmTable
     """A row an image, with all that the release tells of it; images of which no finding is known are left out."""
+    findings: tuple[str, ...] = ()
+    """Names of the labels in their order, where the label file decides them"""
     sources: Mapping[str, Location]
     """Files that decide the table, by the names under which the manifest keeps their hashes."""
     images: Callable[[Callable[[str], bool]], Iterator[Image]]
@@ -93,7 +97,7 @@ class Reader(Protocol):
     looks_for: ClassVar[str]
     """The file that tells the release from others, for the message where none is found."""
     findings: ClassVar[tuple[str, ...]]
-    """Names of the labels, in their order."""
+    """Names of the labels, in their order; none where the label file decides them."""
     task: ClassVar[str]
     """What is classified: one of `radflow.data.tasks.TASKS`, or OTHER."""
     unit: ClassVar[str]

@@ -1,0 +1,384 @@
+"""One's own films: a folder of images with one table of files, patients and labels."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radflow.data.dataset.shards import UNKNOWN_AGE, FilmTable
+from radflow.data.dataset.splits import official_split
+from radflow.data.readers.base import ReleasePlan, Request
+from radflow.data.readers.film_files import FilmFiles
+from radflow.data.readers.film_lists import assign_by_lists
+from radflow.data.readers.table_config import Role, TableConfig
+from radflow.data.readers.whole_tables import SUFFIXES, WholeTable, read_header, read_table
+from radflow.data.tasks import OTHER
+from radflow.errors import UserError
+from radflow.storage import Location, locate
+
+USUAL_NAMES: dict[Role, tuple[str, ...]] = {
+    "file": (
+        *("file", "filename", "filepath", "path", "imagepath", "imgpath", "relativepath", "dicompath"),
+        *(
+            "image",
+            "imagename",
+            "imagefile",
+            "imagefilename",
+            "imageindex",
+            "imageid",
+            "img",
+            "dicomid",
+            "sopinstanceuid",
+        ),
+    ),
+    "patient": ("patientid", "patient", "subjectid", "subject", "patientnumber", "ptid", "pid", "caseid", "case"),
+    "study": ("studyid", "study", "studyinstanceuid", "examid", "exam", "accessionnumber", "accession"),
+    "view": ("viewposition", "view", "projection"),
+    "sex": ("sex", "gender", "patientsex", "patientgender"),
+    "age": ("age", "patientage", "ageyears", "ageinyears"),
+    "split": ("split", "subset", "partition"),
+    "labels": ("labels", "findinglabels", "findings", "label", "finding", "diagnosis", "diagnoses"),
+}
+"""Names by which columns are recognised, in small letters and without anything between them, the likeliest first."""
+
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "holdout"), "test"),
+}
+PRESENT = {"1", "true", "yes", "y", "positive", "present"}
+ABSENT = {"0", "false", "no", "n", "negative", "absent"}
+UNCERTAIN = {"-1", "uncertain"}
+EMPTY = {"", "nan", "na", "n/a", "null"}
+"""What stands in cells that say nothing."""
+NONE_PRESENT = {"no finding", "no findings", "normal", "none"}
+"""Names in a column of labels by which all findings are absent."""
+MOST_NAMES = 200
+"""Most findings that are taken from a column of names without being asked for."""
+OLDEST = 120
+
+_WHOLE_NUMBER = re.compile(r"(-?\d+)\.0+")
+_SEXES = {"f": "F", "female": "F", "w": "F", "woman": "F", "m": "M", "male": "M", "man": "M"}
+_AGE = re.compile(r"0*(\d{1,3})(?:\.\d+)?\s*([YMWD]?)", re.IGNORECASE)
+_IMAGE_SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".jp2", ".pgm")
+_ARCHIVES = ("*.tar.gz", "*.zip", "*/*.tar.gz", "*/*.zip")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a table says of findings: three planes [films, findings] as in `FilmTable`."""
+
+    findings: tuple[str, ...]
+    present: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+    uncertain: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class CsvTable:
+    """A folder with a table and images, as files or in archives."""
+
+    layout: ClassVar[str] = "csv"
+    title: ClassVar[str] = "one's own films"
+    looks_for: ClassVar[str] = "a table with columns for file and patient"
+    findings: ClassVar[tuple[str, ...]] = ()
+    task: ClassVar[str] = OTHER
+    unit: ClassVar[str] = "films"
+    image_size: ClassVar[int] = 224
+    split_rules: ClassVar[tuple[str, ...]] = ("official", "random", "lists")
+
+    folder: Location
+    name: str = layout
+
+    @classmethod
+    def recognises(cls, folder: Location) -> bool:
+        """Whether a table in the folder has columns that are named like those for files and patients."""
+        return any(_names_films(path) for path in _tables_in(folder))
+
+    @classmethod
+    def at(cls, source: str | Location) -> CsvTable:
+        """Look at a folder; raises `UserError` where there is none."""
+        folder = locate(source)
+        if not folder.is_dir():
+            raise UserError(f"source {folder} is not a folder; give the one with the table and the images")
+        return cls(folder)
+
+    def plan(self, request: Request) -> ReleasePlan:
+        """Read the table and find its films; see `Reader.plan`."""
+        path = self._table_path(request.own_table)
+        table = read_table(path)
+        if not len(table):
+            raise UserError(f"{path} has no rows; give a table with a row a film")
+        roles = _roles_of(table, request.own_table)
+        labels = _read_labels(table, roles, request.own_table)
+        films = _film_table(table, roles, labels)
+        lists = request.lists.paths() if request.split == "lists" else {}
+        sources = {path.name: path} | {f"{split}_list/{each.name}": each for split, each in lists.items()}
+        if lists:
+            assigned = assign_by_lists(films, path, lists, request.val_fraction, request.seed)
+            chosen, unlisted, unlabelled = assigned.table, assigned.unlisted, assigned.unlabelled
+        else:
+            chosen, unlisted, unlabelled = *_divide(films, table, roles, request), ()
+        names = chosen.image_ids.tolist()
+        return ReleasePlan(
+            table=chosen,
+            findings=labels.findings,
+            sources=sources,
+            images=lambda _: self._files(names).images(names),
+            units=lambda: self._files(names).units(names),
+            absent=self._why_absent,
+            unlabelled=dict.fromkeys(unlabelled, f"no row in {path.name}"),
+            unlisted=dict.fromkeys(unlisted, "in no part"),
+        )
+
+    def _table_path(self, config: TableConfig) -> Location:
+        if config.table:
+            path = self.folder / config.table
+            if not path.is_file():
+                raise UserError(f"table={config.table} is no file in {self.folder}; give its name there")
+            return path
+        tables = list(_tables_in(self.folder))
+        # One table needs no usual names: the columns may be given.
+        fitting = tables if len(tables) == 1 else [path for path in tables if _names_films(path)]
+        if len(fitting) != 1:
+            found = ", ".join(path.name for path in fitting or tables) or "none"
+            raise UserError(f"{self.folder} has not one table of films ({found}); name it by table=")
+        return fitting[0]
+
+    def _files(self, names: Sequence[str]) -> FilmFiles:
+        archives = sorted(path for pattern in _ARCHIVES for path in self.folder.glob(pattern))
+        return FilmFiles(dict(_find_films(self.folder, names)), archives, self._why_absent)
+
+    @property
+    def _why_absent(self) -> str:
+        return f"no image file in {self.folder}, at the place that the table names, in its images folder or archives"
+
+
+def _tables_in(folder: Location) -> Iterator[Location]:
+    paths: list[Location] = sorted(folder.iterdir())
+    return (path for path in paths if path.name.lower().endswith(SUFFIXES) and path.is_file())
+
+
+def _names_films(path: Location) -> bool:
+    header = {_plain(name) for name in read_header(path)}
+    return all(header & set(USUAL_NAMES[role]) for role in ("file", "patient"))
+
+
+def _find_films(folder: Location, names: Sequence[str]) -> Iterator[tuple[str, Location]]:
+    """The place of each film that lies where the table says, or by its last part in the folder or in images/."""
+    for name in names:
+        last = PurePosixPath(name).name
+        images = folder / "images"
+        for place in ((folder, name), (folder, last), (images, name), (images, last)):
+            if path := _with_suffix(*place):
+                yield name, path
+                break
+
+
+def _with_suffix(folder: Location, name: str) -> Location | None:
+    """The file of this name, or with a suffix that the table leaves out."""
+    for suffix in _IMAGE_SUFFIXES:
+        path: Location = folder / f"{name}{suffix}"
+        if path.is_file():
+            return path
+    return None
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _roles_of(table: WholeTable, config: TableConfig) -> dict[Role, str]:
+    """The column of each role: as given, else the one with the likeliest of the usual names."""
+    given = config.given_columns()
+    for role, column in given.items():
+        if column not in table.columns:
+            raise UserError(
+                f"columns={role}={column}: {table.path} has no such column; it has {', '.join(table.columns)}"
+            )
+    taken = set(given.values()) | set(config.given_findings)
+    by_plain_name = {_plain(name): name for name in reversed(table.columns) if name not in taken}
+    found = {role: next((by_plain_name[name] for name in names if name in by_plain_name), None)
+             for role, names in USUAL_NAMES.items()}  # fmt: skip
+    roles = {role: column for role, column in found.items() if column is not None} | given
+    for role in ("file", "patient"):
+        if role not in roles:
+            raise UserError(
+                f"{table.path} has no column that is named like the {role}; it has {', '.join(table.columns)}; "
+                f"give columns={role}=NAME"
+            )
+    return roles
+
+
+def _read_labels(table: WholeTable, roles: Mapping[Role, str], config: TableConfig) -> Labels:
+    """The labels, of a column of names or of a column a finding."""
+    column = roles.get("labels")
+    if column and not all(_flag(cell) in _FLAGS for cell in set(table.columns[column])):
+        return _labels_of_names(table, column, config.given_findings)
+    others = [
+        name for name in table.columns if name and name not in {roles[role] for role in roles if role != "labels"}
+    ]
+    wanted = config.given_findings or tuple(name for name in others if _is_flags(table.columns[name]))
+    if not wanted:
+        raise UserError(
+            f"{table.path} has no column of labels: none of {', '.join(others) or 'its columns'} has only 1, 0, -1 and "
+            "blanks; give findings=COLUMN,... or columns=labels=COLUMN of names"
+        )
+    return _labels_of_flags(table, wanted)
+
+
+def _labels_of_flags(table: WholeTable, findings: tuple[str, ...]) -> Labels:
+    codes = np.empty((len(table), len(findings)), np.int8)
+    for place, finding in enumerate(findings):
+        if finding not in table.columns:
+            raise UserError(f"findings: {table.path} has no column {finding}; it has {', '.join(table.columns)}")
+        cells = table.columns[finding]
+        code_of = {cell: _FLAGS[_flag(cell)] for cell in set(cells) if _flag(cell) in _FLAGS}
+        if len(code_of) < len(set(cells)):
+            told = table.examples(finding, (row for row, cell in enumerate(cells) if cell not in code_of))
+            raise UserError(
+                f"{table.path}, column {finding} has {told}; expected 1, 0, -1 (uncertain) or an empty cell"
+            )
+        codes[:, place] = [code_of[cell] for cell in cells]
+    return Labels(findings, codes == _PRESENT, (codes == _PRESENT) | (codes == _ABSENT), codes == _UNCERTAIN)
+
+
+def _labels_of_names(table: WholeTable, column: str, wanted: tuple[str, ...]) -> Labels:
+    """The findings whose names stand in a cell are present, all others absent; an empty cell says nothing."""
+    cells = table.columns[column]
+    separator = max("|;,", key=lambda each: sum(each in cell for cell in cells))
+    names_of = {cell: [name.strip() for name in cell.split(separator) if name.strip()] for cell in set(cells)}
+    counts = Counter(name for cell in cells for name in names_of[cell] if name.lower() not in NONE_PRESENT)
+    findings = wanted or tuple(sorted(counts))
+    if missing := [name for name in wanted if name not in counts]:
+        raise UserError(
+            f"findings={','.join(wanted)}: no cell of column {column} names {missing[0]}; it names {_some(counts)}"
+        )
+    if not 0 < len(findings) <= MOST_NAMES:
+        raise UserError(
+            f"{table.path}, column {column} names {len(findings)} findings; give those to learn by findings="
+        )
+    present = np.array([[finding in names_of[cell] for finding in findings] for cell in cells], bool)
+    said = np.array([cell.lower() not in EMPTY for cell in cells])
+    known = np.repeat(said[:, np.newaxis], len(findings), axis=1)
+    return Labels(findings, present & known, known, np.zeros_like(known))
+
+
+def _film_table(table: WholeTable, roles: Mapping[Role, str], labels: Labels) -> FilmTable:
+    def column(role: Role, read: Callable[[str], str]) -> NDArray[np.str_]:
+        return np.array([read(cell) for cell in table.columns[roles[role]]] if role in roles else [""] * len(table))
+
+    ages = [_years(cell) for cell in table.columns[roles["age"]]] if "age" in roles else [UNKNOWN_AGE] * len(table)
+    return FilmTable(
+        image_ids=np.array(_file_names(table, roles["file"])),
+        patient_ids=np.array(_patients(table, roles["patient"])),
+        study_ids=column("study", _number_or_name),
+        views=column("view", str.upper),
+        sexes=column("sex", lambda cell: _SEXES.get(cell.lower(), "")),
+        ages=np.array(ages, np.int16),
+        splits=np.full(len(table), ""),
+        labels=labels.present,
+        known=labels.known,
+        uncertain=labels.uncertain,
+    )
+
+
+def _file_names(table: WholeTable, column: str) -> list[str]:
+    names = [cell.replace("\\", "/") for cell in table.columns[column]]
+    places: dict[str, int] = {}
+    for place, name in enumerate(names):
+        path = PurePosixPath(name)
+        if not name or path.is_absolute() or ".." in path.parts or not name.isprintable():
+            raise UserError(
+                f"{table.path}, column {column} has {table.examples(column, iter([place]))}; expected the place of a "
+                "film in the folder of the table, such as images/1.png"
+            )
+        if name in places:
+            first, second = table.rows[places[name]], table.rows[place]
+            raise UserError(f"{table.path} lists {name} twice, in rows {first} and {second}; remove one")
+        places[name] = place
+    return names
+
+
+def _patients(table: WholeTable, column: str) -> list[str]:
+    patients = [_number_or_name(cell) for cell in table.columns[column]]
+    empty = [place for place, patient in enumerate(patients) if patient.lower() in EMPTY]
+    if empty:
+        rows = ", ".join(str(table.rows[place]) for place in empty[:3])
+        raise UserError(
+            f"{table.path}, column {column} has no patient in {len(empty)} rows ({rows}); films of one patient must "
+            "stay together: fill them in"
+        )
+    return patients
+
+
+def _divide(
+    films: FilmTable, table: WholeTable, roles: Mapping[Role, str], request: Request
+) -> tuple[FilmTable, tuple[str, ...]]:
+    """Give films to splits: at random, or as the table says. The rest are those in no part of it."""
+    if request.split == "random":
+        return replace(films, splits=request.divide(films.patient_ids, np.zeros(len(films), bool))), ()
+    if "split" not in roles:
+        raise UserError(
+            f"{table.path} has no column of the split; give columns=split=NAME, split=random (by patient) or "
+            "split=lists"
+        )
+    cells = [cell.lower() for cell in table.columns[roles["split"]]]
+    if wrong := [place for place, cell in enumerate(cells) if cell not in SPLIT_NAMES and cell not in EMPTY]:
+        told = table.examples(roles["split"], iter(wrong))
+        raise UserError(f"{table.path}, column {roles['split']} has {told}; expected train, val or test")
+    splits = np.array([SPLIT_NAMES.get(cell, "") for cell in cells])
+    for part in ("train", "test"):
+        if part not in splits:
+            raise UserError(
+                f"{table.path}, column {roles['split']} has no film of {part}; use split=random, or split=lists"
+            )
+    listed, splits = films.take(splits != ""), splits[splits != ""]
+    if "val" not in splits:
+        splits = official_split(listed.patient_ids, splits == "test", request.val_fraction, request.seed)
+    kept = set(listed.image_ids.tolist())
+    return replace(listed, splits=splits), tuple(name for name in films.image_ids.tolist() if name not in kept)
+
+
+_PRESENT, _ABSENT, _UNCERTAIN, _NOTHING = range(4)
+_FLAGS: dict[str, int] = {
+    **dict.fromkeys(PRESENT, _PRESENT),
+    **dict.fromkeys(ABSENT, _ABSENT),
+    **dict.fromkeys(UNCERTAIN, _UNCERTAIN),
+    **dict.fromkeys(EMPTY, _NOTHING),
+}
+
+
+def _flag(cell: str) -> str:
+    return _number_or_name(cell).lower()
+
+
+def _is_flags(cells: Sequence[str]) -> bool:
+    """Whether all cells are flags, and some say something."""
+    flags = {_flag(cell) for cell in set(cells)}
+    return flags <= _FLAGS.keys() and not flags <= EMPTY
+
+
+def _number_or_name(cell: str) -> str:
+    """A cell as a name, in which 13, 00013 and 13.0 are one."""
+    number = _WHOLE_NUMBER.sub(r"\1", cell)
+    return str(int(number)) if number.isdecimal() else number
+
+
+def _years(cell: str) -> int:
+    """Years of `57`, `57.0` or `058Y`, 0 of `011M`; `UNKNOWN_AGE` of what is no age of a person."""
+    match = _AGE.fullmatch(cell)
+    if match is None or int(match[1]) > OLDEST:
+        return UNKNOWN_AGE
+    return int(match[1]) if match[2].upper() in ("", "Y") else 0
+
+
+def _some(counts: Counter[str]) -> str:
+    return ", ".join(name for name, _ in counts.most_common(10)) + (", ..." if len(counts) > 10 else "")
