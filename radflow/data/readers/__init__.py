@@ -5,7 +5,9 @@ from __future__ import annotations
 from radflow.data.readers.base import Reader
 from radflow.data.readers.cbis_ddsm import CbisDdsm
 from radflow.data.readers.chestxray14 import ChestXray14
+from radflow.data.readers.chexpert import CheXpert
 from radflow.data.readers.csv_table import CsvTable
+from radflow.data.readers.mimic_cxr import MimicCxr
 from radflow.data.readers.mini_mias import MiniMias
 from radflow.data.readers.precut_ddsm import PrecutDdsm
 
@@ -14,6 +16,8 @@ READERS: tuple[type[Reader], ...] = (
     CbisDdsm,
     MiniMias,
     PrecutDdsm,
+    CheXpert,
+    MimicCxr,
     CsvTable,
 )
 """Readers in the order in which they are asked whether they recognise a folder."""

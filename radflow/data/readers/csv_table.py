@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import ClassVar
 
@@ -13,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radflow.data.dataset.shards import UNKNOWN_AGE, FilmTable
-from radflow.data.dataset.splits import official_split
 from radflow.data.readers.base import ReleasePlan, Request
+from radflow.data.readers.cells import ABSENT, EMPTY, NOTHING, are_flags, number_or_name, sex, years
+from radflow.data.readers.division import divide_films
 from radflow.data.readers.film_files import FilmFiles
-from radflow.data.readers.film_lists import assign_by_lists
+from radflow.data.readers.label_columns import Labels, labels_of_flags, labels_of_names
 from radflow.data.readers.table_config import Role, TableConfig
 from radflow.data.readers.whole_tables import SUFFIXES, WholeTable, read_header, read_table
 from radflow.data.tasks import OTHER
@@ -26,17 +26,8 @@ from radflow.storage import Location, locate
 USUAL_NAMES: dict[Role, tuple[str, ...]] = {
     "file": (
         *("file", "filename", "filepath", "path", "imagepath", "imgpath", "relativepath", "dicompath"),
-        *(
-            "image",
-            "imagename",
-            "imagefile",
-            "imagefilename",
-            "imageindex",
-            "imageid",
-            "img",
-            "dicomid",
-            "sopinstanceuid",
-        ),
+        *("image", "imagename", "imagefile", "imagefilename", "imageindex", "imageid", "img"),
+        *("dicomid", "sopinstanceuid"),
     ),
     "patient": ("patientid", "patient", "subjectid", "subject", "patientnumber", "ptid", "pid", "caseid", "case"),
     "study": ("studyid", "study", "studyinstanceuid", "examid", "exam", "accessionnumber", "accession"),
@@ -53,32 +44,8 @@ SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), "val"),
     **dict.fromkeys(("test", "testing", "holdout"), "test"),
 }
-PRESENT = {"1", "true", "yes", "y", "positive", "present"}
-ABSENT = {"0", "false", "no", "n", "negative", "absent"}
-UNCERTAIN = {"-1", "uncertain"}
-EMPTY = {"", "nan", "na", "n/a", "null"}
-"""What stands in cells that say nothing."""
-NONE_PRESENT = {"no finding", "no findings", "normal", "none"}
-"""Names in a column of labels by which all findings are absent."""
-MOST_NAMES = 200
-"""Most findings that are taken from a column of names without being asked for."""
-OLDEST = 120
-
-_WHOLE_NUMBER = re.compile(r"(-?\d+)\.0+")
-_SEXES = {"f": "F", "female": "F", "w": "F", "woman": "F", "m": "M", "male": "M", "man": "M"}
-_AGE = re.compile(r"0*(\d{1,3})(?:\.\d+)?\s*([YMWD]?)", re.IGNORECASE)
 _IMAGE_SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".jp2", ".pgm")
 _ARCHIVES = ("*.tar.gz", "*.zip", "*/*.tar.gz", "*/*.zip")
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What a table says of findings: three planes [films, findings] as in `FilmTable`."""
-
-    findings: tuple[str, ...]
-    present: NDArray[np.bool_]
-    known: NDArray[np.bool_]
-    uncertain: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -118,24 +85,17 @@ class CsvTable:
             raise UserError(f"{path} has no rows; give a table with a row a film")
         roles = _roles_of(table, request.own_table)
         labels = _read_labels(table, roles, request.own_table)
-        films = _film_table(table, roles, labels)
-        lists = request.lists.paths() if request.split == "lists" else {}
-        sources = {path.name: path} | {f"{split}_list/{each.name}": each for split, each in lists.items()}
-        if lists:
-            assigned = assign_by_lists(films, path, lists, request.val_fraction, request.seed)
-            chosen, unlisted, unlabelled = assigned.table, assigned.unlisted, assigned.unlabelled
-        else:
-            chosen, unlisted, unlabelled = *_divide(films, table, roles, request), ()
-        names = chosen.image_ids.tolist()
+        films = divide_films(_film_table(table, roles, labels), _parts(table, roles, request), path, request)
+        names = films.table.image_ids.tolist()
         return ReleasePlan(
-            table=chosen,
+            table=films.table,
             findings=labels.findings,
-            sources=sources,
+            sources={path.name: path, **request.lists.sources()},
             images=lambda _: self._files(names).images(names),
             units=lambda: self._files(names).units(names),
             absent=self._why_absent,
-            unlabelled=dict.fromkeys(unlabelled, f"no row in {path.name}"),
-            unlisted=dict.fromkeys(unlisted, "in no part"),
+            unlabelled=dict.fromkeys(films.unlabelled, f"no row in {path.name}"),
+            unlisted=dict.fromkeys(films.unlisted, "in no part"),
         )
 
     def _table_path(self, config: TableConfig) -> Location:
@@ -220,73 +180,34 @@ def _roles_of(table: WholeTable, config: TableConfig) -> dict[Role, str]:
 def _read_labels(table: WholeTable, roles: Mapping[Role, str], config: TableConfig) -> Labels:
     """The labels, of a column of names or of a column a finding."""
     column = roles.get("labels")
-    if column and not all(_flag(cell) in _FLAGS for cell in set(table.columns[column])):
-        return _labels_of_names(table, column, config.given_findings)
+    if column and not are_flags(table.columns[column]):
+        return labels_of_names(table, column, config.given_findings)
     others = [
         name for name in table.columns if name and name not in {roles[role] for role in roles if role != "labels"}
     ]
-    wanted = config.given_findings or tuple(name for name in others if _is_flags(table.columns[name]))
+    wanted = config.given_findings or tuple(name for name in others if are_flags(table.columns[name]))
     if not wanted:
         raise UserError(
             f"{table.path} has no column of labels: none of {', '.join(others) or 'its columns'} has only 1, 0, -1 and "
             "blanks; give findings=COLUMN,... or columns=labels=COLUMN of names"
         )
-    return _labels_of_flags(table, wanted)
-
-
-def _labels_of_flags(table: WholeTable, findings: tuple[str, ...]) -> Labels:
-    codes = np.empty((len(table), len(findings)), np.int8)
-    for place, finding in enumerate(findings):
-        if finding not in table.columns:
-            raise UserError(f"findings: {table.path} has no column {finding}; it has {', '.join(table.columns)}")
-        cells = table.columns[finding]
-        code_of = {cell: _FLAGS[_flag(cell)] for cell in set(cells) if _flag(cell) in _FLAGS}
-        if len(code_of) < len(set(cells)):
-            told = table.examples(finding, (row for row, cell in enumerate(cells) if cell not in code_of))
-            raise UserError(
-                f"{table.path}, column {finding} has {told}; expected 1, 0, -1 (uncertain) or an empty cell"
-            )
-        codes[:, place] = [code_of[cell] for cell in cells]
-    return Labels(findings, codes == _PRESENT, (codes == _PRESENT) | (codes == _ABSENT), codes == _UNCERTAIN)
-
-
-def _labels_of_names(table: WholeTable, column: str, wanted: tuple[str, ...]) -> Labels:
-    """The findings whose names stand in a cell are present, all others absent; an empty cell says nothing."""
-    cells = table.columns[column]
-    separator = max("|;,", key=lambda each: sum(each in cell for cell in cells))
-    names_of = {cell: [name.strip() for name in cell.split(separator) if name.strip()] for cell in set(cells)}
-    counts = Counter(name for cell in cells for name in names_of[cell] if name.lower() not in NONE_PRESENT)
-    findings = wanted or tuple(sorted(counts))
-    if missing := [name for name in wanted if name not in counts]:
-        raise UserError(
-            f"findings={','.join(wanted)}: no cell of column {column} names {missing[0]}; it names {_some(counts)}"
-        )
-    if not 0 < len(findings) <= MOST_NAMES:
-        raise UserError(
-            f"{table.path}, column {column} names {len(findings)} findings; give those to learn by findings="
-        )
-    present = np.array([[finding in names_of[cell] for finding in findings] for cell in cells], bool)
-    said = np.array([cell.lower() not in EMPTY for cell in cells])
-    known = np.repeat(said[:, np.newaxis], len(findings), axis=1)
-    return Labels(findings, present & known, known, np.zeros_like(known))
+    return labels_of_flags(table, wanted, ABSENT if config.blank == "absent" else NOTHING)
 
 
 def _film_table(table: WholeTable, roles: Mapping[Role, str], labels: Labels) -> FilmTable:
     def column(role: Role, read: Callable[[str], str]) -> NDArray[np.str_]:
         return np.array([read(cell) for cell in table.columns[roles[role]]] if role in roles else [""] * len(table))
 
-    ages = [_years(cell) for cell in table.columns[roles["age"]]] if "age" in roles else [UNKNOWN_AGE] * len(table)
+    ages = [years(cell) for cell in table.columns[roles["age"]]] if "age" in roles else [UNKNOWN_AGE] * len(table)
     return FilmTable(
         image_ids=np.array(_file_names(table, roles["file"])),
         patient_ids=np.array(_patients(table, roles["patient"])),
-        study_ids=column("study", _number_or_name),
+        study_ids=column("study", number_or_name),
         views=column("view", str.upper),
-        sexes=column("sex", lambda cell: _SEXES.get(cell.lower(), "")),
+        sexes=column("sex", sex),
         ages=np.array(ages, np.int16),
         splits=np.full(len(table), ""),
-        labels=labels.present,
-        known=labels.known,
-        uncertain=labels.uncertain,
+        **labels.planes,
     )
 
 
@@ -308,7 +229,7 @@ def _file_names(table: WholeTable, column: str) -> list[str]:
 
 
 def _patients(table: WholeTable, column: str) -> list[str]:
-    patients = [_number_or_name(cell) for cell in table.columns[column]]
+    patients = [number_or_name(cell) for cell in table.columns[column]]
     empty = [place for place, patient in enumerate(patients) if patient.lower() in EMPTY]
     if empty:
         rows = ", ".join(str(table.rows[place]) for place in empty[:3])
@@ -319,12 +240,10 @@ def _patients(table: WholeTable, column: str) -> list[str]:
     return patients
 
 
-def _divide(
-    films: FilmTable, table: WholeTable, roles: Mapping[Role, str], request: Request
-) -> tuple[FilmTable, tuple[str, ...]]:
-    """Give films to splits: at random, or as the table says. The rest are those in no part of it."""
-    if request.split == "random":
-        return replace(films, splits=request.divide(films.patient_ids, np.zeros(len(films), bool))), ()
+def _parts(table: WholeTable, roles: Mapping[Role, str], request: Request) -> NDArray[np.str_]:
+    """The part of each film by the table's own column; needed where the request is official."""
+    if request.split != "official":
+        return np.full(len(table), "")
     if "split" not in roles:
         raise UserError(
             f"{table.path} has no column of the split; give columns=split=NAME, split=random (by patient) or "
@@ -334,51 +253,4 @@ def _divide(
     if wrong := [place for place, cell in enumerate(cells) if cell not in SPLIT_NAMES and cell not in EMPTY]:
         told = table.examples(roles["split"], iter(wrong))
         raise UserError(f"{table.path}, column {roles['split']} has {told}; expected train, val or test")
-    splits = np.array([SPLIT_NAMES.get(cell, "") for cell in cells])
-    for part in ("train", "test"):
-        if part not in splits:
-            raise UserError(
-                f"{table.path}, column {roles['split']} has no film of {part}; use split=random, or split=lists"
-            )
-    listed, splits = films.take(splits != ""), splits[splits != ""]
-    if "val" not in splits:
-        splits = official_split(listed.patient_ids, splits == "test", request.val_fraction, request.seed)
-    kept = set(listed.image_ids.tolist())
-    return replace(listed, splits=splits), tuple(name for name in films.image_ids.tolist() if name not in kept)
-
-
-_PRESENT, _ABSENT, _UNCERTAIN, _NOTHING = range(4)
-_FLAGS: dict[str, int] = {
-    **dict.fromkeys(PRESENT, _PRESENT),
-    **dict.fromkeys(ABSENT, _ABSENT),
-    **dict.fromkeys(UNCERTAIN, _UNCERTAIN),
-    **dict.fromkeys(EMPTY, _NOTHING),
-}
-
-
-def _flag(cell: str) -> str:
-    return _number_or_name(cell).lower()
-
-
-def _is_flags(cells: Sequence[str]) -> bool:
-    """Whether all cells are flags, and some say something."""
-    flags = {_flag(cell) for cell in set(cells)}
-    return flags <= _FLAGS.keys() and not flags <= EMPTY
-
-
-def _number_or_name(cell: str) -> str:
-    """A cell as a name, in which 13, 00013 and 13.0 are one."""
-    number = _WHOLE_NUMBER.sub(r"\1", cell)
-    return str(int(number)) if number.isdecimal() else number
-
-
-def _years(cell: str) -> int:
-    """Years of `57`, `57.0` or `058Y`, 0 of `011M`; `UNKNOWN_AGE` of what is no age of a person."""
-    match = _AGE.fullmatch(cell)
-    if match is None or int(match[1]) > OLDEST:
-        return UNKNOWN_AGE
-    return int(match[1]) if match[2].upper() in ("", "Y") else 0
-
-
-def _some(counts: Counter[str]) -> str:
-    return ", ".join(name for name, _ in counts.most_common(10)) + (", ..." if len(counts) > 10 else "")
+    return np.array([SPLIT_NAMES.get(cell, "") for cell in cells])

@@ -31,6 +31,10 @@ class ListConfig:
         given = {"train": self.train_list, "val": self.val_list, "test": self.test_list}
         return {split: locate(path) for split, path in given.items() if path}
 
+    def sources(self) -> dict[str, Location]:
+        """The lists that are given, by the names under which a manifest keeps their hashes."""
+        return {f"{split}_list/{path.name}": path for split, path in self.paths().items()}
+
 
 @dataclass(frozen=True)
 class AssignedFilms:

@@ -22,6 +22,9 @@ class TableConfig:
     findings: str = ""
     """Findings that are taken of it, as Edema,Mass: columns of 1, 0, -1 and blanks, or names in one column."""
 
+    blank: Literal["auto", "absent", "unknown"] = "auto"
+    """Meaning of an empty label: auto is absent in CheXpert and MIMIC-CXR, where it is not mentioned, else unknown."""
+
     def __post_init__(self) -> None:
         """Check that columns are given to what there is."""
         self.given_columns()

@@ -195,7 +195,7 @@ def test_a_film_that_lies_nowhere_is_rejected(source: Path) -> None:
             "Split has 'training set' in row 2; expected train, val or",
         ),
         (("Split", "Group"), {}, "has no column of the split; give columns=split=NAME, split=random"),
-        ((",test,", ",train,"), {}, "column Split has no film of test"),
+        ((",test,", ",train,"), {}, "films.csv gives no film to test"),
         (("a/2.png,13,", "a/2.png;13;"), {}, "row 3 has 8 cells, expected 10"),
         (("Edema,Lung Mass", "Edema,Edema"), {}, "has two columns 'Edema'"),
         (("hazy", '"hazy'), {}, "row 9 is not CSV"),
