@@ -9,6 +9,7 @@ from radflow.data.readers.chexpert import CheXpert
 from radflow.data.readers.csv_table import CsvTable
 from radflow.data.readers.mimic_cxr import MimicCxr
 from radflow.data.readers.mini_mias import MiniMias
+from radflow.data.readers.padchest import PadChest
 from radflow.data.readers.precut_ddsm import PrecutDdsm
 
 READERS: tuple[type[Reader], ...] = (
@@ -18,6 +19,7 @@ READERS: tuple[type[Reader], ...] = (
     PrecutDdsm,
     CheXpert,
     MimicCxr,
+    PadChest,
     CsvTable,
 )
 """Readers in the order in which they are asked whether they recognise a folder."""

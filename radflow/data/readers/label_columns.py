@@ -59,23 +59,37 @@ def labels_of_flags(table: WholeTable, columns: Sequence[str], blank: int = NOTH
 
 
 def labels_of_names(table: WholeTable, column: str, wanted: Sequence[str] = ()) -> Labels:
-    """The findings whose names stand in a cell, joined by | ; or , are present, all others absent.
-
-    An empty cell says nothing. Raises `UserError` for a wanted finding that no cell names.
-    """
+    """The labels of a column of names that are joined by | ; or , of which an empty cell says nothing."""
     cells = table.columns[column]
     separator = max("|;,", key=lambda each: sum(each in cell for cell in cells))
-    names_of = {cell: {name.strip() for name in cell.split(separator)} - {""} for cell in set(cells)}
-    counts = Counter(name for cell in cells for name in names_of[cell] if name.lower() not in NONE_PRESENT)
-    findings = tuple(wanted) or tuple(sorted(counts))
-    if missing := [name for name in wanted if name not in counts]:
+    names_of = {cell: frozenset(name.strip() for name in cell.split(separator)) - {""} for cell in set(cells)}
+    sets = [None if cell.lower() in EMPTY else names_of[cell] for cell in cells]
+    return labels_of_sets(table, column, sets, wanted)
+
+
+def labels_of_sets(
+    table: WholeTable,
+    column: str,
+    sets: Sequence[frozenset[str] | None],
+    wanted: Sequence[str] = (),
+    must_occur: bool = True,
+) -> Labels:
+    """The findings whose names are in a row's set are present, all others absent; of None nothing is known.
+
+    A wanted finding may be several names, as nodule+multiple nodules, and is called by the first. Raises `UserError`
+    for a wanted name that no set has, if it `must_occur`, and without `wanted` where the column has too many names.
+    """
+    counts = Counter(name for names in sets if names for name in names if name.lower() not in NONE_PRESENT)
+    alternatives = [frozenset(map(str.strip, each.split("+"))) for each in wanted or sorted(counts)]
+    missing = [name for names in alternatives for name in sorted(names) if name not in counts]
+    if must_occur and missing:
         raise UserError(f"{table.path}: no cell of column {column} names {missing[0]}; they name {_some(counts)}")
-    if not 0 < len(findings) <= MOST_NAMES:
-        raise UserError(f"{table.path}, column {column} names {len(findings)} findings; give those to learn: findings=")
-    present = np.array([[finding in names_of[cell] for finding in findings] for cell in cells], bool)
-    says = np.array([cell.lower() not in EMPTY for cell in cells])
-    known = np.repeat(says[:, np.newaxis], len(findings), axis=1)
-    return Labels(findings, present & known, known, np.zeros_like(known))
+    if not 0 < len(alternatives) <= MOST_NAMES:
+        raise UserError(f"{table.path}, column {column} names {len(counts)} findings; give those to learn: findings=")
+    findings = tuple(each.partition("+")[0].strip() for each in wanted) or tuple(sorted(counts))
+    present = np.array([[bool(names and names & each) for each in alternatives] for names in sets], bool)
+    known = np.repeat(np.array([names is not None for names in sets])[:, np.newaxis], len(findings), axis=1)
+    return Labels(findings, present, known, np.zeros_like(known))
 
 
 def _some(counts: Counter[str]) -> str:
