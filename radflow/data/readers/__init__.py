@@ -11,6 +11,7 @@ from radflow.data.readers.mimic_cxr import MimicCxr
 from radflow.data.readers.mini_mias import MiniMias
 from radflow.data.readers.padchest import PadChest
 from radflow.data.readers.precut_ddsm import PrecutDdsm
+from radflow.data.readers.vindr_cxr import VinDrCxr
 
 READERS: tuple[type[Reader], ...] = (
     ChestXray14,
@@ -20,6 +21,7 @@ READERS: tuple[type[Reader], ...] = (
     CheXpert,
     MimicCxr,
     PadChest,
+    VinDrCxr,
     CsvTable,
 )
 """Readers in the order in which they are asked whether they recognise a folder."""

@@ -15,7 +15,7 @@ from radflow.data.dataset.shards import UNKNOWN_AGE, FilmTable
 from radflow.data.readers.base import ReleasePlan, Request
 from radflow.data.readers.cells import ABSENT, EMPTY, NOTHING, are_flags, number_or_name, sex, years
 from radflow.data.readers.division import divide_films
-from radflow.data.readers.film_files import FilmFiles
+from radflow.data.readers.film_files import FilmFiles, find_image
 from radflow.data.readers.label_columns import Labels, labels_of_flags, labels_of_names
 from radflow.data.readers.table_config import Role, TableConfig
 from radflow.data.readers.whole_tables import SUFFIXES, WholeTable, read_header, read_table
@@ -44,7 +44,6 @@ SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), "val"),
     **dict.fromkeys(("test", "testing", "holdout"), "test"),
 }
-_IMAGE_SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".jp2", ".pgm")
 _ARCHIVES = ("*.tar.gz", "*.zip", "*/*.tar.gz", "*/*.zip")
 
 
@@ -137,18 +136,9 @@ def _find_films(folder: Location, names: Sequence[str]) -> Iterator[tuple[str, L
         last = PurePosixPath(name).name
         images = folder / "images"
         for place in ((folder, name), (folder, last), (images, name), (images, last)):
-            if path := _with_suffix(*place):
+            if path := find_image(*place):
                 yield name, path
                 break
-
-
-def _with_suffix(folder: Location, name: str) -> Location | None:
-    """The file of this name, or with a suffix that the table leaves out."""
-    for suffix in _IMAGE_SUFFIXES:
-        path: Location = folder / f"{name}{suffix}"
-        if path.is_file():
-            return path
-    return None
 
 
 def _plain(name: str) -> str:

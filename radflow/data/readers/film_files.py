@@ -16,6 +16,8 @@ from radflow.storage import Location
 
 FILMS_OF_A_UNIT = 1_024
 """Films that do not lie in archives and are decoded by one machine before the next ones."""
+IMAGE_SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".jp2", ".pgm")
+"""What a table may leave out at the end of a film's name."""
 
 
 @dataclass(frozen=True)
@@ -93,3 +95,12 @@ def spellings(name: str) -> tuple[str, ...]:
     """A film's name, and the same with its suffix in lower and in upper case."""
     stem, dot, suffix = name.rpartition(".")
     return name, f"{stem}{dot}{suffix.lower()}", f"{stem}{dot}{suffix.upper()}"
+
+
+def find_image(folder: Location, name: str) -> Location | None:
+    """The file of this name, or with a suffix that the table leaves out."""
+    for suffix in IMAGE_SUFFIXES:
+        path: Location = folder / f"{name}{suffix}"
+        if path.is_file():
+            return path
+    return None
