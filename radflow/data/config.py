@@ -36,6 +36,8 @@ class PreprocessConfig:
     """Division of the films; official: the release's own test part, or a table's column (mini-MIAS is always random);
     random: by patient, by seed;
     lists: films by train_list, val_list and test_list."""
+    views: str = ""
+    """View positions of chest films that are taken, as PA,AP; empty is all. Others are named in rejected.csv."""
     val_fraction: float = 0.1
     """Share of patients for validation: of those outside the test part (official, lists), or of all (random)."""
     test_fraction: float = 0.2

@@ -40,6 +40,8 @@ class Request:
 
     split: str
     """One of the reader's `split_rules`."""
+    views: str
+    """View positions that are taken, as PA,AP; empty is all."""
     val_fraction: float
     test_fraction: float
     seed: int
@@ -48,6 +50,11 @@ class Request:
     lists: ListConfig
     crops: CropConfig
     own_table: TableConfig
+
+    @property
+    def wanted_views(self) -> list[str]:
+        """View positions that are taken; none is all."""
+        return [view.strip().upper() for view in self.views.split(",") if view.strip()]
 
     def divide(self, patient_ids: NDArray[np.str_], in_test: NDArray[np.bool_]) -> NDArray[np.str_]:
         """Give images to splits by their patients: at random, or with the official test part as it is."""

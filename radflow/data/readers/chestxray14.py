@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar
 
@@ -15,8 +14,8 @@ from numpy.typing import NDArray
 from radflow.data.dataset.shards import UNKNOWN_AGE, FilmTable
 from radflow.data.readers.base import PHANTOM_MARK, ReleasePlan, Request
 from radflow.data.readers.boxes import FindingBox, read_box_table
+from radflow.data.readers.division import divide_films
 from radflow.data.readers.film_files import FilmFiles
-from radflow.data.readers.film_lists import AssignedFilms, assign_by_lists
 from radflow.data.tables import read_rows
 from radflow.errors import UserError
 from radflow.storage import Location, locate
@@ -154,11 +153,9 @@ class ChestXray14:
     def plan(self, request: Request) -> ReleasePlan:
         """Read label file, lists and boxes; see `Reader.plan`."""
         labels, box_list = self.read_labels(), self.box_list_path()
-        lists = self._official_lists() if request.split == "official" else request.lists.paths()
-        films = self._assign(labels.films, lists, request)
-        own = request.split == "lists"
-        sources = {self.label_path.name: self.label_path}
-        sources |= {f"{split}_list/{path.name}" if own else path.name: path for split, path in lists.items()}
+        official = self._official_lists() if request.split == "official" else {}
+        films = divide_films(labels.films, self.label_path, request, official)
+        sources = {path.name: path for path in (self.label_path, *official.values())} | request.lists.sources()
         names = films.table.image_ids.tolist()
         return ReleasePlan(
             table=films.table,
@@ -166,8 +163,8 @@ class ChestXray14:
             images=lambda _: self.files().images(names),
             units=lambda: self.files().units(names),
             absent=self._why_absent,
-            unlabelled=dict.fromkeys(films.unlabelled, f"no row in {self.label_path.name}"),
-            unlisted=dict.fromkeys(films.unlisted, "on no list"),
+            unlabelled=films.unlabelled,
+            unlisted=films.unlisted,
             notes=tuple(compare_with_release(labels)),
             boxes=read_box_list(box_list) if box_list is not None else [],
         )
@@ -175,12 +172,6 @@ class ChestXray14:
     def _official_lists(self) -> dict[str, Location]:
         """The release's two lists: of train, which val is carved from, and of test."""
         return {"train": self.list_path(TRAIN_VAL_LIST), "test": self.list_path(TEST_LIST)}
-
-    def _assign(self, films: FilmTable, lists: Mapping[str, Location], request: Request) -> AssignedFilms:
-        if lists:
-            return assign_by_lists(films, self.label_path, lists, request.val_fraction, request.seed)
-        nowhere = np.zeros(len(films), bool)
-        return AssignedFilms(replace(films, splits=request.divide(films.patient_ids, nowhere)))
 
     def read_labels(self) -> LabelFile:
         """Read the label file; see `read_label_file`."""

@@ -101,7 +101,7 @@ class CheXpert:
         tables = {name: path for name in PARTS if (path := self.folder / name).is_file()}
         films = [self._films(read_table(path), PARTS[name], request) for name, path in tables.items()]
         table = FilmTable.concatenate(films)
-        divided = divide_films(table, table.splits, tables["train.csv"], request)
+        divided = divide_films(table, tables["train.csv"], request, table.splits)
         names = divided.table.image_ids.tolist()
         return ReleasePlan(
             table=divided.table,
@@ -109,8 +109,8 @@ class CheXpert:
             images=lambda _: self._files(names).images(names),
             units=lambda: self._files(names).units(names),
             absent=self._why_absent,
-            unlabelled=dict.fromkeys(divided.unlabelled, "no row in train.csv and valid.csv"),
-            unlisted=dict.fromkeys(divided.unlisted, "on no list"),
+            unlabelled=divided.unlabelled,
+            unlisted=divided.unlisted,
         )
 
     def _films(self, table: WholeTable, part: str, request: Request) -> FilmTable:

@@ -84,7 +84,7 @@ class CsvTable:
             raise UserError(f"{path} has no rows; give a table with a row a film")
         roles = _roles_of(table, request.own_table)
         labels = _read_labels(table, roles, request.own_table)
-        films = divide_films(_film_table(table, roles, labels), _parts(table, roles, request), path, request)
+        films = divide_films(_film_table(table, roles, labels), path, request, _parts(table, roles, request))
         names = films.table.image_ids.tolist()
         return ReleasePlan(
             table=films.table,
@@ -93,8 +93,8 @@ class CsvTable:
             images=lambda _: self._files(names).images(names),
             units=lambda: self._files(names).units(names),
             absent=self._why_absent,
-            unlabelled=dict.fromkeys(films.unlabelled, f"no row in {path.name}"),
-            unlisted=dict.fromkeys(films.unlisted, "in no part"),
+            unlabelled=films.unlabelled,
+            unlisted=films.unlisted,
         )
 
     def _table_path(self, config: TableConfig) -> Location:

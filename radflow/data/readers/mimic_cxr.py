@@ -69,7 +69,7 @@ class MimicCxr:
         _check_columns(split, "dicom_id", "split")
         _check_columns(labels_table, "subject_id", "study_id")
         table = _film_table(metadata, _labels_of_films(metadata, labels_table, request.own_table.blank))
-        divided = divide_films(table, _parts(metadata, split), split.path, request)
+        divided = divide_films(table, split.path, request, _parts(metadata, split))
         names = divided.table.image_ids.tolist()
         sources = {path.name: path for path in (labels_path, metadata.path, split.path)}
         return ReleasePlan(
@@ -78,8 +78,8 @@ class MimicCxr:
             images=lambda _: self._files(names).images(names),
             units=lambda: self._files(names).units(names),
             absent=self._why_absent,
-            unlabelled=dict.fromkeys(divided.unlabelled, f"no row in {metadata.path.name}"),
-            unlisted=dict.fromkeys(divided.unlisted, f"in no part by {split.path.name}"),
+            unlabelled=divided.unlabelled,
+            unlisted=divided.unlisted,
         )
 
     def _path(self, kind: str) -> Location:

@@ -76,7 +76,7 @@ class PadChest:
         if missing:
             raise UserError(f"{table.path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
         labels = _labels(table, request.own_table.given_findings)
-        divided = divide_films(_film_table(table, labels), np.full(len(table), ""), table.path, request)
+        divided = divide_films(_film_table(table, labels), table.path, request)
         names = divided.table.image_ids.tolist()
         return ReleasePlan(
             table=divided.table,
@@ -85,8 +85,8 @@ class PadChest:
             images=lambda _: self._files().images(names),
             units=lambda: self._files().units(names),
             absent=self._why_absent,
-            unlabelled=dict.fromkeys(divided.unlabelled, f"no row in {table.path.name}"),
-            unlisted=dict.fromkeys(divided.unlisted, "on no list"),
+            unlabelled=divided.unlabelled,
+            unlisted=divided.unlisted,
         )
 
     def _files(self) -> FilmFiles:

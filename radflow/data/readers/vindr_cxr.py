@@ -73,7 +73,7 @@ class VinDrCxr:
         tables = {part: read_table(path) for part, name in LABEL_FILES.items() if (path := _find(self.folder, name))}
         findings, lone = _findings(list(tables.values()))
         films = FilmTable.concatenate([_film_table(table, part, findings) for part, table in tables.items()])
-        divided = divide_films(films, films.splits, tables["train"].path, request)
+        divided = divide_films(films, tables["train"].path, request, films.splits)
         names = divided.table.image_ids.tolist()
         boxes = {part: path for part, name in BOX_FILES.items() if (path := _find(self.folder, name))}
         sources = [table.path for table in tables.values()] + list(boxes.values())
@@ -85,8 +85,8 @@ class VinDrCxr:
             images=lambda _: self._files(names).images(names),
             units=lambda: self._files(names).units(names),
             absent=self._why_absent,
-            unlabelled=dict.fromkeys(divided.unlabelled, "no row in the tables of labels"),
-            unlisted=dict.fromkeys(divided.unlisted, "on no list"),
+            unlabelled=divided.unlabelled,
+            unlisted=divided.unlisted,
             notes=(NO_PATIENTS, *left_out),
             boxes=[box for path in boxes.values() for box in _boxes(read_table(path), films, findings)],
         )

@@ -111,6 +111,16 @@ def test_of_a_healthy_film_support_devices_are_not_known_where_blanks_are_not(ch
     assert [healthy[finding] for finding in FINDINGS] == [False] * 12 + [None]
 
 
+def test_films_of_other_views_are_left_out_and_named(chexpert: Path) -> None:
+    dataset = run(chexpert, views="pa, AP")
+    assert set(rows_of(dataset)["view"]) == {"AP", "PA"}
+    rejected = pd.read_csv(dataset.path / "rejected.csv")
+    assert rejected.to_numpy().tolist() == [["train/patient00001/study1/view2_lateral.jpg", "view LATERAL"]]
+    assert (dataset.manifest.rejected, dataset.manifest.unlisted) == (0, 1)
+    with pytest.raises(UserError, match=r"views=LL: no film has such a view; they have AP \(5\)"):
+        run(chexpert, views="LL")
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

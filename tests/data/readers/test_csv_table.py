@@ -90,7 +90,7 @@ def test_all_that_the_table_says_is_kept(source: Path) -> None:
     rejected = pd.read_csv(dataset.path / "rejected.csv").set_index("image_id")["reason"]
     assert rejected.to_dict() == {
         "b/5.png": "the release does not say whether it shows any of the findings",
-        "c/6.png": "in no part",
+        "c/6.png": "in no part by films.csv",
     }
     assert manifest.rejected == 0
 

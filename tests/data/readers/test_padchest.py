@@ -15,6 +15,7 @@ from radflow.data.config import PreprocessConfig
 from radflow.data.dataset.reading import Dataset
 from radflow.data.dataset.shards import UNKNOWN_AGE, FilmTable
 from radflow.data.preprocess import preprocess
+from radflow.data.readers.film_lists import ListConfig
 from radflow.data.readers.padchest import FINDINGS
 from radflow.data.readers.table_config import TableConfig
 from radflow.errors import UserError
@@ -103,6 +104,15 @@ def test_other_findings_may_be_named_and_several_names_be_one(source: Path) -> N
     assert table_of(dataset).labels[:4].tolist() == [[1, 0], [0, 0], [1, 1], [0, 0]]
     with pytest.raises(UserError, match="no cell of column Labels names lung tumour; they name "):
         run(source, "lung tumour")
+
+
+def test_lists_divide_a_release_that_is_not_divided(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("\n".join(map(film_name, (0, 1, 2, 6, 7))))
+    (tmp_path / "test.txt").write_text(film_name(5))
+    lists = ListConfig(train_list=str(tmp_path / "train.txt"), test_list=str(tmp_path / "test.txt"))
+    dataset = run(source, split="lists", lists=lists)
+    assert dataset.split("test").image_ids.tolist() == [film_name(5)]
+    assert dataset.manifest.rows == 6
 
 
 @pytest.mark.parametrize(
