@@ -52,6 +52,11 @@ _BASE_RATES: dict[OptimizerName, dict[NetworkKind, _BaseRate]] = {
         "pretrained": _BaseRate(0.1, "sqrt", 1.0),
         "plain": _BaseRate(0.1, "sqrt", 1.0),
     },
+    "muon": {
+        "normalised": _BaseRate(0.0016, "sqrt", 0.03),
+        "pretrained": _BaseRate(0.00005, "sqrt", 0.001),
+        "plain": _BaseRate(0.0002, "sqrt", 0.002),
+    },
     "sgd": {
         "normalised": _BaseRate(0.003, "linear", 0.3),
         "pretrained": _BaseRate(0.001, "linear", 0.03),
