@@ -9,7 +9,8 @@ from typing import Literal
 from radflow.data.config import PreprocessConfig
 from radflow.data.crops.lesions import CropConfig
 from radflow.data.dataset.copies import on_disk
-from radflow.data.dataset.reading import Dataset
+from radflow.data.dataset.joined import join_datasets
+from radflow.data.dataset.reading import Dataset, open_dataset
 from radflow.data.phantom.chest.folder import write_phantom_films
 from radflow.data.phantom.mammogram.folder import write_phantom_mammograms
 from radflow.data.preprocess import preprocess
@@ -105,6 +106,12 @@ def dataset_folder(data: str) -> Path:
             size = SampleConfig().settled().image_size
             preprocess_with_bar(PreprocessConfig(source=str(films), out=str(folder), image_size=size))
     return folder
+
+
+def open_data(data: str) -> Dataset:
+    """Open the dataset that `data` names, or join the several that it names with commas; raises `UserError`."""
+    datasets = [open_dataset(dataset_folder(each.strip())) for each in data.split(",")]
+    return datasets[0] if len(datasets) == 1 else join_datasets(datasets)
 
 
 def mammogram_folder(data: str) -> Path:

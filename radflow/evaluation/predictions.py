@@ -15,6 +15,8 @@ from radflow.data.dataset.shards import AGE, FLAGS, TEXTS, FilmTable, ages_of, i
 from radflow.errors import UserError
 from radflow.files import atomic_file
 
+DATASET = "dataset"
+"""Column of the dataset among several that are joined."""
 LABEL_PREFIX = "label/"
 UNCERTAIN_PREFIX = "uncertain/"
 PROBABILITY_PREFIX = "probability/"
@@ -43,7 +45,7 @@ class Predictions:
         Each between 0 and 1.
     film_ids, lesion_ids : str array [N]
         The film that a crop is of, empty for whole films; and the lesion, empty for normal tissue too.
-    study_ids, views, sexes, pathologies, ages : str arrays [N], int16 array [N]
+    study_ids, views, sexes, pathologies, ages, datasets : str arrays [N], int16 array [N]
         As in the dataset (`FilmTable`), filled like there where they are not given.
 
     Raises
@@ -68,10 +70,11 @@ class Predictions:
     ages: NDArray[np.int16] = field(default_factory=_NO_AGES.copy)
     known: NDArray[np.bool_] = field(default_factory=_NO_FLAGS.copy)
     uncertain: NDArray[np.bool_] = field(default_factory=_NO_FLAGS.copy)
+    datasets: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "findings", tuple(self.findings))
-        for name in TEXTS.values():
+        for name in (*TEXTS.values(), "datasets"):
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.str_))
         object.__setattr__(self, "ages", np.asarray(self.ages, dtype=np.int16))
         for name in FLAGS:
@@ -106,7 +109,12 @@ class Predictions:
     @property
     def table(self) -> FilmTable:
         """All that is known of the films but what the model said."""
-        return FilmTable(**{name: getattr(self, name) for name in (*TEXTS.values(), *FLAGS, "ages")})
+        return FilmTable(**{name: getattr(self, name) for name in (*TEXTS.values(), *FLAGS, "ages", "datasets")})
+
+    def by_dataset(self) -> dict[str, Predictions]:
+        """The films of each of several datasets that are joined; nothing for one by itself."""
+        names = sorted(set(self.datasets.tolist()) - {""})
+        return {name: self.take(self.datasets == name) for name in names}
 
     def of_finding(self, index: int) -> tuple[NDArray[np.intp], NDArray[np.bool_], NDArray[np.float32]]:
         """Rows of the films of which a finding is known, whether it is present there, and its probabilities."""
@@ -128,10 +136,12 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write `predictions` as Parquet, a row per film or crop; the file is whole or not there.
 
     Columns: image_id, patient_id, study_id, film_id, lesion_id, view, sex, split, pathology (empty where the release
-    does not say) and age (null there), then label/<Finding> (bool, null where it is not known), uncertain/<Finding>
-    (bool, if some are said to be possible) and probability/<Finding> (float32).
+    does not say) and age (null there); dataset, if several are joined; then label/<Finding> (bool, null where it is not
+    known), uncertain/<Finding> (bool, if some are said to be possible) and probability/<Finding> (float32).
     """
     columns: dict[str, pa.Array] = identity_columns(predictions.table)
+    if (predictions.datasets != "").any():
+        columns[DATASET] = pa.array(predictions.datasets.tolist(), pa.string())
     for index, finding in enumerate(predictions.findings):
         known, uncertain = predictions.known[:, index], predictions.uncertain[:, index]
         columns[LABEL_PREFIX + finding] = pa.array(predictions.labels[:, index], pa.bool_(), mask=~known)
@@ -156,6 +166,8 @@ def read_predictions(path: Path) -> Predictions:
         **{attribute: np.array(table[name].to_pylist(), dtype=np.str_) for name, attribute in TEXTS.items()},
         **_flags(table, findings),
     }
+    if DATASET in table.column_names:
+        columns["datasets"] = np.array(table[DATASET].to_pylist(), dtype=np.str_)
     try:
         return Predictions(
             findings=findings,
@@ -169,7 +181,7 @@ def read_predictions(path: Path) -> Predictions:
 
 def _check_shapes(predictions: Predictions) -> None:
     films, findings = len(predictions.image_ids), len(predictions.findings)
-    expected: dict[str, tuple[int, ...]] = dict.fromkeys((*TEXTS.values(), "ages"), (films,))
+    expected: dict[str, tuple[int, ...]] = dict.fromkeys((*TEXTS.values(), "ages", "datasets"), (films,))
     expected |= dict.fromkeys((*FLAGS, "probabilities"), (films, findings))
     for name, shape in expected.items():
         given = getattr(predictions, name).shape
@@ -227,6 +239,7 @@ def _findings_of(schema: pa.Schema, path: Path) -> tuple[str, ...]:
             )
         if schema.field(name).type != kind:
             raise UserError(f"{path}: column '{name}' holds {schema.field(name).type}; expected {kind}")
+    expected |= {DATASET: pa.string()} if DATASET in schema.names else {}
     expected |= {name: pa.bool_() for finding in findings if (name := UNCERTAIN_PREFIX + finding) in schema.names}
     if unknown := sorted(set(schema.names) - set(expected)):
         raise UserError(f"{path} has the unknown column '{unknown[0]}'; expected only {', '.join(expected)}")

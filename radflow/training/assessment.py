@@ -54,13 +54,17 @@ def assess(
     write_predictions(path, predictions)
     results, interval = auc_per_finding(predictions), mean_auc_interval(predictions)
     groups = auc_per_group(predictions)
+    by_dataset = {name: auc_per_finding(films) for name, films in predictions.by_dataset().items()}
     metrics = _metrics(predictions, split, results, interval) | _group_metrics(split, groups)
+    metrics |= _dataset_metrics(split, by_dataset)
     assessment = Assessment(results, interval, groups, metrics)
     run.log_metrics(assessment.metrics, step)
     run.log_file(path, "predictions")
     run.log_figure(auc_figure(results, title), f"figures/auc_{split}.png")
     run.log_figure(roc_figure(predictions, title), f"figures/roc_{split}.png")
     print_table(auc_table(results, title, interval, groups))
+    for name, of_dataset in by_dataset.items():
+        print_table(auc_table(of_dataset, f"{title} of {name}"))
     say(f"predictions: {path}")
     return assessment
 
@@ -78,6 +82,16 @@ def _metrics(
         metrics[f"{split}/auc/{finding}"] = result.auc
         metrics[f"{split}/auc_ci_low/{finding}"] = result.low
         metrics[f"{split}/auc_ci_high/{finding}"] = result.high
+    return metrics
+
+
+def _dataset_metrics(split: str, by_dataset: dict[str, dict[str, FindingAuc]]) -> dict[str, float]:
+    """AUCs on each of several datasets, of the findings that it has."""
+    metrics: dict[str, float] = {}
+    for name, results in by_dataset.items():
+        told = {finding: result.auc for finding, result in results.items() if result.positives + result.negatives}
+        metrics |= {f"{split}/auc_in/{name}/{finding}": auc for finding, auc in told.items()}
+        metrics[f"{split}/auc_in/{name}/mean"] = mean_auc(results)
     return metrics
 
 

@@ -73,10 +73,12 @@ class FilmTable:
     """F or M"""
     ages: NDArray[np.int16] = field(default_factory=_NO_AGES.copy)
     """Patient's age in years, or `UNKNOWN_AGE`."""
+    datasets: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
+    """Dataset among several that are joined; empty in one by itself."""
 
     def __post_init__(self) -> None:
         """Fill in the columns that were not given."""
-        for name in TEXTS.values():
+        for name in (*TEXTS.values(), "datasets"):
             if not len(getattr(self, name)):
                 object.__setattr__(self, name, np.full(len(self.image_ids), ""))
         if not len(self.ages):

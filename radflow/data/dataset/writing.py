@@ -234,7 +234,7 @@ class DatasetWriter:
     def _manifest(self) -> Manifest:
         kept = np.ones(len(self._table), bool)
         kept[[*self._rejections, *self._left_out]] = False
-        counts = {split: _count(self._table.take(kept & (self._table.splits == split)), self._header.findings)
+        counts = {split: count_rows(self._table.take(kept & (self._table.splits == split)), self._header.findings)
                   for split in SPLITS}  # fmt: skip
         return Manifest(
             name=self._header.name,
@@ -306,7 +306,9 @@ def _write_csv(path: Path, lines: Iterable[tuple[object, ...]]) -> None:
         csv.writer(file, lineterminator="\n").writerows(lines)
 
 
-def _count(table: FilmTable, findings: tuple[str, ...]) -> SplitCounts:
+def count_rows(table: FilmTable, findings: tuple[str, ...]) -> SplitCounts:
+    """Count the films and patients of a split, and the films that show each finding."""
+
     def of_each(flags: NDArray[np.bool_]) -> dict[str, int]:
         return dict(zip(findings, flags.sum(axis=0).tolist(), strict=True))
 
