@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from radflow.cluster.hosts import Host, parse_hosts
@@ -19,6 +20,7 @@ from radflow.cluster.launchers.table import Launch
 from radflow.cluster.reports import this_host
 from radflow.config import command_line
 from radflow.data.config import PreprocessConfig
+from radflow.data.decoding import decode_films
 from radflow.data.parts import make_units, unit_file, units_of
 from radflow.data.preprocess import digest_of, plan_dataset
 from radflow.errors import MISTAKE, JobError, UserError
@@ -88,7 +90,8 @@ def make_units_of_host(config: PreprocessConfig) -> None:
             "give places that all hosts share"
         )
     numbers = range(rank_number(), len(units_of(plan)), hosts)
-    make_units(plan, numbers, folder, config.image_size, config.workers, isinstance(release.folder, S3Path))
+    decode = partial(decode_films, size=config.image_size, fit=config.makes_square_by, workers=config.workers)
+    make_units(plan, numbers, folder, decode, isinstance(release.folder, S3Path))
 
 
 @contextmanager

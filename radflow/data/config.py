@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from radflow.data.crops.lesions import CropConfig
+from radflow.data.images.film import Fit
 from radflow.data.readers import READERS
 from radflow.data.readers.base import Request
 from radflow.data.readers.film_lists import ListConfig
 from radflow.data.readers.table_config import TableConfig
+from radflow.data.tasks import ImageUnit
 from radflow.errors import UserError
 
 if TYPE_CHECKING:  # for which a Literal must be written out
@@ -30,6 +32,12 @@ class PreprocessConfig:
     """The release that source holds; auto recognises it by the label files."""
     out: str = "data/dataset"
     """Folder for the dataset, where one that is already there is replaced; or s3://bucket/prefix, where none is yet."""
+    unit: Literal["auto"] | ImageUnit = "auto"
+    """Images that are made: whole films, crops of lesions and of normal tissue, or breasts cut out of mammograms, with
+    the chest wall at the left; auto is crops of mammograms with located lesions, and films of the rest."""
+    fit: Literal["auto", "pad", "squash"] = "auto"
+    """How films that are not square become so: black beside them, or another scale across than along; auto is squash
+    for ChestX-ray14, of which the release is squashed itself, and pad for the rest."""
     image_size: int = 0
     """Height and width of the stored images in pixels, 32 to 1024; 0 is 224 for chest films and 299 for mammograms."""
     split: Literal["official", "random", "lists"] = "official"
@@ -77,6 +85,13 @@ class PreprocessConfig:
             require(both < 1, f"val_fraction + test_fraction = {both:g}", "less than 1, to leave films to train")
         require(0 <= self.max_rejected <= 1, f"max_rejected={self.max_rejected}", "0 to 1")
         require(self.workers >= 0, f"workers={self.workers}", "0 (all cores) or more")
+
+    @property
+    def makes_square_by(self) -> Fit:
+        """How films become square, once `unit` and `fit` are settled."""
+        if self.unit == "breasts":
+            return "breast"
+        return "pad" if self.fit == "pad" else "squash"
 
     @property
     def request(self) -> Request:

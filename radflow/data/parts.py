@@ -7,7 +7,7 @@ dataset: the process that writes it takes the units in their order, as if it had
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from radflow.data.decoding import LeftOut, Outcome, StoredFilm, decode_films, fetch_film
+from radflow.data.decoding import Decoded, LeftOut, Outcome, StoredFilm, fetch_film
 from radflow.data.images.film import BadFilm
 from radflow.data.readers.archives import RefusedMember
 from radflow.data.readers.base import Image, ReleasePlan, Unit
@@ -57,7 +57,11 @@ def unit_file(folder: Path, number: int) -> Path:
 
 
 def make_units(
-    plan: ReleasePlan, numbers: Iterable[int], folder: Path, image_size: int, workers: int, remote: bool
+    plan: ReleasePlan,
+    numbers: Iterable[int],
+    folder: Path,
+    decode: Callable[[Iterable[StoredFilm]], Iterator[Decoded]],
+    remote: bool,
 ) -> None:
     """Make the images of these units that are not there yet, each in a file of its own; `remote` films are fetched."""
     units = units_of(plan)
@@ -66,9 +70,7 @@ def make_units(
         if not file.exists():
             with atomic_file(file) as unfinished, _UnitWriter.at(unfinished) as writer:
                 stored = _stored_only(units[number](), writer)
-                for name, outcome in decode_films(
-                    in_threads(fetch_film, stored) if remote else stored, image_size, workers
-                ):
+                for name, outcome in decode(in_threads(fetch_film, stored) if remote else stored):
                     writer.put(name, outcome)
 
 

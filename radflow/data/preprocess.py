@@ -33,9 +33,9 @@ Progress = Callable[[int, int, int], None]
 
 
 def resolve(config: PreprocessConfig) -> PreprocessConfig:
-    """Settle what is auto: the layout of the source, the image size, and the rule of a release that is not divided.
+    """Settle what is auto: the layout of the source, unit, fit, image size, and the rule of a release without parts.
 
-    Raises `UserError` where the source is not a folder of that layout.
+    Raises `UserError` where the source is not a folder of that layout, or what is given does not suit it.
     """
     reader = _reader_of(config)
     reader.at(config.source)
@@ -43,7 +43,14 @@ def resolve(config: PreprocessConfig) -> PreprocessConfig:
     if split == "official" and "official" not in rules:
         split = "random"
     require(split in rules, f"split={split} of {reader.layout}", " or ".join(rules))
-    return replace(config, layout=reader.layout, image_size=config.image_size or reader.image_size, split=split)
+    unit, fit, size = config.unit, config.fit, config.image_size or reader.image_size
+    if unit == "auto":
+        unit = reader.units[0]
+    require(unit in reader.units, f"unit={unit} of {reader.layout}", " or ".join(reader.units))
+    if unit == "films" and fit == "auto":
+        fit = reader.fit
+    require(unit == "films" or fit == "auto", f"fit={fit} of {unit}, which are square by themselves", "auto")
+    return replace(config, layout=reader.layout, unit=unit, fit=fit, image_size=size, split=split)
 
 
 def recognise(folder: Location) -> type[Reader] | None:
@@ -123,7 +130,8 @@ def _header(config: PreprocessConfig, release: Reader, plan: ReleasePlan) -> Dat
         task=release.task,
         sources={name: sha256_file(path) for name, path in plan.sources.items()},
         crops={} if plan.crops is None else asdict(plan.crops),
-        unit=release.unit,
+        unit=config.unit,
+        fit=config.makes_square_by,
         notes=(*plan.notes, *count_boxes(plan.boxes, plan.table.image_ids)),
     )
 
@@ -141,7 +149,7 @@ def _fill(
     """Put every image of the plan into the writer, or say why not; stops as soon as too many are rejected."""
     for name, reason in plan.unlisted.items():
         writer.note_unlisted([name], reason)
-    intake = _Intake(writer, config, release.unit, plan, progress)
+    intake = _Intake(writer, config, plan, progress)
     for name, reason in plan.unlabelled.items():
         intake.settle(name, BadFilm(reason))
     table = plan.table
@@ -151,7 +159,7 @@ def _fill(
     stored = _stored_only(plan, writer, intake)
     if isinstance(release.folder, S3Path):
         stored = in_threads(fetch_film, stored)
-    for name, outcome in decode_films(stored, config.image_size, config.workers):
+    for name, outcome in decode_films(stored, config.image_size, config.makes_square_by, config.workers):
         intake.settle(name, outcome)
 
 
@@ -182,12 +190,12 @@ class _Intake:
     """Settles images one by one: into the dataset or rejected, counted against `max_rejected`, with progress told."""
 
     def __init__(
-        self, writer: DatasetWriter, config: PreprocessConfig, unit: str, plan: ReleasePlan, progress: Progress | None
+        self, writer: DatasetWriter, config: PreprocessConfig, plan: ReleasePlan, progress: Progress | None
     ) -> None:
         self._writer = writer
         self._rows = {name: row for row, name in enumerate(plan.table.image_ids.tolist())}
         self._total = len(self._rows) + len(plan.unlabelled)
-        self._unit = unit
+        self._unit = config.unit
         self._config = config
         self._progress = progress
         self._done = writer.settled

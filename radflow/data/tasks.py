@@ -9,5 +9,8 @@ Task = Literal["chest", "mammo"]
 
 TASKS: tuple[Task, ...] = get_args(Task)
 
+ImageUnit = Literal["films", "crops", "breasts"]
+"""What an image shows: a whole film, a piece of a mammogram, or its breast."""
+
 OTHER = "other"
 """Task of a dataset that no registered family is for."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from radflow.data.dataset.shards import AGE, FLAGS, TEXTS, FilmTable, ages_of, identity_columns
+from radflow.data.dataset.shards import AGE, FLAGS, TEXTS, FilmTable, ages_of, identity_columns, texts_of
 from radflow.errors import UserError
 from radflow.files import atomic_file
 
@@ -45,7 +45,7 @@ class Predictions:
         Each between 0 and 1.
     film_ids, lesion_ids : str array [N]
         The film that a crop is of, empty for whole films; and the lesion, empty for normal tissue too.
-    study_ids, views, sexes, pathologies, ages, datasets : str arrays [N], int16 array [N]
+    study_ids, views, sides, sexes, pathologies, ages, datasets : str arrays [N], int16 array [N]
         As in the dataset (`FilmTable`), filled like there where they are not given.
 
     Raises
@@ -65,6 +65,7 @@ class Predictions:
     lesion_ids: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
     study_ids: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
     views: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
+    sides: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
     sexes: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
     pathologies: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
     ages: NDArray[np.int16] = field(default_factory=_NO_AGES.copy)
@@ -136,8 +137,9 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write `predictions` as Parquet, a row per film or crop; the file is whole or not there.
 
     Columns: image_id, patient_id, study_id, film_id, lesion_id, view, sex, split, pathology (empty where the release
-    does not say) and age (null there); dataset, if several are joined; then label/<Finding> (bool, null where it is not
-    known), uncertain/<Finding> (bool, if some are said to be possible) and probability/<Finding> (float32).
+    does not say) and age (null there); side, if some are known; dataset, if several are joined; then label/<Finding>
+    (bool, null where it is not known), uncertain/<Finding> (bool, if some are said to be possible) and
+    probability/<Finding> (float32).
     """
     columns: dict[str, pa.Array] = identity_columns(predictions.table)
     if (predictions.datasets != "").any():
@@ -163,7 +165,7 @@ def read_predictions(path: Path) -> Predictions:
     table = _read_table(Path(path))
     findings = _findings_of(table.schema, path)
     columns: dict[str, Any] = {
-        **{attribute: np.array(table[name].to_pylist(), dtype=np.str_) for name, attribute in TEXTS.items()},
+        **{TEXTS[name]: np.array(table[name].to_pylist(), dtype=np.str_) for name in texts_of(table.column_names)},
         **_flags(table, findings),
     }
     if DATASET in table.column_names:
@@ -227,7 +229,7 @@ def _findings_of(schema: pa.Schema, path: Path) -> tuple[str, ...]:
     findings = tuple(name.removeprefix(LABEL_PREFIX) for name in schema.names if name.startswith(LABEL_PREFIX))
     if not findings:
         raise UserError(f"{path} has no column label/<Finding>; it is not a file of predictions")
-    expected = {**dict.fromkeys(TEXTS, pa.string()), AGE: pa.int16()}
+    expected = {**dict.fromkeys(texts_of(schema.names), pa.string()), AGE: pa.int16()}
     for finding in findings:
         expected[LABEL_PREFIX + finding] = pa.bool_()
         expected[PROBABILITY_PREFIX + finding] = pa.float32()

@@ -45,14 +45,12 @@ METRICS: tuple[MetricRow, ...] = (
     MetricRow(
         "<split>/auc_per_<group>/<Finding>",
         "0 to 1",
-        "of crops: ROC AUC with lesions or films for units, by the mean probability of their crops",
+        "ROC AUC with lesions or films for units of crops, or breasts of their views, by the mean probability",
     ),
     MetricRow("<split>/auc_per_<group>_ci_low/<Finding>", "0 to 1", "lower end of its 95 % interval"),
     MetricRow("<split>/auc_per_<group>_ci_high/<Finding>", "0 to 1", "upper end of its 95 % interval"),
     MetricRow("<split>/auc_in/<dataset>/mean", "0 to 1", "of several datasets: <split>/auc/mean on the films of one"),
-    MetricRow(
-        "<split>/auc_in/<dataset>/<Finding>", "0 to 1", "likewise <split>/auc/<Finding>, if it is known there"
-    ),
+    MetricRow("<split>/auc_in/<dataset>/<Finding>", "0 to 1", "likewise <split>/auc/<Finding>, if it is known there"),
     MetricRow("optim/learning_rate", "1", "learning rate of the epoch's last optimiser step"),
     MetricRow(
         "throughput/images_per_second",

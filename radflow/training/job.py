@@ -18,7 +18,7 @@ from radflow.data.dataset.reading import Dataset
 from radflow.data.phantom.chest.films import golden_film
 from radflow.data.seen_patients import PATIENTS_FILE, Leakage, SeenPatients
 from radflow.evaluation.thresholds import youden_thresholds
-from radflow.inference.saved_model import FINDINGS_PARAM, THRESHOLDS_PARAM, save_classifier
+from radflow.inference.saved_model import FINDINGS_PARAM, FIT_PARAM, THRESHOLDS_PARAM, save_classifier
 from radflow.inference.split_predictor import SplitPredictor
 from radflow.models.classifier import build_classifier
 from radflow.optim.factory import build_optimizer
@@ -223,6 +223,7 @@ def _log_model(
         "arch": plan.config.model.arch,
         "norm": plan.recipe.norm,
         "data_digest": dataset.digest,
+        FIT_PARAM: dataset.manifest.fit,
     }
     film, seen = golden_film(dataset.image_size)[np.newaxis], [folder / PATIENTS_FILE]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tarfile
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,15 @@ from tcia_folder import TciaFolder, made_film
 
 from radflow.data import parts
 from radflow.data.config import PreprocessConfig
+from radflow.data.decoding import decode_films
 from radflow.data.parts import make_units, unit_file, units_of
 from radflow.data.preprocess import plan_dataset, preprocess, resolve
 from radflow.data.readers import film_files
 from radflow.errors import JobError
 
 HOSTS = 3
+
+decode = partial(decode_films, size=32, fit="squash", workers=1)
 
 
 def config_of(source: Path, out: Path, **settings: object) -> PreprocessConfig:
@@ -37,7 +41,7 @@ def assert_hosts_make_the_same(source: Path, workplace: Path) -> int:
     config, folder = config_of(source, workplace / "together"), workplace / "units"
     for host in reversed(range(HOSTS)):
         _, plan = plan_dataset(config)  # as each host does
-        make_units(plan, range(host, len(units_of(plan)), HOSTS), folder, 32, 1, remote=False)
+        make_units(plan, range(host, len(units_of(plan)), HOSTS), folder, decode, remote=False)
     together = preprocess(config, units=folder)
     assert contents(together.path) == contents(alone.path)
     return len(units_of(plan))
@@ -90,10 +94,10 @@ def test_units_that_are_whole_are_not_made_again(mixed: Path, tmp_path: Path) ->
     config, folder = config_of(mixed, tmp_path / "out"), tmp_path / "units"
     _, plan = plan_dataset(config)
     numbers = range(len(units_of(plan)))
-    make_units(plan, numbers, folder, 32, 1, remote=False)
+    make_units(plan, numbers, folder, decode, remote=False)
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     unit_file(folder, 1).unlink()
-    make_units(plan, numbers, folder, 32, 1, remote=False)
+    make_units(plan, numbers, folder, decode, remote=False)
     after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert {name for name in before if before[name] != after[name]} == {unit_file(folder, 1).name}
 
@@ -102,7 +106,7 @@ def test_units_that_are_whole_are_not_made_again(mixed: Path, tmp_path: Path) ->
 def test_a_unit_that_is_not_whole_is_told(mixed: Path, tmp_path: Path, damage: str) -> None:
     config, folder = config_of(mixed, tmp_path / "out"), tmp_path / "units"
     _, plan = plan_dataset(config)
-    make_units(plan, range(len(units_of(plan))), folder, 32, 1, remote=False)
+    make_units(plan, range(len(units_of(plan))), folder, decode, remote=False)
     file = unit_file(folder, 1)
     if damage == "missing":
         file.unlink()

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from radflow.data.images.film import Fit
 from radflow.data.tasks import OTHER, TASKS
 from radflow.errors import UserError
 from radflow.files import atomic_file, parse_json, read_bounded
@@ -109,7 +110,9 @@ class Manifest:
     crops: dict[str, float] = field(default_factory=dict)
     """Settings by which crops of mammograms were cut; empty where images are whole films, or were cut by others."""
     unit: str = "films"
-    """What an image is: `films`, or `crops` of them."""
+    """What an image is: `films`, `crops` of them, or their `breasts`."""
+    fit: str = "squash"
+    """How films were made square: `pad`, `squash` or `breast`."""
     tables: tuple[TableEntry, ...] = ()
     notes: tuple[str, ...] = ()
     """What a user of the dataset must know of its sources, in sentences."""
@@ -125,7 +128,7 @@ class Manifest:
         return sum(counts.rows for counts in self.splits.values())
 
 
-_WRITTEN_WHERE_TOLD: dict[str, Any] = {"crops": {}, "unit": "films", "tables": (), "notes": ()}
+_WRITTEN_WHERE_TOLD: dict[str, Any] = {"crops": {}, "unit": "films", "fit": "squash", "tables": (), "notes": ()}
 """Parts of a manifest that are left out of the file where they say nothing."""
 
 
@@ -183,6 +186,7 @@ def _parse_manifest(document: dict[str, Any]) -> Manifest:
         task=document["task"],
         crops=dict(document.get("crops", {})),
         unit=document.get("unit", "films"),
+        fit=document.get("fit", "squash"),
         tables=tuple(_plainly_named(TableEntry(**entry)) for entry in document.get("tables", ())),
         notes=tuple(document.get("notes", ())),
     )
@@ -197,6 +201,8 @@ def _checked(manifest: Manifest) -> Manifest:
         raise ValueError(f"image_size is {manifest.image_size}, expected 1 to {MAX_IMAGE_SIZE}")
     if manifest.task not in (*TASKS, OTHER):
         raise ValueError(f"task is {manifest.task!r}, expected one of {', '.join((*TASKS, OTHER))}")
+    if manifest.fit not in get_args(Fit):
+        raise ValueError(f"fit is {manifest.fit!r}, expected one of {', '.join(get_args(Fit))}")
     for split, counts in manifest.splits.items():
         if split not in SPLITS or counts.positives.keys() != set(manifest.findings):
             raise ValueError(f"split {split!r} counts {len(counts.positives)} of {len(manifest.findings)} findings")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -25,11 +26,14 @@ TEXTS = {
     "film_id": "film_ids",
     "lesion_id": "lesion_ids",
     "view": "views",
+    "side": "sides",
     "sex": "sexes",
     "split": "splits",
     "pathology": "pathologies",
 }
 """Columns of text in a shard, and the attributes of `FilmTable` that hold them."""
+OPTIONAL_TEXTS = ("side",)
+"""Those of them that a file may lack, in which they are empty."""
 AGE = "age"
 FLAGS = ("labels", "known", "uncertain")
 """Attributes of `FilmTable` with a flag for each finding of an image."""
@@ -69,6 +73,8 @@ class FilmTable:
     """Film that a crop was cut from; empty for whole films."""
     lesion_ids: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
     """Lesion that a crop shows; empty for normal tissue and whole films."""
+    sides: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
+    """Breast or other paired organ: L or R."""
     sexes: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
     """F or M"""
     ages: NDArray[np.int16] = field(default_factory=_NO_AGES.copy)
@@ -132,7 +138,11 @@ def write_shard(path: Path, table: FilmTable, images: NDArray[np.uint8]) -> None
 
 def identity_columns(table: FilmTable) -> dict[str, pa.Array]:
     """Everything but the labels as Arrow columns: texts, and ages of which the unknown ones are null."""
-    columns = {name: pa.array(getattr(table, attribute).tolist(), pa.string()) for name, attribute in TEXTS.items()}
+    columns = {
+        name: pa.array(texts.tolist(), pa.string())
+        for name, attribute in TEXTS.items()
+        if (texts := getattr(table, attribute)).any() or name not in OPTIONAL_TEXTS
+    }
     columns[AGE] = pa.array(table.ages, pa.int16(), mask=table.ages == UNKNOWN_AGE)
     return columns
 
@@ -153,11 +163,16 @@ def map_shard(path: Path, image_size: int, findings: int) -> tuple[FilmTable, ND
             known=known,
             uncertain=_flags(batch.column(UNCERTAIN))[1] if UNCERTAIN in batch.schema.names else _NO_FLAGS,
             ages=ages_of(batch.column(AGE)),
-            **{attribute: _strings(batch.column(name)) for name, attribute in TEXTS.items()},
+            **{TEXTS[name]: _strings(batch.column(name)) for name in texts_of(batch.schema.names)},
         )
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise UserError(f"{path} is damaged ({str(error).partition(chr(10))[0]}); make the dataset again") from error
     return table, films.reshape(len(batch), image_size, image_size)
+
+
+def texts_of(columns: Collection[str]) -> list[str]:
+    """The columns of text that a file with these columns must have."""
+    return [name for name in TEXTS if name in columns or name not in OPTIONAL_TEXTS]
 
 
 def _read_batch(path: Path) -> pa.RecordBatch:
@@ -171,7 +186,7 @@ def _read_batch(path: Path) -> pa.RecordBatch:
 
 def _check_columns(batch: pa.RecordBatch, image_size: int, findings: int) -> None:
     """Raise ValueError, or KeyError, unless the columns are those that `write_shard` writes."""
-    expected = {**dict.fromkeys(TEXTS, pa.string()), AGE: pa.int16()}
+    expected = {**dict.fromkeys(texts_of(batch.schema.names), pa.string()), AGE: pa.int16()}
     expected |= {"image": pa.binary(image_size**2), "labels": pa.list_(pa.bool_(), findings)}
     if UNCERTAIN in batch.schema.names:
         expected[UNCERTAIN] = pa.list_(pa.bool_(), findings)

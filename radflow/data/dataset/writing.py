@@ -47,7 +47,9 @@ class DatasetHeader:
     crops: dict[str, float] = field(default_factory=dict)
     """Settings by which crops were cut; empty where images are whole films, or were cut by others."""
     unit: str = "films"
-    """What an image is: `films` or `crops`."""
+    """What an image is: `films`, `crops` or `breasts`."""
+    fit: str = "squash"
+    """How films were made square: `pad`, `squash` or `breast`."""
     notes: tuple[str, ...] = ()
     """What a user of the dataset must know of its sources, in sentences."""
 
@@ -248,6 +250,7 @@ class DatasetWriter:
             shards=tuple(sorted(self._shards, key=lambda shard: (SPLITS.index(shard.split), shard.file))),
             crops=self._header.crops,
             unit=self._header.unit,
+            fit=self._header.fit,
             task=self._header.task,
             tables=tuple(self._tables),
             notes=self._header.notes,

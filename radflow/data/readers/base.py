@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, Self
+from typing import ClassVar, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from radflow.data.readers.archives import RefusedMember
 from radflow.data.readers.boxes import FindingBox
 from radflow.data.readers.film_lists import ListConfig
 from radflow.data.readers.table_config import TableConfig
+from radflow.data.tasks import ImageUnit
 from radflow.storage import Location
 
 PHANTOM_MARK = "PHANTOMS.txt"
@@ -40,6 +41,8 @@ class Request:
 
     split: str
     """One of the reader's `split_rules`."""
+    unit: str
+    """One of the reader's `units`."""
     views: str
     """View positions that are taken, as PA,AP; empty is all."""
     val_fraction: float
@@ -107,8 +110,10 @@ class Reader(Protocol):
     """Names of the labels, in their order; none where the label file decides them."""
     task: ClassVar[str]
     """What is classified: one of `radflow.data.tasks.TASKS`, or OTHER."""
-    unit: ClassVar[str]
-    """What an image is: `films`, or `crops` of them."""
+    units: ClassVar[tuple[ImageUnit, ...]]
+    """What an image may be, the first unless told otherwise."""
+    fit: ClassVar[Literal["pad", "squash"]]
+    """How films become square unless told otherwise."""
     image_size: ClassVar[int]
     """Height and width of the stored images unless told otherwise."""
     split_rules: ClassVar[tuple[str, ...]]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,9 @@ from radflow.data.crops.mammograms import (
 from radflow.data.decoding import decode_film_file
 from radflow.data.images.film import BadFilm
 from radflow.data.readers.base import PHANTOM_MARK, ReleasePlan, Request
-from radflow.data.readers.mammograms import plan_crops
+from radflow.data.readers.mammograms import MALIGNANCY, plan_breasts, plan_crops
 from radflow.data.tables import read_rows
+from radflow.data.tasks import ImageUnit
 from radflow.errors import UserError
 from radflow.storage import Location, locate
 
@@ -122,7 +123,8 @@ class CbisDdsm:
     looks_for: ClassVar[str] = LABEL_FILES[0]
     findings: ClassVar[tuple[str, ...]] = TUMOUR_FINDINGS
     task: ClassVar[str] = "mammo"
-    unit: ClassVar[str] = "crops"
+    units: ClassVar[tuple[ImageUnit, ...]] = ("crops", "breasts")
+    fit: ClassVar[Literal["pad", "squash"]] = "squash"
     image_size: ClassVar[int] = 299
     split_rules: ClassVar[tuple[str, ...]] = ("official", "random")
 
@@ -145,7 +147,12 @@ class CbisDdsm:
         return cls(folder, found, "phantom_mammograms" if (folder / PHANTOM_MARK).is_file() else cls.name)
 
     def plan(self, request: Request) -> ReleasePlan:
-        """ReleasePlan the crops of all films; see `Reader.plan`."""
+        """Plan the crops or breasts of all films; see `Reader.plan`.
+
+        Of breasts only malignancy is a finding: every film of the release shows a tumour.
+        """
+        if request.unit == "breasts":
+            return plan_breasts(self.read_films(), (MALIGNANCY,), self.folder, self.label_paths, request)
         return plan_crops(self.read_films(), self.folder, self.label_paths, request)
 
     def read_films(self) -> list[Mammogram]:
@@ -205,6 +212,7 @@ def _join_film(own: list[CsvRow], of_view: list[CsvRow], roots: list[Location]) 
     return Mammogram(
         name=first.film,
         patient_id=first.patient_id,
+        side=first.side[0],
         view=first.view,
         in_test=first.in_test,
         file=FilmFolder(_find_folder(first.film, roots)),

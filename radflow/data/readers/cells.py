@@ -21,6 +21,7 @@ FLAGS: dict[str, int] = {
     **dict.fromkeys(EMPTY, NOTHING),
 }
 _SEXES = {"f": "F", "female": "F", "w": "F", "woman": "F", "m": "M", "male": "M", "man": "M"}
+_SIDES = {"l": "L", "left": "L", "r": "R", "right": "R"}
 _WHOLE_NUMBER = re.compile(r"(-?\d+)\.0+")
 _AGE = re.compile(r"0*(\d{1,3})(?:\.\d+)?\s*([YMWD]?)", re.IGNORECASE)
 
@@ -45,6 +46,11 @@ def number_or_name(cell: str) -> str:
 def sex(cell: str) -> str:
     """F, M, or empty where the cell does not say."""
     return _SEXES.get(cell.lower(), "")
+
+
+def side(cell: str) -> str:
+    """L, R, or empty where the cell does not say."""
+    return _SIDES.get(cell.lower(), "")
 
 
 def years(cell: str) -> int:

@@ -6,7 +6,7 @@ import logging
 import re
 from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from radflow.data.readers.boxes import FindingBox, read_box_table
 from radflow.data.readers.division import divide_films
 from radflow.data.readers.film_files import FilmFiles
 from radflow.data.tables import read_rows
+from radflow.data.tasks import ImageUnit
 from radflow.errors import UserError
 from radflow.storage import Location, locate
 
@@ -122,7 +123,8 @@ class ChestXray14:
     looks_for: ClassVar[str] = LABEL_FILE_PATTERN
     findings: ClassVar[tuple[str, ...]] = FINDINGS
     task: ClassVar[str] = "chest"
-    unit: ClassVar[str] = "films"
+    units: ClassVar[tuple[ImageUnit, ...]] = ("films",)
+    fit: ClassVar[Literal["pad", "squash"]] = "squash"
     image_size: ClassVar[int] = 224
     split_rules: ClassVar[tuple[str, ...]] = ("official", "random", "lists")
 

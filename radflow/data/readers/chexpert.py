@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from radflow.data.readers.division import divide_films
 from radflow.data.readers.film_files import FilmFiles
 from radflow.data.readers.label_columns import Labels, labels_of_flags
 from radflow.data.readers.whole_tables import WholeTable, read_header, read_table
+from radflow.data.tasks import ImageUnit
 from radflow.errors import UserError
 from radflow.storage import Location, locate
 
@@ -64,7 +65,8 @@ class CheXpert:
     looks_for: ClassVar[str] = "train.csv with a column Frontal/Lateral"
     findings: ClassVar[tuple[str, ...]] = FINDINGS
     task: ClassVar[str] = "chest"
-    unit: ClassVar[str] = "films"
+    units: ClassVar[tuple[ImageUnit, ...]] = ("films",)
+    fit: ClassVar[Literal["pad", "squash"]] = "pad"
     image_size: ClassVar[int] = 224
     split_rules: ClassVar[tuple[str, ...]] = ("official", "random", "lists")
 

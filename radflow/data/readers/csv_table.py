@@ -6,20 +6,20 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from radflow.data.dataset.shards import UNKNOWN_AGE, FilmTable
 from radflow.data.readers.base import ReleasePlan, Request
-from radflow.data.readers.cells import ABSENT, EMPTY, NOTHING, are_flags, number_or_name, sex, years
+from radflow.data.readers.cells import ABSENT, EMPTY, NOTHING, are_flags, number_or_name, sex, side, years
 from radflow.data.readers.division import divide_films
 from radflow.data.readers.film_files import FilmFiles, find_image
 from radflow.data.readers.label_columns import Labels, labels_of_flags, labels_of_names
 from radflow.data.readers.table_config import Role, TableConfig
 from radflow.data.readers.whole_tables import SUFFIXES, WholeTable, read_header, read_table
-from radflow.data.tasks import OTHER
+from radflow.data.tasks import OTHER, ImageUnit
 from radflow.errors import UserError
 from radflow.storage import Location, locate
 
@@ -32,6 +32,7 @@ USUAL_NAMES: dict[Role, tuple[str, ...]] = {
     "patient": ("patientid", "patient", "subjectid", "subject", "patientnumber", "ptid", "pid", "caseid", "case"),
     "study": ("studyid", "study", "studyinstanceuid", "examid", "exam", "accessionnumber", "accession"),
     "view": ("viewposition", "view", "projection"),
+    "side": ("laterality", "imagelaterality", "side", "breast", "leftorright"),
     "sex": ("sex", "gender", "patientsex", "patientgender"),
     "age": ("age", "patientage", "ageyears", "ageinyears"),
     "split": ("split", "subset", "partition"),
@@ -56,7 +57,8 @@ class CsvTable:
     looks_for: ClassVar[str] = "a table with columns for file and patient"
     findings: ClassVar[tuple[str, ...]] = ()
     task: ClassVar[str] = OTHER
-    unit: ClassVar[str] = "films"
+    units: ClassVar[tuple[ImageUnit, ...]] = ("films", "breasts")
+    fit: ClassVar[Literal["pad", "squash"]] = "pad"
     image_size: ClassVar[int] = 224
     split_rules: ClassVar[tuple[str, ...]] = ("official", "random", "lists")
 
@@ -194,6 +196,7 @@ def _film_table(table: WholeTable, roles: Mapping[Role, str], labels: Labels) ->
         patient_ids=np.array(_patients(table, roles["patient"])),
         study_ids=column("study", number_or_name),
         views=column("view", str.upper),
+        sides=column("side", side),
         sexes=column("sex", sex),
         ages=np.array(ages, np.int16),
         splits=np.full(len(table), ""),

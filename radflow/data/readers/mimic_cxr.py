@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from radflow.data.readers.division import divide_films
 from radflow.data.readers.film_files import FilmFiles
 from radflow.data.readers.label_columns import Labels
 from radflow.data.readers.whole_tables import WholeTable, read_table
+from radflow.data.tasks import ImageUnit
 from radflow.errors import UserError
 from radflow.storage import Location, locate
 
@@ -40,7 +41,8 @@ class MimicCxr:
     looks_for: ClassVar[str] = FILES.format("metadata")
     findings: ClassVar[tuple[str, ...]] = FINDINGS
     task: ClassVar[str] = "chest"
-    unit: ClassVar[str] = "films"
+    units: ClassVar[tuple[ImageUnit, ...]] = ("films",)
+    fit: ClassVar[Literal["pad", "squash"]] = "pad"
     image_size: ClassVar[int] = 224
     split_rules: ClassVar[tuple[str, ...]] = ("official", "random", "lists")
 

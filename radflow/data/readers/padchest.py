@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from radflow.data.readers.division import divide_films
 from radflow.data.readers.film_files import FilmFiles
 from radflow.data.readers.label_columns import Labels, labels_of_sets
 from radflow.data.readers.whole_tables import WholeTable, read_table
+from radflow.data.tasks import ImageUnit
 from radflow.errors import UserError
 from radflow.storage import Location, locate
 
@@ -46,7 +47,8 @@ class PadChest:
     looks_for: ClassVar[str] = LABEL_FILE
     findings: ClassVar[tuple[str, ...]] = FINDINGS
     task: ClassVar[str] = "chest"
-    unit: ClassVar[str] = "films"
+    units: ClassVar[tuple[ImageUnit, ...]] = ("films",)
+    fit: ClassVar[Literal["pad", "squash"]] = "pad"
     image_size: ClassVar[int] = 224
     split_rules: ClassVar[tuple[str, ...]] = ("random", "lists")
 

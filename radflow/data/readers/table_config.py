@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from radflow.errors import UserError
 
-Role = Literal["file", "patient", "study", "view", "sex", "age", "split", "labels"]
+Role = Literal["file", "patient", "study", "view", "side", "sex", "age", "split", "labels"]
 """What a column may be, beside a finding."""
 
 
@@ -18,7 +18,7 @@ class TableConfig:
     table: str = ""
     """Table of one's own films (layout=csv), in source; empty is the only one there that names files and patients."""
     columns: str = ""
-    """Its columns, as file=Path,patient=Case; file, patient, study, view, sex, age, split, labels (of names)."""
+    """Its columns, as file=Path,patient=Case; file, patient, study, view, side, sex, age, split, labels (of names)."""
     findings: str = ""
     """Findings that are taken of it, as Edema,Mass: columns of 1, 0, -1 and blanks, or names in one column."""
 

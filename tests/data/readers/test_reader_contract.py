@@ -6,7 +6,7 @@ import csv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, get_args, get_type_hints
+from typing import ClassVar, Literal, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ from radflow.data.readers.csv_table import CsvTable
 from radflow.data.readers.film_lists import ListConfig
 from radflow.data.readers.vindr_cxr import VinDrCxr
 from radflow.data.tables import read_rows
-from radflow.data.tasks import OTHER, TASKS
+from radflow.data.tasks import OTHER, TASKS, ImageUnit
 from radflow.errors import UserError
 
 LABEL_FILE = "hands.csv"
@@ -41,7 +41,8 @@ class Hands:
     looks_for: ClassVar[str] = LABEL_FILE
     findings: ClassVar[tuple[str, ...]] = ("Fracture", "Erosion")
     task: ClassVar[str] = OTHER
-    unit: ClassVar[str] = "films"
+    units: ClassVar[tuple[ImageUnit, ...]] = ("films",)
+    fit: ClassVar[Literal["pad", "squash"]] = "squash"
     image_size: ClassVar[int] = 40
     split_rules: ClassVar[tuple[str, ...]] = ("official", "random")
 
@@ -109,7 +110,7 @@ def test_a_data_set_is_its_reader_and_nothing_more(source: Path) -> None:
     test = dataset.split("test")
     assert test.image_ids.tolist() == [f"{number}.png" for number in range(12, 16)]
     assert test.labels.tolist() == [[number % 2 == 1, number % 3 == 2] for number in range(12, 16)]
-    expected = read_film((source / "12.png").read_bytes(), "12.png", 40)
+    expected = read_film((source / "12.png").read_bytes(), "12.png", 40, "squash")
     assert np.array_equal(test.gather(np.array([0]))[0], expected)
     assert read_boxes(dataset) == [FindingBox("0.png", "Fracture", 1, 2, 3, 4)]
 
@@ -143,7 +144,8 @@ def test_readers_keep_to_the_contract() -> None:
     assert len({reader.layout for reader in READERS}) == len(READERS)
     for reader in READERS:
         assert reader.task in (*TASKS, OTHER)
-        assert reader.unit in ("films", "crops")
+        assert reader.units
+        assert set(reader.units) <= set(get_args(ImageUnit))
         assert set(reader.split_rules) <= {"official", "random", "lists"}
         assert len(set(reader.findings)) == len(reader.findings)
         assert reader.findings or reader in (CsvTable, VinDrCxr)  # whose tables name them
