@@ -16,6 +16,12 @@ noise) and is nearly flat from 16 to 32, where the skin line begins.
 _CELL = 8
 """Side in pixels of the cells in which the breast is sought: noise averages out, labelling is 64 times cheaper."""
 
+_SKIN_CELLS = 3
+"""Cells around the breast that stay: the skin line is fainter than `BACKGROUND_BELOW`."""
+
+_LEAST_SHARE = 0.05
+"""Share of the broadest row or column of the breast that one at its end must hold."""
+
 _CHEST_WALL_SHARE = 0.2
 """Share of the breast's width, at either side, in which it is looked whether the breast is broad there."""
 
@@ -25,28 +31,43 @@ def breast_mask(film: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
     Labels and scratches are bright too, but not connected with the breast. All false for a black film.
     """
-    from scipy import ndimage  # takes longer to import than a film takes to decode
-
-    cells = np.asarray(Image.fromarray(film).reduce(_CELL)) >= BACKGROUND_BELOW
-    regions, count = ndimage.label(cells)
-    if not count:
-        return np.zeros(film.shape, bool)
-    largest = 1 + int(np.argmax(np.bincount(regions.ravel())[1:]))
-    breast = (regions == largest).repeat(_CELL, axis=0).repeat(_CELL, axis=1)
-    return breast[: film.shape[0], : film.shape[1]]
+    return _pixels_of(_breast_cells(film), film.shape)
 
 
 def cut_breast(film: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Cut the box of the breast out of a film, and mirror a breast whose chest wall is on the right.
+    """Cut the box of the breast out of a film, black around it, and mirror one whose chest wall is on the right.
 
     The breast is broad at the chest wall and narrow at the nipple. A film on which there is nothing stays as it is.
     """
-    breast = breast_mask(film)
-    if not breast.any():
+    from scipy import ndimage
+
+    cells = _breast_cells(film)
+    if not cells.any():
         return film
-    rows, columns = (np.flatnonzero(breast.any(axis=axis)) for axis in (1, 0))
-    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    breast = _pixels_of(cells, film.shape)
+    box = tuple(_extent(breast.sum(axis=axis)) for axis in (1, 0))
+    near = _pixels_of(ndimage.binary_dilation(cells, iterations=_SKIN_CELLS), film.shape)
+    cut = np.where(near, film, 0)[box]
     heights = breast[box].sum(axis=0)
     side = max(1, round(_CHEST_WALL_SHARE * len(heights)))
     is_mirrored = heights[-side:].sum() > heights[:side].sum()
-    return np.ascontiguousarray(film[box][:, :: -1 if is_mirrored else 1])
+    return np.ascontiguousarray(cut[:, :: -1 if is_mirrored else 1])
+
+
+def _breast_cells(film: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    from scipy import ndimage  # takes longer to import than a film takes to decode
+
+    regions, count = ndimage.label(np.asarray(Image.fromarray(film).reduce(_CELL)) >= BACKGROUND_BELOW)
+    if not count:
+        return np.zeros(regions.shape, bool)
+    return np.asarray(regions == 1 + int(np.argmax(np.bincount(regions.ravel())[1:])))
+
+
+def _pixels_of(cells: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    return cells.repeat(_CELL, axis=0).repeat(_CELL, axis=1)[: shape[0], : shape[1]]
+
+
+def _extent(counts: NDArray[np.integer]) -> slice:
+    """Where rows or columns hold breast, but for those at the ends that hold next to none: scatter along an edge."""
+    places = np.flatnonzero(counts >= _LEAST_SHARE * counts.max())
+    return slice(int(places[0]), int(places[-1]) + 1)
