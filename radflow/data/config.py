@@ -13,7 +13,7 @@ from radflow.data.readers import READERS
 from radflow.data.readers.base import Request
 from radflow.data.readers.film_lists import ListConfig
 from radflow.data.readers.table_config import TableConfig
-from radflow.data.tasks import ImageUnit
+from radflow.data.tasks import ImageUnit, is_task
 from radflow.errors import UserError
 
 if TYPE_CHECKING:  # for which a Literal must be written out
@@ -62,6 +62,9 @@ class PreprocessConfig:
     """Network interfaces, or addresses as 10.0.0.0/24, by which hosts reach each other; empty is any."""
     seed: int = 0
     """Seed of the split, and of the crops of mammograms."""
+    task: str = "auto"
+    """What is classified, in a word, by which families of models are told apart (registry/policy.yaml); auto is chest,
+    mammo for crops, breast for breasts, and other for one's own films."""
     name: str = "auto"
     """Name of the dataset in MLflow; auto is the layout's, or phantoms for films that `sample` has made."""
     lists: Annotated[ListConfig, Parameter(name="*")] = field(default_factory=ListConfig)
@@ -72,6 +75,8 @@ class PreprocessConfig:
         size_is_known = self.image_size == 0 or 32 <= self.image_size <= 1024
         require(size_is_known, f"image_size={self.image_size}", "32 to 1024 pixels")
         require(self.split in ("official", "random", "lists"), f"split={self.split}", "official, random or lists")
+        if self.task != "auto" and not is_task(self.task):
+            raise UserError(f"task={self.task} must be a word of small letters, digits and _, such as chest")
         lists = self.lists.paths()
         if self.split == "lists":
             require({"train", "test"} <= lists.keys(), "split=lists without both", "train_list and test_list")

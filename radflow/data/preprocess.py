@@ -21,6 +21,7 @@ from radflow.data.readers import READERS
 from radflow.data.readers.archives import RefusedMember
 from radflow.data.readers.base import Reader, ReleasePlan
 from radflow.data.readers.boxes import BOXES_NAME, FindingBox, count_boxes
+from radflow.data.tasks import BREAST
 from radflow.errors import UserError
 from radflow.files import sha256_file
 from radflow.storage import Location, S3Path, fingerprint, in_threads, locate
@@ -33,7 +34,7 @@ Progress = Callable[[int, int, int], None]
 
 
 def resolve(config: PreprocessConfig) -> PreprocessConfig:
-    """Settle what is auto: the layout of the source, unit, fit, image size, and the rule of a release without parts.
+    """Settle what is auto: the source's layout, its unit, fit, size, task, and the rule of a release without parts.
 
     Raises `UserError` where the source is not a folder of that layout, or what is given does not suit it.
     """
@@ -50,7 +51,10 @@ def resolve(config: PreprocessConfig) -> PreprocessConfig:
     if unit == "films" and fit == "auto":
         fit = reader.fit
     require(unit == "films" or fit == "auto", f"fit={fit} of {unit}, which are square by themselves", "auto")
-    return replace(config, layout=reader.layout, unit=unit, fit=fit, image_size=size, split=split)
+    task = config.task
+    if task == "auto":
+        task = BREAST if unit == "breasts" else reader.task
+    return replace(config, layout=reader.layout, unit=unit, fit=fit, image_size=size, split=split, task=task)
 
 
 def recognise(folder: Location) -> type[Reader] | None:
@@ -127,7 +131,7 @@ def _header(config: PreprocessConfig, release: Reader, plan: ReleasePlan) -> Dat
             None if config.lists.val_list else config.val_fraction,
             config.test_fraction if config.split == "random" else None,
         ),
-        task=release.task,
+        task=config.task,
         sources={name: sha256_file(path) for name, path in plan.sources.items()},
         crops={} if plan.crops is None else asdict(plan.crops),
         unit=config.unit,

@@ -11,7 +11,7 @@ from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from radflow.data.images.film import Fit
-from radflow.data.tasks import OTHER, TASKS
+from radflow.data.tasks import OTHER, is_task
 from radflow.errors import UserError
 from radflow.files import atomic_file, parse_json, read_bounded
 
@@ -106,7 +106,7 @@ class Manifest:
     shards: tuple[ShardEntry, ...]
     radflow_version: str
     task: str = OTHER
-    """What is classified: chest, mammo or other."""
+    """What is classified, such as chest."""
     crops: dict[str, float] = field(default_factory=dict)
     """Settings by which crops of mammograms were cut; empty where images are whole films, or were cut by others."""
     unit: str = "films"
@@ -199,8 +199,8 @@ def _checked(manifest: Manifest) -> Manifest:
             raise ValueError(f"{name} is not as expected")
     if not 0 < manifest.image_size <= MAX_IMAGE_SIZE:
         raise ValueError(f"image_size is {manifest.image_size}, expected 1 to {MAX_IMAGE_SIZE}")
-    if manifest.task not in (*TASKS, OTHER):
-        raise ValueError(f"task is {manifest.task!r}, expected one of {', '.join((*TASKS, OTHER))}")
+    if not is_task(manifest.task):
+        raise ValueError(f"task is {manifest.task!r}, expected a word such as chest")
     if manifest.fit not in get_args(Fit):
         raise ValueError(f"fit is {manifest.fit!r}, expected one of {', '.join(get_args(Fit))}")
     for split, counts in manifest.splits.items():

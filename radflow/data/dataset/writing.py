@@ -41,7 +41,7 @@ class DatasetHeader:
     findings: tuple[str, ...]
     split_rule: SplitRule
     task: str = OTHER
-    """What is classified: chest, mammo or other."""
+    """What is classified, such as chest."""
     sources: dict[str, str] = field(default_factory=dict)
     """SHA-256 of the label file and the split lists, by file name."""
     crops: dict[str, float] = field(default_factory=dict)

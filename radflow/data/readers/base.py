@@ -109,7 +109,7 @@ class Reader(Protocol):
     findings: ClassVar[tuple[str, ...]]
     """Names of the labels, in their order; none where the label file decides them."""
     task: ClassVar[str]
-    """What is classified: one of `radflow.data.tasks.TASKS`, or OTHER."""
+    """What is classified by films or crops: one of `radflow.data.tasks`."""
     units: ClassVar[tuple[ImageUnit, ...]]
     """What an image may be, the first unless told otherwise."""
     fit: ClassVar[Literal["pad", "squash"]]

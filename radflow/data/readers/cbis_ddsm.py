@@ -30,7 +30,7 @@ from radflow.data.images.film import BadFilm
 from radflow.data.readers.base import PHANTOM_MARK, ReleasePlan, Request
 from radflow.data.readers.mammograms import MALIGNANCY, plan_breasts, plan_crops
 from radflow.data.tables import read_rows
-from radflow.data.tasks import ImageUnit
+from radflow.data.tasks import MAMMO, ImageUnit
 from radflow.errors import UserError
 from radflow.storage import Location, locate
 
@@ -122,7 +122,7 @@ class CbisDdsm:
     title: ClassVar[str] = "CBIS-DDSM"
     looks_for: ClassVar[str] = LABEL_FILES[0]
     findings: ClassVar[tuple[str, ...]] = TUMOUR_FINDINGS
-    task: ClassVar[str] = "mammo"
+    task: ClassVar[str] = MAMMO
     units: ClassVar[tuple[ImageUnit, ...]] = ("crops", "breasts")
     fit: ClassVar[Literal["pad", "squash"]] = "squash"
     image_size: ClassVar[int] = 299

@@ -17,7 +17,7 @@ from radflow.data.readers.boxes import FindingBox, read_box_table
 from radflow.data.readers.division import divide_films
 from radflow.data.readers.film_files import FilmFiles
 from radflow.data.tables import read_rows
-from radflow.data.tasks import ImageUnit
+from radflow.data.tasks import CHEST, ImageUnit
 from radflow.errors import UserError
 from radflow.storage import Location, locate
 
@@ -122,7 +122,7 @@ class ChestXray14:
     title: ClassVar[str] = "ChestX-ray14"
     looks_for: ClassVar[str] = LABEL_FILE_PATTERN
     findings: ClassVar[tuple[str, ...]] = FINDINGS
-    task: ClassVar[str] = "chest"
+    task: ClassVar[str] = CHEST
     units: ClassVar[tuple[ImageUnit, ...]] = ("films",)
     fit: ClassVar[Literal["pad", "squash"]] = "squash"
     image_size: ClassVar[int] = 224

@@ -21,7 +21,7 @@ from radflow.data.readers.division import divide_films
 from radflow.data.readers.film_files import FilmFiles
 from radflow.data.readers.label_columns import Labels
 from radflow.data.readers.whole_tables import WholeTable, read_table
-from radflow.data.tasks import ImageUnit
+from radflow.data.tasks import CHEST, ImageUnit
 from radflow.errors import UserError
 from radflow.storage import Location, locate
 
@@ -40,7 +40,7 @@ class MimicCxr:
     title: ClassVar[str] = "MIMIC-CXR-JPG"
     looks_for: ClassVar[str] = FILES.format("metadata")
     findings: ClassVar[tuple[str, ...]] = FINDINGS
-    task: ClassVar[str] = "chest"
+    task: ClassVar[str] = CHEST
     units: ClassVar[tuple[ImageUnit, ...]] = ("films",)
     fit: ClassVar[Literal["pad", "squash"]] = "pad"
     image_size: ClassVar[int] = 224

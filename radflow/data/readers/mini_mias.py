@@ -23,7 +23,7 @@ from radflow.data.images.film import BadFilm
 from radflow.data.readers.base import ReleasePlan, Request
 from radflow.data.readers.mammograms import MALIGNANCY, plan_breasts, plan_crops
 from radflow.data.tables import read_rows, read_text
-from radflow.data.tasks import ImageUnit
+from radflow.data.tasks import MAMMO, ImageUnit
 from radflow.errors import UserError
 from radflow.storage import Location, locate
 
@@ -91,7 +91,7 @@ class MiniMias:
     title: ClassVar[str] = "mini-MIAS"
     looks_for: ClassVar[str] = RELEASED_LIST
     findings: ClassVar[tuple[str, ...]] = TUMOUR_FINDINGS
-    task: ClassVar[str] = "mammo"
+    task: ClassVar[str] = MAMMO
     units: ClassVar[tuple[ImageUnit, ...]] = ("crops", "breasts")
     fit: ClassVar[Literal["pad", "squash"]] = "squash"
     image_size: ClassVar[int] = 299

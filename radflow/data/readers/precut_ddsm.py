@@ -26,7 +26,7 @@ from radflow.data.decoding import in_order
 from radflow.data.images.film import BadFilm, resize_film
 from radflow.data.readers.base import Image, ReleasePlan, Request
 from radflow.data.readers.tfrecord import BadRecord, parse_example, read_record, read_records
-from radflow.data.tasks import ImageUnit
+from radflow.data.tasks import MAMMO, ImageUnit
 from radflow.errors import UserError
 from radflow.files import open_regular
 from radflow.storage import Location, S3Path, locate
@@ -95,7 +95,7 @@ class PrecutDdsm:
     title: ClassVar[str] = "pre-cut DDSM"
     looks_for: ClassVar[str] = RECORDS_PATTERN
     findings: ClassVar[tuple[str, ...]] = TUMOUR_FINDINGS
-    task: ClassVar[str] = "mammo"
+    task: ClassVar[str] = MAMMO
     units: ClassVar[tuple[ImageUnit, ...]] = ("crops",)
     fit: ClassVar[Literal["pad", "squash"]] = "squash"
     image_size: ClassVar[int] = CROP_SIDE
