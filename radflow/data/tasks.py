@@ -6,7 +6,7 @@ import re
 from typing import Literal
 
 CHEST, MAMMO, BREAST, OTHER = "chest", "mammo", "breast", "other"
-"""Findings on chest films; tumour against normal tissue on crops of mammograms; findings of a whole breast; anything."""
+"""Findings on chest films; tumour against normal tissue on crops; findings of whole breasts; anything."""
 
 ImageUnit = Literal["films", "crops", "breasts"]
 """What an image shows: a whole film, a piece of a mammogram, or its breast."""
