@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Sequence
 
@@ -59,3 +60,14 @@ def years(cell: str) -> int:
     if match is None or int(match[1]) > OLDEST:
         return UNKNOWN_AGE
     return int(match[1]) if match[2].upper() in ("", "Y") else 0
+
+
+def names_of_list(cell: str) -> frozenset[str] | None:
+    """The names of a list that is written as Python writes it; None where it is none, or empty."""
+    try:
+        names = ast.literal_eval(cell) if cell.startswith("[") else None
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return None
+    return frozenset(name.strip() for name in names) - {""} or None

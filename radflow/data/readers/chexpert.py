@@ -116,9 +116,7 @@ class CheXpert:
         )
 
     def _films(self, table: WholeTable, part: str, request: Request) -> FilmTable:
-        missing = [name for name in _COLUMNS if name not in table.columns]
-        if missing:
-            raise UserError(f"{table.path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
+        table.require(_COLUMNS)
         matches = [_PATH.fullmatch(path) for path in table.columns["Path"]]
         if None in matches:
             told = table.examples("Path", (place for place, match in enumerate(matches) if match is None))

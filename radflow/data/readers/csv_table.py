@@ -192,7 +192,7 @@ def _film_table(table: WholeTable, roles: Mapping[Role, str], labels: Labels) ->
 
     ages = [years(cell) for cell in table.columns[roles["age"]]] if "age" in roles else [UNKNOWN_AGE] * len(table)
     return FilmTable(
-        image_ids=np.array(_file_names(table, roles["file"])),
+        image_ids=_file_names(table, roles["file"]),
         patient_ids=np.array(_patients(table, roles["patient"])),
         study_ids=column("study", number_or_name),
         views=column("view", str.upper),
@@ -204,20 +204,15 @@ def _film_table(table: WholeTable, roles: Mapping[Role, str], labels: Labels) ->
     )
 
 
-def _file_names(table: WholeTable, column: str) -> list[str]:
-    names = [cell.replace("\\", "/") for cell in table.columns[column]]
-    places: dict[str, int] = {}
-    for place, name in enumerate(names):
+def _file_names(table: WholeTable, column: str) -> NDArray[np.str_]:
+    names = table.unique(column, lambda cell: cell.replace("\\", "/"))
+    for place, name in enumerate(names.tolist()):
         path = PurePosixPath(name)
-        if not name or path.is_absolute() or ".." in path.parts or not name.isprintable():
+        if path.is_absolute() or ".." in path.parts or not name.isprintable():
             raise UserError(
                 f"{table.path}, column {column} has {table.examples(column, iter([place]))}; expected the place of a "
                 "film in the folder of the table, such as images/1.png"
             )
-        if name in places:
-            first, second = table.rows[places[name]], table.rows[place]
-            raise UserError(f"{table.path} lists {name} twice, in rows {first} and {second}; remove one")
-        places[name] = place
     return names
 
 

@@ -34,6 +34,11 @@ class Labels:
         """The planes by the names that they have in a `FilmTable`."""
         return {"labels": self.labels, "known": self.known, "uncertain": self.uncertain}
 
+    def beside(self, others: Labels) -> Labels:
+        """These findings, then others of the same films."""
+        planes = {name: np.concatenate([plane, others.planes[name]], axis=1) for name, plane in self.planes.items()}
+        return Labels((*self.findings, *others.findings), **planes)
+
     def take(self, rows: Sequence[int]) -> Labels:
         """The labels of these rows, in their order."""
         return Labels(self.findings, **{name: plane[list(rows)] for name, plane in self.planes.items()})

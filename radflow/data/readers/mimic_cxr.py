@@ -67,9 +67,26 @@ class MimicCxr:
         metadata, split = (read_table(self._path(kind)) for kind in ("metadata", "split"))
         labels_path = self._labels_path(request.own_table.table)
         labels_table = read_table(labels_path)
-        _check_columns(metadata, "dicom_id", "subject_id", "study_id", "ViewPosition")
-        _check_columns(split, "dicom_id", "split")
-        _check_columns(labels_table, "subject_id", "study_id")
+        metadata.require(
+            (
+                "dicom_id",
+                "subject_id",
+                "study_id",
+                "ViewPosition",
+            )
+        )
+        split.require(
+            (
+                "dicom_id",
+                "split",
+            )
+        )
+        labels_table.require(
+            (
+                "subject_id",
+                "study_id",
+            )
+        )
         table = _film_table(metadata, _labels_of_films(metadata, labels_table, request.own_table.blank))
         divided = divide_films(table, split.path, request, _parts(metadata, split))
         names = divided.table.image_ids.tolist()
@@ -113,12 +130,6 @@ class MimicCxr:
     @property
     def _why_absent(self) -> str:
         return f"no image file in {self.folder / 'files'}"
-
-
-def _check_columns(table: WholeTable, *names: str) -> None:
-    missing = [name for name in names if name not in table.columns]
-    if missing:
-        raise UserError(f"{table.path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
 
 
 def _studies(table: WholeTable) -> list[tuple[str, str]]:

@@ -7,7 +7,6 @@ network. The release is not divided. Films are PNGs of 16 bits; some of the arch
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -16,7 +15,7 @@ import numpy as np
 
 from radflow.data.dataset.shards import UNKNOWN_AGE, FilmTable
 from radflow.data.readers.base import ReleasePlan, Request
-from radflow.data.readers.cells import EMPTY, OLDEST, number_or_name, sex
+from radflow.data.readers.cells import EMPTY, OLDEST, names_of_list, number_or_name, sex
 from radflow.data.readers.division import divide_films
 from radflow.data.readers.film_files import FilmFiles
 from radflow.data.readers.label_columns import Labels, labels_of_sets
@@ -74,9 +73,7 @@ class PadChest:
     def plan(self, request: Request) -> ReleasePlan:
         """Read the table; see `Reader.plan`."""
         table = read_table(self.label_path)
-        missing = [name for name in _COLUMNS if name not in table.columns]
-        if missing:
-            raise UserError(f"{table.path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
+        table.require(_COLUMNS)
         labels = _labels(table, request.own_table.given_findings)
         divided = divide_films(_film_table(table, labels), table.path, request)
         names = divided.table.image_ids.tolist()
@@ -107,7 +104,7 @@ def _labels(table: WholeTable, wanted: Sequence[str]) -> Labels:
     names: dict[str, frozenset[str] | None] = {}
     for place, cell in enumerate(table.columns["Labels"]):
         if cell not in names:
-            names[cell] = _names_in(cell)
+            names[cell] = names_of_list(cell)
             if names[cell] is None and cell.lower() not in EMPTY:
                 told = table.examples("Labels", iter([place]))
                 raise UserError(
@@ -118,27 +115,12 @@ def _labels(table: WholeTable, wanted: Sequence[str]) -> Labels:
     return labels_of_sets(table, "Labels", judged, wanted or FINDINGS, must_occur=bool(wanted))
 
 
-def _names_in(cell: str) -> frozenset[str] | None:
-    """The names of a list that is written as Python writes it; None where it is none, or empty."""
-    try:
-        names = ast.literal_eval(cell) if cell.startswith("[") else None
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        return None
-    return frozenset(name.strip() for name in names) - {""} or None
-
-
 def _film_table(table: WholeTable, labels: Labels) -> FilmTable:
     patients = [number_or_name(cell) for cell in table.columns["PatientID"]]
     if "" in patients:
         raise UserError(f"{table.path}, row {table.rows[patients.index('')]} has no PatientID; fix the row")
-    names = table.columns["ImageID"]
-    if len(set(names)) < len(names):
-        repeated = next(name for place, name in enumerate(names) if name in names[:place])
-        raise UserError(f"{table.path} lists {repeated} twice; remove one row")
     return FilmTable(
-        image_ids=np.array(names),
+        image_ids=table.unique("ImageID"),
         patient_ids=np.array(patients),
         study_ids=np.array(table.columns["StudyID"]),
         views=np.array([cell.upper() for cell in table.columns["Projection"]]),

@@ -16,7 +16,7 @@ import numpy as np
 
 from radflow.data.dataset.shards import FilmTable
 from radflow.data.readers.base import ReleasePlan, Request
-from radflow.data.readers.boxes import FindingBox
+from radflow.data.readers.boxes import FindingBox, corner_box
 from radflow.data.readers.division import divide_films
 from radflow.data.readers.film_files import FilmFiles, find_image
 from radflow.data.readers.label_columns import Labels, labels_of_flags
@@ -122,8 +122,7 @@ def _findings(tables: Sequence[WholeTable]) -> tuple[tuple[str, ...], list[str]]
 
 def _film_table(table: WholeTable, part: str, findings: tuple[str, ...]) -> FilmTable:
     """A row a film, of what its radiologists say."""
-    if IMAGE not in table.columns:
-        raise UserError(f"{table.path} lacks the column {IMAGE}; it has {', '.join(table.columns)}")
+    table.require((IMAGE,))
     of_readers = labels_of_flags(table, findings)
     films, of_row, readers = np.unique(table.columns[IMAGE], return_inverse=True, return_counts=True)
     votes = np.zeros((len(films), len(findings)), int)
@@ -142,9 +141,7 @@ def _film_table(table: WholeTable, part: str, findings: tuple[str, ...]) -> Film
 
 def _boxes(table: WholeTable, films: FilmTable, findings: tuple[str, ...]) -> Iterator[FindingBox]:
     """The boxes of findings that are present; those of one radiologist alone are of uncertain ones."""
-    missing = [name for name in (IMAGE, "class_name", *_CORNERS) if name not in table.columns]
-    if missing:
-        raise UserError(f"{table.path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
+    table.require((IMAGE, "class_name", *_CORNERS))
     present = {
         (film, findings[column])
         for film, row in zip(films.image_ids.tolist(), films.labels, strict=True)
@@ -152,17 +149,4 @@ def _boxes(table: WholeTable, films: FilmTable, findings: tuple[str, ...]) -> It
     }
     for place, (film, finding) in enumerate(zip(table.columns[IMAGE], table.columns["class_name"], strict=True)):
         if (film, finding) in present and table.columns["x_min"][place]:
-            yield FindingBox(film, finding, *_corners(table, place))
-
-
-def _corners(table: WholeTable, place: int) -> tuple[float, float, float, float]:
-    """Left, top, width and height of a box; raises `UserError` with the row."""
-    cells = [table.columns[name][place] for name in _CORNERS]
-    try:
-        left, top, right, bottom = map(float, cells)
-    except ValueError:
-        left = right = top = bottom = 0.0
-    if not (0 <= left < right < float("inf") and 0 <= top < bottom < float("inf")):
-        given, expected = ", ".join(cells), ", ".join(_CORNERS)
-        raise UserError(f"{table.path}, row {table.rows[place]} is no box: {given}; expected {expected}")
-    return left, top, right - left, bottom - top
+            yield corner_box(table, place, film, finding, _CORNERS)

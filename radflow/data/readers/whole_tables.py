@@ -10,11 +10,13 @@ import itertools
 import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from radflow.data.tables import MAX_CELL
 from radflow.errors import UserError
@@ -43,6 +45,24 @@ class WholeTable:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def require(self, columns: Sequence[str]) -> None:
+        """Raise `UserError` unless the table has these columns."""
+        missing = [name for name in columns if name not in self.columns]
+        if missing:
+            raise UserError(f"{self.path} lacks the columns {', '.join(missing)}; it has {', '.join(self.columns)}")
+
+    def unique(self, column: str, read: Callable[[str], str] = str) -> NDArray[np.str_]:
+        """The cells of a column that names something; raises `UserError` where one is empty or stands twice."""
+        places: dict[str, int] = {}
+        for place, name in enumerate(map(read, self.columns[column])):
+            if not name:
+                raise UserError(f"{self.path}, row {self.rows[place]} has no {column}; fix the row")
+            if name in places:
+                first, second = self.rows[places[name]], self.rows[place]
+                raise UserError(f"{self.path} lists {name} twice, in rows {first} and {second}; remove one")
+            places[name] = place
+        return np.array(list(places))
 
     def examples(self, column: str, places: Iterator[int]) -> str:
         """The first three of these cells, with the rows where they stand, for a message."""

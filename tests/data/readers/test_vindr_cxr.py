@@ -92,7 +92,7 @@ def test_boxes_of_present_findings_are_kept(source: Path) -> None:
     [
         ("annotations_train", ("1653.2", "1.2"), "annotations_train.csv, row 2 is no box: 691.4, 1375.1, 1.2, 1831.7"),
         ("annotations_train", ("x_min", "left"), "lacks the columns x_min"),
-        ("image_labels_train", ("image_id", "image"), "lacks the column image_id"),
+        ("image_labels_train", ("image_id", "image"), "lacks the columns image_id"),
         ("image_labels_train", ("f2,R9,0", "f2,R9,maybe"), "column Cardiomegaly has 'maybe' in row 6"),
     ],
 )
