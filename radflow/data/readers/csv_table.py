@@ -123,7 +123,7 @@ class CsvTable:
 
 
 def _tables_in(folder: Location) -> Iterator[Location]:
-    paths: list[Location] = sorted(folder.iterdir())
+    paths: list[Location] = sorted(folder.iterdir()) if folder.is_dir() else []
     return (path for path in paths if path.name.lower().endswith(SUFFIXES) and path.is_file())
 
 

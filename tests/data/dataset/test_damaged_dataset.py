@@ -140,7 +140,7 @@ def test_another_arrow_file_is_told_from_a_shard(tmp_path: Path, shard: bytes, r
         ("rejected", -1),
         ("name", ["made"]),
         ("notes", [1]),
-        ("task", "teeth"),
+        ("task", "two words"),
         ("splits", {"train": {"rows": "many", "patients": 1, "no_finding": 1, "positives": {}}}),
         ("splits", {"train": {"rows": 1, "patients": 1, "no_finding": 1, "positives": {"Mass": 1}}}),
         ("shards", [{"file": "a.arrow", "split": "val", "rows": 1, "bytes": None, "sha256": ""}]),
