@@ -61,7 +61,7 @@ RATES = {
     },
 }
 """Peak learning rates tried; those of `adam` and `muon` are for the small batch, those of `linear` for 8 films."""
-SMALL = ("adam", "muon")
+SMALL = ("muon", "adam")
 """Ways of training at the small batch."""
 LABELS = {
     "auto": "the rule",
