@@ -116,7 +116,7 @@ def _first_state(
         )
     head = classifier.get_layer("logits").trainable_variables
     optim = replace(config.optim, optimizer=recipe.optimizer)
-    optimizer = build_optimizer(optim, classifier.trainable_variables, head, recipe.precision)
+    optimizer = build_optimizer(optim, classifier.trainable_variables, head, recipe.precision, communicator)
     optimizer.build(classifier.trainable_variables)
     learning_rate = LearningRate(
         recipe.peak_lr, recipe.warmup_epochs, recipe.epochs, optim.schedule, optim.cycles, recipe.first_factors

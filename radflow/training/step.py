@@ -62,7 +62,8 @@ class TrainingStep:
     def update(self, learning_rate: float, frozen: bool = False) -> None:
         """Apply the reduced gradients, and set the sums back to zero."""
         self._optimizer.learning_rate.assign(learning_rate)
-        self._update(frozen)
+        with self._communicator.waiting():  # for directions that other ranks compute
+            self._update(frozen)
 
     @tf.function(jit_compile=False)
     def _accumulate(self, films: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, frozen: bool) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -20,7 +22,7 @@ from radflow.optim.exclusions import is_bias_or_norm
 from radflow.optim.factory import build_optimizer
 from radflow.optim.lamb import LAMB
 from radflow.optim.lars import LARS
-from radflow.optim.muon import Muon
+from radflow.optim.muon import Muon, share_out
 from radflow.training.loss import build_loss
 from radflow.training.loss_config import LossConfig
 from radflow.training.step import TrainingStep
@@ -253,6 +255,57 @@ def test_muon_leaves_the_head_to_adam():
             expected = adam(start[place], [of_step[place] for of_step in gradients], rates)
             np.testing.assert_allclose(value, expected, rtol=1e-5, atol=3e-6)
         assert np.abs(body - adam(start[0], [of_step[0] for of_step in gradients], rates)).max() > 1e-2
+
+
+class OneOfTwo:
+    """One of two ranks in threads, who wait for each other in a sum."""
+
+    size = 2
+
+    def __init__(self, rank: int, tables: list[list[tf.Tensor]], barrier: threading.Barrier) -> None:
+        self.rank, self._tables, self._barrier = rank, tables, barrier
+        self.computed = 0
+
+    def allreduce_sum(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+        self.computed += sum(bool(tf.reduce_any(tensor != 0)) for tensor in tensors)
+        self._tables[self.rank] = tensors
+        self._barrier.wait(60)
+        sums = [first + second for first, second in zip(*self._tables, strict=True)]
+        self._barrier.wait(60)
+        return sums
+
+
+def test_two_ranks_of_muon_share_the_kernels_and_move_as_one_alone():
+    generator = np.random.default_rng(6)
+    start = [generator.normal(size=shape) for shape in [(3, 3, 4, 8), (8,), (8, 8), (8, 2), (1, 1, 8, 4)]]
+    gradients = [[generator.normal(size=value.shape) for value in start] for _ in range(3)]
+    tables: list[list[tf.Tensor]] = [[], []]
+    barrier = threading.Barrier(2)
+    ranks = [OneOfTwo(rank, tables, barrier) for rank in range(2)]
+
+    def train(rank: OneOfTwo | None) -> list[np.ndarray]:
+        weights, optimizer = variables_of(start), Muon(0.1, ranks=rank)
+        optimizer.build(weights)
+        for of_step in gradients:  # no graph, in which threads would not wait
+            optimizer.apply([tf.constant(gradient, tf.float32) for gradient in of_step], weights)
+        return [weight.numpy() for weight in weights]
+
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(train, ranks))
+    for both in zip(*together, train(None), strict=True):
+        np.testing.assert_array_equal(both[0], both[1])
+        np.testing.assert_array_equal(both[0], both[2])
+    assert [rank.computed for rank in ranks] == [3, 9]  # the first kernel is more work than the others together
+
+
+@given(st.lists(st.tuples(st.integers(1, 600), st.integers(1, 600)), max_size=40), st.integers(1, 9))
+def test_kernels_are_shared_out_evenly(matrices, ranks):
+    """Nobody has more than an even share and one kernel."""
+    owners = share_out(matrices, ranks)
+    work = [min(shape) * math.prod(shape) for shape in matrices]
+    loads = [sum(load for load, owner in zip(work, owners, strict=True) if owner == rank) for rank in range(ranks)]
+    assert max(loads) <= sum(work) / ranks + max(work, default=0)
+    assert owners == share_out(matrices, ranks)
 
 
 def small_network() -> keras.Model:

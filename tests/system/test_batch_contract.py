@@ -17,6 +17,9 @@ from radflow.cluster.launchers.base import RankJob
 from radflow.cluster.launchers.table import prepare_launch
 
 pytestmark = pytest.mark.slow
+needs_amx = pytest.mark.skipif(
+    "amx_bf16" not in Path("/proc/cpuinfo").read_text(), reason="this CPU has one way only to compute in bfloat16"
+)
 
 STEPS = 5
 
@@ -85,3 +88,16 @@ def test_synchronised_batch_norm_on_two_ranks_is_batch_norm_on_one(tmp_path: Pat
         for name, expected in alone.items():
             np.testing.assert_allclose(together[name], expected, rtol=1e-4, atol=1e-5, err_msg=name)
         assert not np.allclose(apart["losses"], alone["losses"], rtol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=needs_amx)])
+def test_ranks_on_unlike_cpus_have_the_same_weights_after_updates_of_muon(dtype: str, tmp_path: Path) -> None:
+    """One rank has another instruction set and number of threads, so that its products round differently."""
+    run_as_ranks(2, "muon_of_a_rank.py", str(tmp_path), dtype)
+    shared, alone = (
+        [read_arrays(tmp_path / f"{name}-{dtype}-{rank}.npz") for rank in range(2)] for name in ("shared", "alone")
+    )
+    assert any((alone[0][place] != alone[1][place]).any() for place in alone[0]), "the CPUs are alike"
+    for place, weights in shared[0].items():
+        np.testing.assert_array_equal(weights, shared[1][place])
+        np.testing.assert_allclose(weights, alone[0][place], atol=1e-4 if dtype == "float32" else 3e-2)
