@@ -75,7 +75,10 @@ def _manifest(datasets: Sequence[Dataset], findings: tuple[str, ...]) -> Manifes
     first = datasets[0].manifest
     nothing = dict.fromkeys(findings, 0)
     rows = {name: sum(each.manifest.splits[name].rows for each in datasets) for name in SPLITS}
-    tasks, rules = ({getattr(each.manifest, name) for each in datasets} for name in ("task", "split_rule"))
+    tasks, rules, fits = ({getattr(each.manifest, name) for each in datasets} for name in ("task", "split_rule", "fit"))
+    told = [f"{each.name}: {note}" for each in datasets for note in each.manifest.notes]
+    if len(fits) > 1:
+        told.append("Some films were squashed and some padded to squares; a model of them is given padded ones.")
     return Manifest(
         name="+".join(each.name for each in datasets),
         image_size=first.image_size,
@@ -89,7 +92,8 @@ def _manifest(datasets: Sequence[Dataset], findings: tuple[str, ...]) -> Manifes
         radflow_version=first.radflow_version,
         task=first.task if len(tasks) == 1 else OTHER,
         unit=first.unit,
-        notes=tuple(f"{each.name}: {note}" for each in datasets for note in each.manifest.notes),
+        fit=first.fit if len(fits) == 1 else "pad",
+        notes=tuple(told),
     )
 
 
