@@ -79,7 +79,7 @@ def test_what_is_planned_is_what_is_trained(trained: Path, monkeypatch: pytest.M
     incidental = {"precision", "np", "resume"}  # resolved as the ranks start
     planned = {f"cfg/{name}": str(value) for name, value in plan.settings.items() if name not in incidental}
     assert {name: run.data.params[name] for name in planned} == planned
-    assert (planned["cfg/norm"], planned["cfg/optimizer"]) == ("sync_batch", "muon")
+    assert (planned["cfg/norm"], planned["cfg/optimizer"]) == ("sync_batch", "adam")
     printed = (trained / "output.txt").read_text()
     for what, value, _ in plan_rows(plan):
         assert what == "expected time" or re.search(rf"{re.escape(what)} +{re.escape(value)}", printed)

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -26,9 +27,12 @@ WAIT_SECONDS = 240
 
 @pytest.fixture
 def slurm(tmp_path: Path) -> Iterator[SlurmCluster]:
-    folder = tmp_path / "slurm"
-    folder.mkdir()
-    with network_hosts(2, tmp_path) as hosts, slurm_cluster(hosts, folder) as cluster:
+    # The names of its sockets may have 107 letters, of which pytest's folders would take most.
+    with (
+        TemporaryDirectory(prefix="slurm-") as folder,
+        network_hosts(2, tmp_path) as hosts,
+        slurm_cluster(hosts, Path(folder)) as cluster,
+    ):
         yield cluster
 
 
