@@ -77,7 +77,7 @@ def measure_sources(config: BenchmarkConfig, films: Path, train: Split) -> None:
 
     def decode() -> int:
         for file in files:
-            read_film(file.read_bytes(), file.name, config.image_size)
+            read_film(file.read_bytes(), file.name, config.image_size, "squash")
         return len(files)
 
     def gather(augment: Augment | None, epochs: int) -> int:

@@ -20,7 +20,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +32,9 @@ from benchmarks.network_hosts import NetworkHosts, network_hosts
 PROJECT = Path(__file__).resolve().parent.parent
 HOSTS = 4
 TRAINING = ["--arch=vgg16", "--gbz=64", "--epochs=3", "--base_lr=0.0001", "--precision=float32", "--assess=false"]
+OUT = "hosts"
+DISK = "1G"
+"""Size of the disk on which the job writes its checkpoints."""
 STEP = 4
 """Step after whose checkpoint the fault happens."""
 FIRST_CHECKPOINT_SECONDS = 300
@@ -65,6 +69,13 @@ def terminate_all(hosts: NetworkHosts) -> None:
         hosts.signal(host, signal.SIGTERM)
 
 
+def fill_disk(hosts: NetworkHosts) -> None:
+    """Leave no room where the job writes."""
+    with suppress(OSError), (hosts.folder / OUT / "filling").open("wb") as file:
+        while True:
+            file.write(bytes(2**20))
+
+
 @dataclass(frozen=True)
 class Fault:
     """Something that happens to the hosts, and how the job should take it."""
@@ -83,6 +94,7 @@ FAULTS = {
     "cut-link": Fault(cut_link, "h3 cannot be reached; going on without"),
     "cut-for-20-s": Fault(cut_link_for_a_while, ""),
     "frozen-host": Fault(freeze_host, "rank 2 on h3"),
+    "full-disk": Fault(fill_disk, "No space left on device; training goes on"),
     "sigterm": Fault(terminate_all, "stopped: received SIGTERM", 128 + signal.SIGTERM, "KILLED"),
 }
 
@@ -116,7 +128,13 @@ class HostJob:
 
     def run(self, fault: Fault, *flags: str) -> Trial:
         """Train, let the fault happen, wait for the end, and look at what is left."""
-        trial, line = Trial(), radflow("distributed", *self.flags, "--out=hosts", *self.hosts.flags, *flags)
+        with disk(self.folder / OUT):
+            trial = self._run(fault, *flags)
+            self._check(trial, fault)
+        return trial
+
+    def _run(self, fault: Fault, *flags: str) -> Trial:
+        trial, line = Trial(), radflow("distributed", *self.flags, f"--out={OUT}", *self.hosts.flags, *flags)
         with subprocess.Popen(
             self.hosts.command("h1", line),
             cwd=self.folder,
@@ -134,12 +152,11 @@ class HostJob:
             fault.happens(self.hosts)
             trial.code = process.wait(END_SECONDS)
             reading.join()
-        self._check(trial, fault)
         return trial
 
     def _wait_for_step(self, process: subprocess.Popen[str], trial: Trial) -> None:
         deadline = time.monotonic() + FIRST_CHECKPOINT_SECONDS
-        while not list(self.folder.glob(f"hosts/*/step-{STEP:08}.npz")):
+        while not list(self.folder.glob(f"{OUT}/*/step-{STEP:08}.npz")):
             if process.poll() is not None or time.monotonic() > deadline:
                 said = "".join(line for _, line in trial.errors)
                 raise SystemExit(f"the job did not come to the step at which something was to happen:\n{said}")
@@ -156,8 +173,8 @@ class HostJob:
             trial.wrong.append(f"processes are left: {left}")
         if (statuses := self._statuses()) != [fault.status]:
             trial.wrong.append(f"status of the runs is {statuses}")
-        if fault.status == "FINISHED" and not np.allclose(*map(self.losses, ("hosts", "alone")), rtol=1e-4):
-            trial.wrong.append(f"losses are {self.losses('hosts')}, not {self.losses('alone')}")
+        if fault.status == "FINISHED" and not np.allclose(*map(self.losses, (OUT, "alone")), rtol=1e-4):
+            trial.wrong.append(f"losses are {self.losses(OUT)}, not {self.losses('alone')}")
 
     def train_alone(self) -> None:
         """What the hosts must come to, on one rank."""
@@ -177,6 +194,17 @@ class HostJob:
         client = MlflowClient(self.environment["MLFLOW_TRACKING_URI"])
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
         return [run.info.status for run in client.search_runs(experiments)]
+
+
+@contextmanager
+def disk(folder: Path) -> Iterator[None]:
+    """Let a folder be a disk of its own, which can be full."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def radflow(entry: str, *flags: str) -> list[str]:

@@ -27,22 +27,24 @@ class NetworkHosts:
 
     def __init__(self, count: int, folder: Path) -> None:
         self.names = [f"h{number}" for number in range(1, count + 1)]
+        self.folder = folder
         self.ssh_agent = str(folder / "ssh_agent")
         self._names_file = folder / "etc_hosts"
         self._prefix = f"rf{os.getpid() % 10000}"
         self._listeners: list[subprocess.Popen[bytes]] = []
+        self._differences: dict[str, list[str]] = {}
 
     def make(self) -> None:
-        addresses = [f"10.77.0.{number} {host}" for number, host in enumerate(self.names, 1)]
+        addresses = [f"{self.address(host)} {host}" for host in self.names]
         self._names_file.write_text("\n".join(["127.0.0.1 localhost", *addresses, ""]))
         ip("link", "add", self._bridge, "type", "bridge")
         ip("link", "set", self._bridge, "up")
-        for number, host in enumerate(self.names, 1):
+        for host in self.names:
             space, cable = self._space(host), self._cable(host)
             ip("netns", "add", space)
             ip("link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", space)
             ip("link", "set", cable, "master", self._bridge, "up")
-            ip("-n", space, "addr", "add", f"10.77.0.{number}/24", "dev", "eth0")
+            ip("-n", space, "addr", "add", f"{self.address(host)}/24", "dev", "eth0")
             ip("-n", space, "link", "set", "eth0", "up")
             ip("-n", space, "link", "set", "lo", "up")
             self._listeners.append(subprocess.Popen(self.command(host, [sys.executable, "-c", _LISTENER])))
@@ -74,10 +76,19 @@ class NetworkHosts:
         hosts = ",".join(f"{host}:1" for host in self.names)
         return [f"--hosts={hosts}", f"--ssh_agent={self.ssh_agent}", f"--interface={SUBNET}"]
 
+    def address(self, host: str) -> str:
+        """IP address of a host."""
+        return f"10.77.0.{self.names.index(host) + 1}"
+
     def pids(self, host: str) -> list[int]:
         """Processes of a host, but the one that stands for sshd."""
         found = map(int, ip("netns", "pids", self._space(host)).split())
         return [pid for pid in found if pid not in [listener.pid for listener in self._listeners]]
+
+    def replace(self, host: str, place: Path, by: Path) -> None:
+        """Let processes that start on a host from now on find the file or folder `by` at `place`."""
+        self._differences.setdefault(host, []).append(f"mount --bind {by} {place}")
+        self._write_agent()
 
     def signal(self, host: str, number: signal.Signals) -> None:
         for pid in self.pids(host):
@@ -110,7 +121,8 @@ class NetworkHosts:
         return ["nsenter", f"--net=/run/netns/{space}", "unshare", "--uts", "--mount", "bash", "-c"]
 
     def _prepare(self, host: str) -> str:
-        return f"hostname {host}; mount --bind {self._names_file} /etc/hosts"
+        differences = self._differences.get(host, [])
+        return "; ".join([f"hostname {host}", f"mount --bind {self._names_file} /etc/hosts", *differences])
 
     @property
     def _bridge(self) -> str:
@@ -125,12 +137,14 @@ class NetworkHosts:
     def _write_agent(self) -> None:
         """A program that runs a command on a host if that can be reached over the network, like ssh."""
         enter = " ".join(self._enter(f"{self._prefix}-$host"))
+        cases = "".join(f"{host}) prepare={shlex.quote(self._prepare(host))};; " for host in self.names)
         agent = Path(self.ssh_agent)
         agent.write_text(
             "#!/bin/bash\n"
             "host=$1; shift\n"
             f'timeout 5 bash -c "exec 3<>/dev/tcp/10.77.0.${{host#h}}/{SSH_PORT}" 2>/dev/null || exit 255\n'
-            f'exec {enter} "{self._prepare("$host")}; $*"\n'
+            f"case $host in {cases}esac\n"
+            f'exec {enter} "$prepare; $*"\n'
         )
         agent.chmod(0o755)
 

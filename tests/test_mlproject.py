@@ -88,8 +88,31 @@ def test_the_image_gets_what_it_copies_and_nothing_by_default() -> None:
     rules = [line for line in (folder / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
     allowed = {rule.removeprefix("!") for rule in rules if rule.startswith("!")}
     assert rules[0] == "*"
-    copied = re.findall(r"^COPY (?!--from)(.*) \S+$", (folder / "docker" / "Dockerfile").read_text(), re.MULTILINE)
+    lines = re.findall(r"^COPY (?!.*--from)(.*) \S+$", (folder / "docker" / "Dockerfile").read_text(), re.MULTILINE)
+    copied = [re.sub(r"--\S+ ", "", line) for line in lines]
     sources = {source.partition("/")[0] for line in copied for source in line.split()} - {"."}
     assert sources <= allowed
     assert {"MLproject", "entrypoints", "radflow", "registry"} <= allowed
     assert all((folder / name).exists() for name in allowed)
+
+
+def test_nothing_in_the_image_runs_as_root() -> None:
+    """What the image starts is started after the last USER, and pods are told the same user."""
+    folder = Path(__file__).parent.parent / "docker"
+    instructions = [line.split() for line in (folder / "Dockerfile").read_text().splitlines() if line[:1].isupper()]
+    users = [words[1] for words in instructions if words[0] == "USER"]
+    assert users == ["radflow"]
+    last = [words[0] for words in instructions].index("USER")
+    assert {"CMD"} <= {words[0] for words in instructions[last:]}
+    job = yaml.safe_load((folder / "kubernetes" / "mpijob.yaml").read_text())
+    for role in job["spec"]["mpiReplicaSpecs"].values():
+        assert role["template"]["spec"]["securityContext"]["runAsUser"] == 1000
+        assert role["template"]["spec"]["securityContext"]["runAsNonRoot"]
+
+
+def test_the_flags_of_an_mpi_job_are_settings() -> None:
+    job = yaml.safe_load((Path(__file__).parent.parent / "docker" / "kubernetes" / "mpijob.yaml").read_text())
+    (launcher,) = job["spec"]["mpiReplicaSpecs"]["Launcher"]["template"]["spec"]["containers"]
+    config = parse(CONFIGS["distributed"], launcher["args"][4:])
+    assert launcher["args"][:4] == ["python", "-m", "radflow", "distributed"]
+    assert (config.gbz, config.hosts, config.resume) == (4096, "/etc/mpi/hostfile", "auto")

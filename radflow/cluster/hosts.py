@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from radflow.cluster.batch_plan import nearest_global_batches
 from radflow.cluster.slurm import allocated_nodes, ranks_for_cores
 from radflow.cpu import available_cores
 from radflow.errors import UserError
+from radflow.gpu import usable_gpus
 
 ANSWER_SECONDS = 15
+_SLOTS = r"(?::|\s+slots\s*=\s*)(?P<slots>[1-9]\d*)"
+_HOST_LINE = re.compile(rf"(?P<name>[^\s:=]+)(?:{_SLOTS})?(?:\s+max[-_]slots\s*=\s*\d+)?")
 NAMED = 8
 """Most hosts that a description names; the rest is counted."""
 
@@ -26,19 +31,40 @@ class Host:
 
 
 def parse_hosts(hosts: str) -> list[Host]:
-    """Read `host1:2,host2:2`; an empty text means the nodes of a Slurm allocation, or this machine, a slot a core.
+    """Read `host1:2,host2:2`, or the file of this path with a host a line, as mpirun takes it: `host1 slots=2`.
+
+    An empty text means the nodes of a Slurm allocation, or this machine, whose slots are its GPUs, or its cores where
+    it has none.
 
     Raises UserError for anything else.
     """
     if not hosts:
         nodes = [Host(name, slots) for name, slots in allocated_nodes().items()]
-        return nodes or [Host("localhost", available_cores())]
+        return nodes or [Host("localhost", len(usable_gpus()) or available_cores())]
+    if "/" in hosts:
+        return _read_hostfile(Path(hosts))
     parsed = []
     for part in hosts.split(","):
         name, _, slots = part.strip().partition(":")
         if not name or not (slots or "1").isdecimal() or int(slots or "1") < 1:
             raise UserError(f"hosts={hosts!r}: {part!r} is not `name:slots`; give for example hosts=node1:2,node2:2")
         parsed.append(Host(name, int(slots or "1")))
+    return parsed
+
+
+def _read_hostfile(path: Path) -> list[Host]:
+    try:
+        lines = [line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"hosts={path} is no file of hosts: {error}") from error
+    parsed = []
+    for line in filter(None, lines):
+        found = _HOST_LINE.fullmatch(line)
+        if not found:
+            raise UserError(f"hosts={path}: {line!r} is not `name slots=number`")
+        parsed.append(Host(found["name"], int(found["slots"] or 1)))
+    if not parsed:
+        raise UserError(f"hosts={path} names no hosts")
     return parsed
 
 
@@ -66,9 +92,9 @@ def describe_hosts(hosts: Sequence[Host], ranks: int) -> str:
 
 
 def most_ranks(hosts: Sequence[Host]) -> int:
-    """The number of ranks that suits the hosts: every slot of named ones, as many as suit the cores of this machine."""
+    """The number of ranks that suits the hosts: every slot of named ones; of this machine, its GPUs or by its cores."""
     slots = sum(host.slots for host in hosts)
-    return ranks_for_cores(slots) if is_local(hosts) else slots
+    return ranks_for_cores(slots) if is_local(hosts) and not usable_gpus() else slots
 
 
 def choose_ranks(ranks: int | str, hosts: Sequence[Host], global_batch: int) -> int:
@@ -83,9 +109,16 @@ def choose_ranks(ranks: int | str, hosts: Sequence[Host], global_batch: int) -> 
     slots = sum(host.slots for host in hosts)
     if int(ranks) > slots:
         listed = ", ".join(f"{host.name}:{host.slots}" for host in hosts)
-        fix = f"let ranks share cores by hosts=localhost:{ranks}" if is_local(hosts) else "name more hosts"
-        raise UserError(f"np={ranks} ranks need as many slots, but {listed} has {slots}; lower np, or {fix}")
+        raise UserError(f"np={ranks} ranks need as many slots, but {listed} has {slots}; {_fix_of_slots(ranks, hosts)}")
     return int(ranks)
+
+
+def _fix_of_slots(ranks: int | str, hosts: Sequence[Host]) -> str:
+    if not is_local(hosts):
+        return "lower np, or name more hosts"
+    if usable_gpus():
+        return "lower np to a rank a GPU, or name more hosts"
+    return f"lower np, or let ranks share cores by hosts=localhost:{ranks}"
 
 
 def unused_slots_warning(ranks: int, hosts: Sequence[Host], global_batch: int) -> str:

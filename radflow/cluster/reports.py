@@ -13,11 +13,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-Ending = Literal["", "done", "mistake", "failed", "crashed", "system", "stalled", "lost another"]
+Ending = Literal["", "done", "stopped", "mistake", "failed", "crashed", "system", "stalled", "lost another"]
 """How a rank ends, '' while it does not.
 
-Its work is done, it was used wrongly, training failed for a known reason or by an exception, the system failed
-(OSError), there was no progress, or another rank is gone.
+Its work is done, a signal told it to stop (whose name is the reason), it was used wrongly, training failed for a known
+reason or by an exception, the system failed (OSError), there was no progress, or another rank is gone.
 """
 
 _RECORD = re.compile(rb"(?:\[\d+\]<stdout>:)?\x1e([^\x1e\n]*)\n")  # horovodrun names the rank before each line

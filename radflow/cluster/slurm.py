@@ -13,7 +13,8 @@ from radflow.errors import JobError
 def allocated_nodes() -> dict[str, int]:
     """Ranks for each node of the allocation by the node's name; {} outside of one, and where it is this node alone.
 
-    These are the tasks that were asked for (--ntasks, --ntasks-per-node), else as many as suit a node's cores.
+    These are the tasks that were asked for (--ntasks, --ntasks-per-node), else a node's GPUs that were asked for, else
+    as many as suit its cores.
 
     Raises JobError where Slurm does not name the nodes.
     """
@@ -21,6 +22,8 @@ def allocated_nodes() -> dict[str, int]:
         return {}
     if {"SLURM_NTASKS", "SLURM_NTASKS_PER_NODE"} & set(os.environ):
         ranks = per_node(os.environ.get("SLURM_TASKS_PER_NODE", ""))
+    elif gpus := int(os.environ.get("SLURM_GPUS_ON_NODE") or 0):
+        ranks = [gpus] * int(os.environ["SLURM_JOB_NUM_NODES"])
     else:
         ranks = [ranks_for_cores(cores) for cores in per_node(os.environ.get("SLURM_JOB_CPUS_PER_NODE", ""))]
     return dict(zip(_node_names(os.environ.get("SLURM_JOB_NODELIST", "")), ranks, strict=True))

@@ -12,14 +12,17 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+import psutil
+
 from radflow.cluster.launchers.started_ranks import was_launched
 from radflow.cluster.reports import Ending, Report, this_host, write_report
-from radflow.errors import JobError, UserError
+from radflow.errors import Interrupted, JobError, UserError
+from radflow.processes import kill_later
 
 STALLED = 75
 """Exit code of a rank that did not get on: EX_TEMPFAIL of sysexits.h, since another try may succeed."""
@@ -33,6 +36,9 @@ LONGEST_PAUSE = 5.0
 
 ORPHAN_SECONDS = 10.0
 """What a rank has to end in when its parent is gone: less than other ranks need to start in its place."""
+
+DAEMON_SECONDS = 30.0
+"""What the daemon that has started ranks on another host has to end in: more than a launcher needs to end a job."""
 
 WORKING = "working alone"
 COMPUTING = "computing gradients"
@@ -54,9 +60,11 @@ class Watchdog:
     The limit is never below some times the longest that the same was seen to take.
     """
 
-    def __init__(self, rank: int, stall_seconds: float) -> None:
+    def __init__(self, rank: int, stall_seconds: float, before_ending: Callable[[str], None] | None = None) -> None:
+        """Where no launcher is there to tell, `before_ending` gets the reason before the process is ended."""
         self._rank = rank
         self._stall_seconds = stall_seconds
+        self._before_ending = before_ending
         self._longest: dict[str, float] = {}
         self._doing, self._since = WORKING, time.monotonic()
         self._main_thread = threading.get_ident()
@@ -73,7 +81,7 @@ class Watchdog:
         except BaseException as error:
             self._ended.set()
             if ending := _ending_of(error):
-                self.report(ending, f"{type(error).__name__}: {error}" if ending in _UNFORESEEN else f"{error}")
+                self.report(ending, _reason_of(error, ending))
             raise
         self._ended.set()
         self.report("done")
@@ -125,6 +133,10 @@ class Watchdog:
 
     def _end(self, reason: str) -> None:
         self.report("stalled", reason)
+        if self._before_ending and not was_launched():
+            self._before_ending(reason)
+        with suppress(psutil.Error):
+            _end_daemon_later(psutil.Process(self._parent))
         os._exit(STALLED)  # the main thread may be where no exception reaches it
 
     def _place(self) -> str:
@@ -136,8 +148,19 @@ class Watchdog:
         return f" ({frame.f_code.co_name}, {Path(frame.f_code.co_filename).name}:{frame.f_lineno})" if frame else ""
 
 
+def _end_daemon_later(parent: psutil.Process) -> None:
+    """See to the end of mpirun's daemon if nobody else does.
+
+    On a host that is cut off it waits until TCP gives up what it has sent, for a quarter of an hour.
+    """
+    if parent.name() == "prted":
+        kill_later(parent, DAEMON_SECONDS)
+
+
 def _ending_of(error: BaseException) -> Ending:
-    if isinstance(error, KeyboardInterrupt | SystemExit):  # it was told to end, by the user or by the rank that failed
+    if isinstance(error, Interrupted):
+        return "stopped"
+    if isinstance(error, KeyboardInterrupt | SystemExit):  # the rank that failed tells why
         return ""
     kinds: tuple[tuple[type[BaseException], Ending], ...] = (
         (UserError, "mistake"),
@@ -151,3 +174,9 @@ def _ending_of(error: BaseException) -> Ending:
         (OSError, "system"),
     )
     return next((ending for kind, ending in kinds if isinstance(error, kind)), "crashed")
+
+
+def _reason_of(error: BaseException, ending: Ending) -> str:
+    if isinstance(error, Interrupted):
+        return error.signal.name
+    return f"{type(error).__name__}: {error}" if ending in _UNFORESEEN else f"{error}"

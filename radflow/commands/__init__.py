@@ -25,14 +25,18 @@ What one does is the function of its name in the module of its name here.
 """
 
 
+TOOLS = {"scale": "radflow.scaling.config:ScaleConfig"}
+"""Tools that are run by their settings like entry points, and are none of MLproject."""
+
+
 def settings_of(entry_point: str) -> type[Any]:
-    """The dataclass whose fields are an entry point's parameters."""
-    found: type[Any] = resolve_name(SETTINGS[entry_point])
+    """The dataclass whose fields are the parameters of an entry point or tool."""
+    found: type[Any] = resolve_name({**SETTINGS, **TOOLS}[entry_point])
     return found
 
 
 def run_entry_point(name: str, arguments: Sequence[str]) -> int:
-    """Run an entry point with these flags and return the process's exit code."""
+    """Run an entry point or tool with these flags and return the process's exit code."""
 
     def run(config: object) -> None:
         resolve_name(f"radflow.commands.{name}:{name}")(config)

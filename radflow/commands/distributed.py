@@ -15,6 +15,7 @@ from radflow.cluster.launchers.started_ranks import (
     check_scheduler,
     is_rank,
     rank_number,
+    rank_on_this_node,
     ranks_on_this_node,
 )
 from radflow.cluster.threads import set_threads
@@ -23,7 +24,7 @@ from radflow.errors import MISTAKE, JobError
 from radflow.terminal import import_tensorflow
 from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.keep_killed import keep_killed
-from radflow.tracking.run import close_abandoned_run, create_run, resume_run
+from radflow.tracking.run import close_abandoned_run, create_run, fail_open_runs, resume_run
 from radflow.training.config import DistributedConfig
 from radflow.training.initial_weights import check_weights
 from radflow.training.inputs import open_training_dataset
@@ -45,9 +46,11 @@ def _train_as_rank(config: DistributedConfig) -> None:
     take_secrets()
     set_threads(config.threads, ranks_on_this_node())
     import_tensorflow()
+    from radflow.cluster.devices import take_gpu
     from radflow.training.rank import train_as_rank
 
-    train_as_rank(config, Watchdog(rank_number(), config.stall_seconds))
+    take_gpu(rank_on_this_node(), ranks_on_this_node())
+    train_as_rank(config, Watchdog(rank_number(), config.stall_seconds, before_ending=fail_open_runs))
 
 
 def _launch_ranks(config: DistributedConfig) -> None:

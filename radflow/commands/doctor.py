@@ -18,6 +18,7 @@ from rich.text import Text
 
 from radflow.cpu import available_cores
 from radflow.errors import UserError
+from radflow.gpu import usable_gpus
 from radflow.models.precision import choose_precision, supports_bfloat16
 from radflow.plots.tables import terminal_table
 from radflow.terminal import print_table
@@ -59,11 +60,12 @@ def print_report(diagnostics: list[Diagnostic]) -> None:
 
 def _machine() -> Diagnostic:
     cores, memory = available_cores(), psutil.virtual_memory().total / 2**30
+    gpus = f"{len(usable_gpus())} x {usable_gpus()[0].name}, " if usable_gpus() else ""
     bfloat16 = "bfloat16 in hardware" if supports_bfloat16() else "no bfloat16 in hardware"
     return Diagnostic(
         "Machine",
         f"{platform.system()} {platform.machine()}, {cores} usable of {os.cpu_count()} cores, {memory:.0f} GiB, "
-        f"{bfloat16}; precision=auto is {choose_precision('auto')}",
+        f"{gpus}{bfloat16}; precision=auto is {choose_precision('auto')}",
     )
 
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from radflow.cluster.threads import set_threads
 from radflow.config import flatten
-from radflow.data.dataset.reading import open_dataset
-from radflow.data.sample import dataset_folder
+from radflow.data.sample import open_data
 from radflow.errors import UserError
 from radflow.inference.config import EvaluateConfig
 from radflow.inference.loaded_model import load_classifier
@@ -41,7 +40,7 @@ def evaluate(config: EvaluateConfig) -> Assessment:
     from radflow.training.job_folder import make_job_folder
     from radflow.training.leakage import report_leakage
 
-    dataset = open_dataset(dataset_folder(config.data))
+    dataset = open_data(config.data)
     prepare_tracking()
     model = resolve_alias(config.model)
     loaded = load_classifier(model)

@@ -9,9 +9,8 @@ from typing import Literal
 from radflow.config import parse
 from radflow.data.config import PreprocessConfig
 from radflow.data.dataset.manifest import MANIFEST_NAME
-from radflow.data.dataset.reading import open_dataset
 from radflow.data.preprocess import plan_dataset, recognise, resolve
-from radflow.data.sample import dataset_folder, mammogram_folder
+from radflow.data.sample import mammogram_folder, open_data
 from radflow.errors import UserError
 from radflow.training.config import DistributedConfig, TrainConfig
 from radflow.training.initial_weights import check_weights
@@ -56,7 +55,7 @@ def training_films(data: str) -> TrainingFilms:
     """
     folder = Path(data)
     if (folder / MANIFEST_NAME).exists() or recognise(folder) is None:
-        return TrainingFilms.of(open_dataset(dataset_folder(data)))
+        return TrainingFilms.of(open_data(data))
     config = resolve(PreprocessConfig(source=data))
     release, planned = plan_dataset(config)
     return TrainingFilms(release.name, config.image_size, int((planned.table.splits == "train").sum()))

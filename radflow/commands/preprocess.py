@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from radflow.cluster.launchers.started_ranks import was_launched
+from radflow.commands.preprocess_hosts import make_units_of_host, units_of_hosts
 from radflow.config import flatten
 from radflow.data.config import PreprocessConfig
 from radflow.data.dataset.frequencies import frequency_table
@@ -19,13 +22,20 @@ from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.run import TrackedRun, tracking_run
 
 
-def preprocess(config: PreprocessConfig) -> Dataset:
-    """Preprocess `config.source` into `config.out`, print what is in it and log that with its pictures."""
+def preprocess(config: PreprocessConfig) -> Dataset | None:
+    """Preprocess `config.source` into `config.out`, print what is in it and log that with its pictures.
+
+    Started as one of several hosts' processes, make the units that are its own, and return None.
+    """
+    if was_launched():
+        make_units_of_host(config)
+        return None
     # A wrong folder is told at once, before MLflow is imported.
     resolved = resolve(replace(config, source=str(source_folder(config.source))))
     prepare_tracking()
     with tracking_run(f"preprocess-{Path(config.out).name}", flatten(resolved)) as run:
-        dataset = preprocess_with_bar(resolved)
+        with units_of_hosts(resolved) if resolved.hosts else nullcontext() as units:
+            dataset = preprocess_with_bar(resolved, units)
         print_overview(dataset)
         for note in dataset.manifest.notes:
             say(note)
@@ -39,6 +49,7 @@ def _log(dataset: Dataset, seed: int, run: TrackedRun) -> None:
     for split, counts in dataset.manifest.splits.items():
         metrics |= {f"data/films/{split}": counts.rows, f"data/patients/{split}": counts.patients}
         metrics |= {f"data/positives/{split}/{finding}": count for finding, count in counts.positives.items()}
+        metrics |= {f"data/unknown/{split}/{finding}": count for finding, count in counts.unknown.items()}
     run.log_metrics(metrics, step=0)
     run.log_table(frequency_table(dataset), "table_1.json")
     run.log_table(split_table(dataset), "splits.json")

@@ -11,8 +11,7 @@ import optuna
 
 from radflow.config import flatten
 from radflow.cpu import available_cores
-from radflow.data.dataset.reading import open_dataset
-from radflow.data.sample import dataset_folder
+from radflow.data.sample import open_data
 from radflow.errors import JobError, UserError
 from radflow.models.config import ModelConfig
 from radflow.search.config import SearchConfig
@@ -84,7 +83,7 @@ def _check(config: SearchConfig) -> tuple[Space, dict[str, Any]]:
     space = read_space(config.space)
     check_settings(config, space)
     check_weights(ModelConfig(arch=config.arch, weights=config.weights))
-    dataset = open_dataset(dataset_folder(config.data))
+    dataset = open_data(config.data)
     for split in ("train", "val"):
         if not len(dataset.split(split)):
             raise UserError(

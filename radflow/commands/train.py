@@ -29,6 +29,8 @@ def train_in_this_process(config: TrainingConfig, global_batch: int, local_batch
     set_threads(config.threads)
     import_tensorflow()
     from radflow.cluster.communicator import SerialCommunicator
+    from radflow.cluster.devices import take_gpu
     from radflow.training.job import run_job
 
+    take_gpu(0, 1)
     run_job(plan, dataset, SerialCommunicator())

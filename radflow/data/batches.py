@@ -23,20 +23,24 @@ class Batch(NamedTuple):
     films: np.ndarray
     """uint8 [n, size, size]."""
     labels: np.ndarray
-    """float32 [n, findings], 0 or 1."""
+    """float32 [n, findings], from 0 to 1; NaN for what teaches nothing."""
     weights: np.ndarray
     """float32 [n]: 0 for a film that only fills the shape."""
 
 
 def gather_ahead(
-    split: Split, selections: Iterable[tuple[np.ndarray, np.ndarray]], augment: Augment | None = None
+    split: Split,
+    selections: Iterable[tuple[np.ndarray, np.ndarray]],
+    augment: Augment | None = None,
+    targets: np.ndarray | None = None,
 ) -> Iterator[Batch]:
     """Yield a Batch for each (indices [n], weights [n]), gathered by a thread up to two batches ahead.
 
+    `targets` [films of the split, findings] are its labels; without them, they are whether a finding is present.
     A gather is a copy out of mapped memory, which releases the interpreter lock, as augmentation's interpolation does;
     one thread keeps the order.
     """
-    labels = split.labels.astype(np.float32)
+    labels = split.labels.astype(np.float32) if targets is None else targets
 
     def gather(indices: np.ndarray, weights: np.ndarray) -> Batch:
         films = split.gather(indices)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radflow.cpu import available_cores
-from radflow.data.images.film import MAX_FILM_BYTES, BadFilm, decode_film, read_film
+from radflow.data.images.film import MAX_FILM_BYTES, BadFilm, Fit, decode_film, read_film
 from radflow.errors import JobError
 from radflow.storage import Location
 
@@ -57,12 +57,12 @@ Outcome = NDArray[np.uint8] | BadFilm | LeftOut
 """What has become of an image."""
 
 
-def decode_films(films: Iterable[StoredFilm], size: int, workers: int = 0) -> Iterator[Decoded]:
+def decode_films(films: Iterable[StoredFilm], size: int, fit: Fit, workers: int = 0) -> Iterator[Decoded]:
     """Decode films to uint8 [size, size], in the order given, by `workers` processes (0 = all usable cores).
 
     One worker decodes in this process. Raises `JobError` when a worker dies, naming films that it may have been at.
     """
-    decode = partial(_decode_task, size=size)
+    decode = partial(_decode_task, size=size, fit=fit)
     for decoded in in_order(decode, _in_tasks(films), workers, name_of=lambda task: task[0].name):
         yield from decoded
 
@@ -115,14 +115,14 @@ def _in_tasks(films: Iterable[StoredFilm]) -> Iterator[list[StoredFilm]]:
         yield task
 
 
-def _decode_task(task: list[StoredFilm], size: int) -> list[Decoded]:
-    return [(film.name, _decode_one(film, size)) for film in task]
+def _decode_task(task: list[StoredFilm], size: int, fit: Fit) -> list[Decoded]:
+    return [(film.name, _decode_one(film, size, fit)) for film in task]
 
 
-def _decode_one(film: StoredFilm, size: int) -> NDArray[np.uint8] | BadFilm:
+def _decode_one(film: StoredFilm, size: int, fit: Fit) -> NDArray[np.uint8] | BadFilm:
     try:
         content = film.content if isinstance(film.content, bytes) else read_film_file(film.content)
-        return read_film(content, film.name, size)
+        return read_film(content, film.name, size, fit)
     except BadFilm as error:
         return error
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
-
-import numpy as np
+from pathlib import Path
 
 from radflow.data.config import PreprocessConfig, require
 from radflow.data.crops.mammograms import LesionRow
@@ -14,13 +13,15 @@ from radflow.data.dataset.copies import on_disk
 from radflow.data.dataset.manifest import SplitRule
 from radflow.data.dataset.reading import Dataset, open_dataset
 from radflow.data.dataset.splits import prove_no_lesion_crosses, prove_no_patient_crosses
-from radflow.data.dataset.writing import DatasetHeader, DatasetWriter, write_dataset
+from radflow.data.dataset.writing import DatasetHeader, DatasetWriter, dataset_digest, write_dataset
 from radflow.data.decoding import LeftOut, Outcome, StoredFilm, decode_films, fetch_film
 from radflow.data.images.film import BadFilm
+from radflow.data.parts import read_units
 from radflow.data.readers import READERS
 from radflow.data.readers.archives import RefusedMember
 from radflow.data.readers.base import Reader, ReleasePlan
 from radflow.data.readers.boxes import BOXES_NAME, FindingBox, count_boxes
+from radflow.data.tasks import BREAST
 from radflow.errors import UserError
 from radflow.files import sha256_file
 from radflow.storage import Location, S3Path, fingerprint, in_threads, locate
@@ -33,9 +34,9 @@ Progress = Callable[[int, int, int], None]
 
 
 def resolve(config: PreprocessConfig) -> PreprocessConfig:
-    """Settle what is auto: the layout of the source, the image size, and the rule of a release that is not divided.
+    """Settle what is auto: the source's layout, its unit, fit, size, task, and the rule of a release without parts.
 
-    Raises `UserError` where the source is not a folder of that layout.
+    Raises `UserError` where the source is not a folder of that layout, or what is given does not suit it.
     """
     reader = _reader_of(config)
     reader.at(config.source)
@@ -43,7 +44,17 @@ def resolve(config: PreprocessConfig) -> PreprocessConfig:
     if split == "official" and "official" not in rules:
         split = "random"
     require(split in rules, f"split={split} of {reader.layout}", " or ".join(rules))
-    return replace(config, layout=reader.layout, image_size=config.image_size or reader.image_size, split=split)
+    unit, fit, size = config.unit, config.fit, config.image_size or reader.image_size
+    if unit == "auto":
+        unit = reader.units[0]
+    require(unit in reader.units, f"unit={unit} of {reader.layout}", " or ".join(reader.units))
+    if unit == "films" and fit == "auto":
+        fit = reader.fit
+    require(unit == "films" or fit == "auto", f"fit={fit} of {unit}, which are square by themselves", "auto")
+    task = config.task
+    if task == "auto":
+        task = BREAST if unit == "breasts" else reader.task
+    return replace(config, layout=reader.layout, unit=unit, fit=fit, image_size=size, split=split, task=task)
 
 
 def recognise(folder: Location) -> type[Reader] | None:
@@ -63,24 +74,33 @@ def plan_dataset(config: PreprocessConfig) -> tuple[Reader, ReleasePlan]:
     return release, plan
 
 
-def preprocess(config: PreprocessConfig, progress: Progress | None = None) -> Dataset:
+def preprocess(config: PreprocessConfig, progress: Progress | None = None, units: Path | None = None) -> Dataset:
     """Decode, resize and split the films of `config.source` into a dataset at `config.out`, and open it.
 
     The dataset is the same, byte for byte, whatever the number of workers and whether films come from folders or
     archives. Films that are missing or damaged are named in `rejected.csv`; so are those that are in no split, or of
-    which a finding is unknown, which are not counted as rejected. Of mammograms the dataset holds crops, around
+    which no finding is known, which are not counted as rejected. Of mammograms the dataset holds crops, around
     lesions and of normal tissue (`radflow.data.crops.lesions`), and `lesions.csv` accounts for every lesion. Raises
     `UserError`.
+
+    With a folder of `units` their images are taken from there (`radflow.data.parts`).
 
     When the process is interrupted or killed, the next one with the same settings and sources keeps the shards
     that were whole, and makes the same bytes.
     """
     config = resolve(config)
     release, plan = plan_dataset(config)
+    if units is not None:
+        plan = replace(plan, images=lambda _: read_units(plan, units, config.image_size))
     with write_dataset(config.out, _header(config, release, plan), plan.table, _origin(config)) as writer:
         _fill(writer, config, release, plan, progress)
         _add_tables(writer, plan)
     return open_dataset(on_disk(locate(config.out)))
+
+
+def digest_of(config: PreprocessConfig, release: Reader, plan: ReleasePlan) -> str:
+    """SHA-256 of all that decides the dataset; where it differs, another one would be made."""
+    return dataset_digest(_header(config, release, plan), plan.table, _origin(config))
 
 
 def _reader_of(config: PreprocessConfig) -> type[Reader]:
@@ -104,24 +124,25 @@ def _header(config: PreprocessConfig, release: Reader, plan: ReleasePlan) -> Dat
     return DatasetHeader(
         name=release.name if config.name == "auto" else config.name,
         image_size=config.image_size,
-        findings=release.findings,
+        findings=plan.findings or release.findings,
         split_rule=SplitRule(
             config.split,
             config.seed,
             None if config.lists.val_list else config.val_fraction,
             config.test_fraction if config.split == "random" else None,
         ),
-        task=release.task,
+        task=config.task,
         sources={name: sha256_file(path) for name, path in plan.sources.items()},
         crops={} if plan.crops is None else asdict(plan.crops),
-        unit=release.unit,
+        unit=config.unit,
+        fit=config.makes_square_by,
         notes=(*plan.notes, *count_boxes(plan.boxes, plan.table.image_ids)),
     )
 
 
 def _origin(config: PreprocessConfig) -> str:
     """What decides the films beside header and table: another origin must not resume what this one has made."""
-    without_effect = ("out", "workers", "max_rejected")
+    without_effect = ("out", "workers", "max_rejected", "hosts", "ssh_agent", "interface")
     settings = {name: value for name, value in asdict(config).items() if name not in without_effect}
     return json.dumps([settings, fingerprint(locate(config.source))])
 
@@ -132,24 +153,18 @@ def _fill(
     """Put every image of the plan into the writer, or say why not; stops as soon as too many are rejected."""
     for name, reason in plan.unlisted.items():
         writer.note_unlisted([name], reason)
-    intake = _Intake(writer, config, release.unit, plan, progress)
+    intake = _Intake(writer, config, plan, progress)
     for name, reason in plan.unlabelled.items():
         intake.settle(name, BadFilm(reason))
-    for name, finding in _unknown(plan, release.findings):
+    table = plan.table
+    for name in table.image_ids[~(table.known | table.uncertain).any(axis=1)].tolist():
         if intake.awaits(name):
-            intake.settle(name, LeftOut(f"the release does not say whether it shows {finding}"))
+            intake.settle(name, LeftOut("the release does not say whether it shows any of the findings"))
     stored = _stored_only(plan, writer, intake)
     if isinstance(release.folder, S3Path):
         stored = in_threads(fetch_film, stored)
-    for name, outcome in decode_films(stored, config.image_size, config.workers):
+    for name, outcome in decode_films(stored, config.image_size, config.makes_square_by, config.workers):
         intake.settle(name, outcome)
-
-
-def _unknown(plan: ReleasePlan, findings: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """The images with a finding that is neither present nor absent, and the first such finding."""
-    if plan.unknown is not None:
-        for row in np.flatnonzero(plan.unknown.any(axis=1)).tolist():
-            yield str(plan.table.image_ids[row]), findings[int(plan.unknown[row].argmax())]
 
 
 def _stored_only(plan: ReleasePlan, writer: DatasetWriter, intake: _Intake) -> Iterator[StoredFilm]:
@@ -179,12 +194,12 @@ class _Intake:
     """Settles images one by one: into the dataset or rejected, counted against `max_rejected`, with progress told."""
 
     def __init__(
-        self, writer: DatasetWriter, config: PreprocessConfig, unit: str, plan: ReleasePlan, progress: Progress | None
+        self, writer: DatasetWriter, config: PreprocessConfig, plan: ReleasePlan, progress: Progress | None
     ) -> None:
         self._writer = writer
         self._rows = {name: row for row, name in enumerate(plan.table.image_ids.tolist())}
         self._total = len(self._rows) + len(plan.unlabelled)
-        self._unit = unit
+        self._unit = config.unit
         self._config = config
         self._progress = progress
         self._done = writer.settled

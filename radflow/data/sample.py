@@ -9,7 +9,8 @@ from typing import Literal
 from radflow.data.config import PreprocessConfig
 from radflow.data.crops.lesions import CropConfig
 from radflow.data.dataset.copies import on_disk
-from radflow.data.dataset.reading import Dataset
+from radflow.data.dataset.joined import join_datasets
+from radflow.data.dataset.reading import Dataset, open_dataset
 from radflow.data.phantom.chest.folder import write_phantom_films
 from radflow.data.phantom.mammogram.folder import write_phantom_mammograms
 from radflow.data.preprocess import preprocess
@@ -107,6 +108,12 @@ def dataset_folder(data: str) -> Path:
     return folder
 
 
+def open_data(data: str) -> Dataset:
+    """Open the dataset that `data` names, or join the several that it names with commas; raises `UserError`."""
+    datasets = [open_dataset(dataset_folder(each.strip())) for each in data.split(",")]
+    return datasets[0] if len(datasets) == 1 else join_datasets(datasets)
+
+
 def mammogram_folder(data: str) -> Path:
     """The dataset folder that `data` names where it is to hold mammograms; `sample` is made of phantom ones."""
     if data != SAMPLE:
@@ -122,11 +129,11 @@ def mammogram_folder(data: str) -> Path:
     return folder
 
 
-def preprocess_with_bar(config: PreprocessConfig) -> Dataset:
-    """Preprocess with a progress bar that counts films done and rejected."""
+def preprocess_with_bar(config: PreprocessConfig, units: Path | None = None) -> Dataset:
+    """Preprocess with a progress bar that counts films done and rejected; see `preprocess`."""
     with progress_bar("preprocessing", "films") as move:
 
         def show(done: int, total: int, rejected: int) -> None:
             move(done, f"preprocessing, {rejected} rejected", total)
 
-        return preprocess(config, show)
+        return preprocess(config, show, units)

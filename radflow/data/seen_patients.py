@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from radflow.data.dataset.manifest import Manifest
 from radflow.data.dataset.reading import Dataset
@@ -43,6 +43,8 @@ class SeenSource:
 @dataclass(frozen=True)
 class Leakage:
     """How many patients of a split a model has seen."""
+
+    COUNTS: ClassVar[tuple[str, ...]] = ("patients", "trained", "validated")
 
     split: str
     patients: int
@@ -83,8 +85,11 @@ class SeenPatients:
     @classmethod
     def of_training(cls, dataset: Dataset) -> SeenPatients:
         """Those of a training on a dataset."""
-        trained, validated = (hashes(dataset.split(split).patient_ids.tolist()) for split in ("train", "val"))
-        return cls((SeenSource(source_marks(dataset.manifest), trained, validated),))
+        seen = cls()
+        for part in dataset.parts:
+            trained, validated = (_patients_of(part, split) for split in ("train", "val"))
+            seen |= cls((SeenSource(source_marks(part.manifest), hashes(trained), hashes(validated)),))
+        return seen
 
     def __or__(self, other: SeenPatients) -> SeenPatients:
         """Those that either has seen."""
@@ -97,7 +102,9 @@ class SeenPatients:
 
     def leakage(self, dataset: Dataset, split: str) -> Leakage:
         """Count the patients of a split among them."""
-        return self.count(source_marks(dataset.manifest), dataset.split(split).patient_ids.tolist(), split)
+        found = [self.count(source_marks(part.manifest), _patients_of(part, split), split) for part in dataset.parts]
+        patients, trained, validated = (sum(getattr(each, name) for each in found) for name in Leakage.COUNTS)
+        return Leakage(split, patients, trained, validated, self.unknown)
 
     def count(self, marks: frozenset[str], patient_ids: Iterable[str], split: str) -> Leakage:
         """Count patients of a source with these marks among them."""
@@ -138,6 +145,11 @@ class SeenPatients:
         """Write the list into a folder."""
         with atomic_file(folder / PATIENTS_FILE) as temporary:
             temporary.write_text(self.to_json(), encoding="utf-8")
+
+
+def _patients_of(dataset: Dataset, split: str) -> list[str]:
+    """The patients of a split; none where a dataset that is joined to others has no such split."""
+    return dataset.split(split).patient_ids.tolist() if dataset.manifest.splits[split].rows else []
 
 
 def hashes(patient_ids: Iterable[str]) -> frozenset[str]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+import re
+from typing import Literal
 
-Task = Literal["chest", "mammo"]
-"""Findings on chest films, or tumour against normal tissue on mammograms."""
+CHEST, MAMMO, BREAST, OTHER = "chest", "mammo", "breast", "other"
+"""Findings on chest films; tumour against normal tissue on crops; findings of whole breasts; anything."""
 
-TASKS: tuple[Task, ...] = get_args(Task)
+ImageUnit = Literal["films", "crops", "breasts"]
+"""What an image shows: a whole film, a piece of a mammogram, or its breast."""
 
-OTHER = "other"
-"""Task of a dataset that no registered family is for."""
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+
+
+def is_task(name: str) -> bool:
+    """Whether a text may name a task: it becomes a part of the names of registered models."""
+    return _NAME.fullmatch(name) is not None

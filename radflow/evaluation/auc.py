@@ -89,12 +89,13 @@ def auc_with_interval(labels: ArrayLike, scores: ArrayLike, patient_ids: ArrayLi
 
 
 def auc_per_finding(predictions: Predictions) -> dict[str, FindingAuc]:
-    """AUC, interval and class counts of every finding, in the findings' order."""
+    """AUC, interval and class counts of every finding, in their order, of the films of which it is known."""
     clusters = _cluster_numbers(predictions.patient_ids, len(predictions))
-    return {
-        finding: auc_with_interval(predictions.labels[:, index], predictions.probabilities[:, index], clusters)
-        for index, finding in enumerate(predictions.findings)
-    }
+    results = {}
+    for index, finding in enumerate(predictions.findings):
+        rows, labels, probabilities = predictions.of_finding(index)
+        results[finding] = auc_with_interval(labels, probabilities, clusters[rows])
+    return results
 
 
 def mean_auc(results: Mapping[str, FindingAuc]) -> float:
@@ -123,10 +124,9 @@ def resampled_mean_aucs(models: Sequence[Predictions], replicates: int, seed: in
     All models get the same draws, so that their differences are paired. NaN where no finding has both classes, and in
     all replicates with fewer than two patients.
     """
-    labels = models[0].labels
     clusters = _cluster_numbers(models[0].patient_ids, len(models[0]))
     patients = int(clusters.max(initial=-1)) + 1
-    usable = np.flatnonzero(labels.any(axis=0) & ~labels.all(axis=0))
+    usable = np.flatnonzero(models[0].has_both_classes)
     if patients < 2 or not len(usable):
         return np.full((len(models), replicates), np.nan)
     generator = np.random.default_rng(seed)
@@ -135,7 +135,7 @@ def resampled_mean_aucs(models: Sequence[Predictions], replicates: int, seed: in
         count = min(_REPLICATES_AT_ONCE, replicates - start)
         draws = generator.multinomial(patients, np.full(patients, 1 / patients), size=count)
         weights = np.ascontiguousarray(draws.T[clusters], dtype=np.float32)
-        means.append([_resampled_means(labels, model.probabilities, usable, weights) for model in models])
+        means.append([_resampled_means(model, usable, weights) for model in models])
     return np.concatenate(means, axis=1)
 
 
@@ -269,14 +269,12 @@ def _weighted_aucs(
     return np.divide(beaten, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
 
 
-def _resampled_means(
-    labels: NDArray[np.bool_],
-    probabilities: NDArray[np.float32],
-    usable: NDArray[np.intp],
-    weights: NDArray[np.float32],
-) -> NDArray[np.float64]:
+def _resampled_means(model: Predictions, usable: NDArray[np.intp], weights: NDArray[np.float32]) -> NDArray[np.float64]:
     """Mean AUC over the findings `usable` in each replicate, [R]."""
-    aucs = [_weighted_aucs(labels[:, index], probabilities[:, index], weights) for index in usable]
+    aucs = []
+    for index in usable:
+        rows, labels, probabilities = model.of_finding(index)
+        aucs.append(_weighted_aucs(labels, probabilities, weights if len(rows) == len(weights) else weights[rows]))
     return _mean_of_present(np.stack(aucs))
 
 

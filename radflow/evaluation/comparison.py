@@ -86,7 +86,7 @@ def _difference_of_films(first: Predictions, second: Predictions) -> str:
             f"one only, such as {unpaired[0]})"
         )
     for what, differs in (
-        ("labels", (first.labels != second.labels).any(axis=1)),
+        ("labels", ((first.labels != second.labels) | (first.known != second.known)).any(axis=1)),
         ("patients", first.patient_ids != second.patient_ids),
     ):
         if differs.any():

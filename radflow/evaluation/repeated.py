@@ -89,8 +89,7 @@ def _check(first: Sequence[Predictions], second: Sequence[Predictions]) -> None:
     for other in [*first, *second]:
         if other.findings != reference.findings or not _equal(other.image_ids, reference.image_ids):
             raise UserError("the trainings were tested on different films or findings; test all on the same dataset")
-    labels = reference.labels
-    if not (labels.any(axis=0) & ~labels.all(axis=0)).any() or _count_patients(reference) < 2:
+    if not reference.has_both_classes.any() or _count_patients(reference) < 2:
         raise UserError("the test films have not both classes, or are of one patient; AUCs cannot be compared on them")
 
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,18 @@ GOLDEN_TOLERANCE = 0.25
 Ten times the most by which float32 and bfloat16 differed (0.023: eight films, a trained VGG-16 and a trained
 DenseNet-121); films of half their brightness moved the same networks by 0.45 to 4.3.
 """
+
+
+Fit = Literal["pad", "squash", "breast"]
+"""As in film.py, which models carry under another package's name than radflow's."""
+
+
+def fit_named(text: str) -> Fit:
+    """How films become square, by its name; raises ValueError for another text."""
+    known: tuple[Fit, ...] = get_args(Fit)
+    if text not in known:
+        raise ValueError(f"fit is {text!r}, expected {', '.join(known)}")
+    return known[known.index(text)]
 
 
 class NotReproducedError(ValueError):
@@ -49,6 +62,8 @@ class Description:
         float [F], what the model gave for it when it was saved.
     about
         More words about the model: data digest, version of radflow.
+    fit
+        How films become square: `pad`, `squash` or `breast`.
     """
 
     findings: tuple[str, ...]
@@ -56,6 +71,7 @@ class Description:
     golden_film: NDArray[np.uint8]
     golden_probabilities: NDArray[np.float64]
     about: dict[str, str]
+    fit: Fit = "squash"
 
     def write(self, folder: Path) -> None:
         """Write the description into a model's folder."""
@@ -65,6 +81,7 @@ class Description:
             "thresholds": [None if np.isnan(threshold) else float(threshold) for threshold in self.thresholds],
             "golden_probabilities": [float(probability) for probability in self.golden_probabilities],
             "about": self.about,
+            "fit": self.fit,
         }
         (folder / DESCRIPTION_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
@@ -81,6 +98,7 @@ class Description:
                 golden_film,
                 np.array(content["golden_probabilities"], np.float64),
                 dict(content["about"]),
+                fit_named(content.get("fit", "squash")),
             )
         except (KeyError, TypeError, AttributeError, RecursionError, Image.DecompressionBombError) as error:
             raise ValueError(f"{DESCRIPTION_FILE} is not whole: {error!r}") from error

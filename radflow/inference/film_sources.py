@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from radflow.cpu import available_cores
 from radflow.data.decoding import decode_film_file, read_film_file
-from radflow.data.images.film import FILM_SUFFIXES, BadFilm, decode_film, is_dicom, resize_film
+from radflow.data.images.film import FILM_SUFFIXES, BadFilm, Fit, decode_film, is_dicom, resize_film
 from radflow.data.images.remarks import Remark, remark_on
 from radflow.errors import UserError
 from radflow.storage import Location, S3Path, locate
@@ -30,14 +30,14 @@ class Film:
     name: str
     content: Location | NDArray[np.uint8]
 
-    def read(self, size: int) -> ReadFilm | BadFilm:
+    def read(self, size: int, fit: Fit) -> ReadFilm | BadFilm:
         """Pixels uint8 [size, size] and what is odd about them, or what is wrong with the film."""
         try:
             if isinstance(self.content, np.ndarray):
-                return ReadFilm(resize_film(self.content, size), remark_on(self.content))
+                return ReadFilm(resize_film(self.content, size, fit), remark_on(self.content))
             content = read_film_file(self.content)
             whole = decode_film(content, self.content.name)
-            return ReadFilm(resize_film(whole, size), remark_on(whole, content))
+            return ReadFilm(resize_film(whole, size, fit), remark_on(whole, content))
         except BadFilm as reason:
             return reason
 
@@ -76,7 +76,7 @@ def list_films(source: FilmSource) -> list[Film]:
     return films
 
 
-def read_ahead(films: Sequence[Film], size: int, most_waiting: int) -> Iterator[ReadFilm | BadFilm]:
+def read_ahead(films: Sequence[Film], size: int, fit: Fit, most_waiting: int) -> Iterator[ReadFilm | BadFilm]:
     """Read films to uint8 [size, size] in order by a thread a core, at most `most_waiting` before they are wanted.
 
     Decoders release Python's lock. Processes would decode no faster, and would run the main module of whoever imports
@@ -86,7 +86,7 @@ def read_ahead(films: Sequence[Film], size: int, most_waiting: int) -> Iterator[
     waiting: list[Future[ReadFilm | BadFilm]] = []
     try:
         for film in films:
-            waiting.append(pool.submit(film.read, size))
+            waiting.append(pool.submit(film.read, size, fit))
             if len(waiting) > most_waiting:
                 yield waiting.pop(0).result()
         while waiting:

@@ -7,6 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from radflow.data.images.breast import cut_breast
+from radflow.data.images.film import Fit
+
 LONGEST_SIDE = 1024
 """Pixels of a picture; larger films are shrunk to it."""
 
@@ -16,15 +19,16 @@ _STRONGEST_COLOUR = 0.6
 _CAPTION_HEIGHT = 24
 
 
-def draw_heatmap(film: NDArray[np.uint8], evidence: np.ndarray, caption: str) -> Image.Image:
+def draw_heatmap(film: NDArray[np.uint8], evidence: np.ndarray, caption: str, fit: Fit = "squash") -> Image.Image:
     """Draw a film with the evidence for one finding in colour, and a caption below.
 
-    `film` is grey [H, W]; `evidence` [h, w] is its class activation map, which covers the whole film. Only evidence for
-    the finding is shown, from none (the film as it is) to the strongest of this film (yellow).
+    `film` is grey [H, W]; `evidence` [h, w] is its class activation map, which covers the square that the film was made
+    by `fit`. Of a mammogram that was reduced to its breast only that is drawn. Only evidence for the finding is shown,
+    from none (the film as it is) to the strongest of this film (yellow).
     """
-    grey = Image.fromarray(film)
+    grey = Image.fromarray(cut_breast(film) if fit == "breast" else film)
     grey.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-    strength = _strength(evidence, grey.size)
+    strength = _strength(evidence, grey.size, fit)
     colours = (mpl.colormaps["inferno"](strength)[..., :3] * 255).astype(np.uint8)
     cover = Image.fromarray(np.rint(strength * _STRONGEST_COLOUR * 255).astype(np.uint8))
     picture = Image.new("RGB", (grey.width, grey.height + _CAPTION_HEIGHT))
@@ -35,8 +39,19 @@ def draw_heatmap(film: NDArray[np.uint8], evidence: np.ndarray, caption: str) ->
     return picture
 
 
-def _strength(evidence: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _strength(evidence: np.ndarray, size: tuple[int, int], fit: Fit) -> np.ndarray:
     """Evidence for the finding as a fraction of the strongest, [height, width] of the picture, 0 to 1."""
     positive = np.maximum(np.asarray(evidence, np.float32), 0)
-    fraction = positive / max(float(positive.max()), 1e-12)
-    return np.clip(np.asarray(Image.fromarray(fraction).resize(size, Image.Resampling.BICUBIC)), 0, 1)
+    fraction = Image.fromarray(positive / max(float(positive.max()), 1e-12))
+    film = _place_of_film(size, fraction.size, fit)
+    return np.clip(np.asarray(fraction.resize(size, Image.Resampling.BICUBIC, box=film)), 0, 1)
+
+
+def _place_of_film(film: tuple[int, int], square: tuple[int, int], fit: Fit) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of a film of this width and height in the square that was made of it."""
+    if fit == "squash":
+        return 0.0, 0.0, *square
+    width, height = (side * extent / max(film) for side, extent in zip(square, film, strict=True))
+    left = 0.0 if fit == "breast" else (square[0] - width) / 2
+    top = (square[1] - height) / 2
+    return left, top, left + width, top + height

@@ -18,6 +18,7 @@ from radflow.data.images.film import BadFilm
 from radflow.errors import UserError
 from radflow.files import atomic_file
 from radflow.inference.config import Thresholds
+from radflow.inference.description import Description
 from radflow.inference.film_sources import Film, FilmSource, ReadFilm, list_films, read_ahead
 from radflow.inference.loaded_model import LoadedClassifier, load_classifier
 from radflow.terminal import warn
@@ -83,7 +84,7 @@ class FilmPredictor:
         """
         sources = list_films(films)
         limits = self._limits(thresholds)
-        pictures = HeatMaps(Path(heatmaps), self.findings, limits, heatmap_findings) if heatmaps else None
+        pictures = HeatMaps(Path(heatmaps), self.classifier.description, limits, heatmap_findings) if heatmaps else None
         probabilities = np.full((len(sources), len(self.findings)), np.nan)
         errors: list[str | None] = [None] * len(sources)
         warnings: list[str | None] = [None] * len(sources)
@@ -108,7 +109,8 @@ class FilmPredictor:
     ) -> Iterator[tuple[list[int], np.ndarray]]:
         """Rows and pixels uint8 [n, size, size] of readable films, decoded while the batches before are computed."""
         rows, pixels = [], []
-        for row, film in enumerate(read_ahead(films, self.classifier.image_size, 2 * BATCH)):
+        size, fit = self.classifier.image_size, self.classifier.description.fit
+        for row, film in enumerate(read_ahead(films, size, fit, 2 * BATCH)):
             if isinstance(film, BadFilm):
                 errors[row] = str(film)
             else:
@@ -142,13 +144,14 @@ class FilmPredictor:
 class HeatMaps:
     """A folder of heat maps, drawn beside the computation of the next films."""
 
-    def __init__(self, folder: Path, findings: tuple[str, ...], limits: np.ndarray | None, most: int) -> None:
+    def __init__(self, folder: Path, description: Description, limits: np.ndarray | None, most: int) -> None:
         if not most and limits is None:
             raise UserError(
                 "heat maps are drawn of findings above their thresholds, and thresholds=none; give thresholds, or "
                 "heatmap_findings=3 for the three most probable of each film"
             )
-        self._folder, self._findings, self._limits, self._most = folder, findings, limits, most
+        self._findings, self._fit = description.findings, description.fit
+        self._folder, self._limits, self._most = folder, limits, most
         folder.mkdir(parents=True, exist_ok=True)
         self._pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="draw")
         self._drawings: list[Future[None]] = []
@@ -178,9 +181,8 @@ class HeatMaps:
             pixels = film.read_whole()
             for column in chosen:
                 finding = self._findings[column]
-                picture = draw_heatmap(
-                    pixels, evidence[..., column], f"{finding} {shares[column]:.3f}   {PurePosixPath(film.name).name}"
-                )
+                caption = f"{finding} {shares[column]:.3f}   {PurePosixPath(film.name).name}"
+                picture = draw_heatmap(pixels, evidence[..., column], caption, self._fit)
                 path = self._folder / f"{_inside(film.name)}.{finding}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_file(path) as temporary:

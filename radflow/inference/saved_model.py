@@ -21,7 +21,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 
-from radflow.inference.description import ABOVE_PREFIX, GOLDEN_FILM_FILE, Description
+from radflow.inference.description import ABOVE_PREFIX, GOLDEN_FILM_FILE, Description, fit_named
 from radflow.registry_files import registry_file
 from radflow.versions import installed_versions
 
@@ -44,6 +44,10 @@ FINDINGS_PARAM = "findings"
 
 THRESHOLDS_PARAM = "thresholds"
 """Likewise, the probability from which each finding counts as present; nan for one without."""
+
+
+FIT_PARAM = "fit"
+"""Likewise, how films become square: pad, squash or breast."""
 
 
 def save_classifier(
@@ -89,13 +93,15 @@ def _describe(model: keras.Model, golden_film: np.ndarray, metadata: Mapping[str
     thresholds = [float(value) for value in metadata.get(THRESHOLDS_PARAM, ",".join(["nan"] * outputs)).split(",")]
     if {len(findings), len(thresholds)} != {outputs}:
         raise ValueError(f"{len(findings)} findings, {len(thresholds)} thresholds; expected {outputs}, one an output")
-    about = {name: value for name, value in metadata.items() if name not in (FINDINGS_PARAM, THRESHOLDS_PARAM)}
+    told = (FINDINGS_PARAM, THRESHOLDS_PARAM, FIT_PARAM)
+    about = {name: value for name, value in metadata.items() if name not in told}
     return Description(
         findings,
         np.array(thresholds),
         golden_film[0],
         np.asarray(model(golden_film, training=False), np.float64)[0],
         {**about, **{f"version_{name}": version for name, version in installed_versions(("radflow",)).items()}},
+        fit_named(metadata.get(FIT_PARAM, "squash")),
     )
 
 

@@ -35,9 +35,3 @@ class SplitPredictor:
             rows.append(self._predict(tf.convert_to_tensor(batch.films)).numpy())
         mine = np.concatenate(rows)[: len(own)] if rows else np.zeros((0, split.labels.shape[1]), np.float32)
         return self._communicator.allgather(mine)
-
-
-def mean_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean binary cross-entropy over films and findings, of labels [n, f] and probabilities [n, f]."""
-    share = np.clip(probabilities.astype(np.float64), 1e-7, 1 - 1e-7)
-    return float(-np.mean(np.where(labels, np.log(share), np.log1p(-share))))

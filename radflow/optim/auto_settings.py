@@ -16,6 +16,8 @@ import numpy as np
 from radflow.optim.config import Auto, OptimizerConfig, OptimizerName, Scaling
 from radflow.optim.learning_rate import scale_learning_rate
 
+SMALLEST_MUON_BATCH = 64
+"""Films of a step from which on Muon is the optimiser: with fewer, its update would be a tenth of a step or more."""
 WANTED_STEPS = 150
 """Optimiser steps of `epochs=auto`: with far fewer, no learning rate makes up for those that are missing."""
 FEWEST_EPOCHS, MOST_EPOCHS = 3, 50
@@ -51,6 +53,11 @@ _BASE_RATES: dict[OptimizerName, dict[NetworkKind, _BaseRate]] = {
         "normalised": _BaseRate(1.3, "sqrt", 10.0),
         "pretrained": _BaseRate(0.1, "sqrt", 1.0),
         "plain": _BaseRate(0.1, "sqrt", 1.0),
+    },
+    "muon": {
+        "normalised": _BaseRate(0.0016, "sqrt", 0.03),
+        "pretrained": _BaseRate(0.0001, "sqrt", 0.001),
+        "plain": _BaseRate(0.0002, "sqrt", 0.002),
     },
     "sgd": {
         "normalised": _BaseRate(0.003, "linear", 0.3),
@@ -90,15 +97,12 @@ def choose_optimizer(config: OptimizerConfig, global_batch: int, kind: NetworkKi
     """Resolve optimiser and learning rate for steps of `global_batch` films on a network of this kind.
 
     The base rate is the rule's where `base_lr=auto`, and so is the limit on the peak; a rate or a scaling that is given
-    has no limit.
+    has no limit, and is taken for Adam's.
     """
     reasons = {}
     optimizer = config.optimizer
     if optimizer == "auto":
-        optimizer = "adamw" if config.weight_decay else "adam"
-        reasons["optimizer"] = (
-            f"weight_decay={config.weight_decay:g} is given" if config.weight_decay else "best at every batch measured"
-        )
+        optimizer, reasons["optimizer"] = _auto_optimizer(config, global_batch)
     usual = _usual(optimizer, kind)
     base_lr = usual.base_lr if config.base_lr == "auto" else config.base_lr
     scaling = usual.scaling if config.lr_scaling == "auto" else config.lr_scaling
@@ -108,6 +112,17 @@ def choose_optimizer(config: OptimizerConfig, global_batch: int, kind: NetworkKi
         peak = min(peak, usual.largest)
         reasons["peak_lr"] += f", at most {usual.largest:g} for {_IN_WORDS[kind]}"
     return OptimizerChoice(optimizer, base_lr, scaling, peak, reasons)
+
+
+def _auto_optimizer(config: OptimizerConfig, global_batch: int) -> tuple[OptimizerName, str]:
+    """An optimiser, and why."""
+    if config.weight_decay:
+        return "adamw", f"weight_decay={config.weight_decay:g} is given"
+    if not config.base_lr == config.lr_scaling == "auto":
+        return "adam", "the paper's, for a learning rate that is given"
+    if global_batch < SMALLEST_MUON_BATCH:
+        return "adam", f"the paper's, for steps of fewer than {SMALLEST_MUON_BATCH} films"
+    return "muon", "best at every batch measured"
 
 
 def choose_epochs(epochs: Auto | int, steps_of: Callable[[int], int], config: OptimizerConfig) -> int:

@@ -8,12 +8,12 @@ from radflow.errors import UserError
 
 Auto = Literal["auto"]
 """What leaves a setting to the rule (`radflow.optim.auto_settings`)."""
-OptimizerName = Literal["adam", "adamw", "adadelta", "sgd", "nesterov", "lars", "lamb"]
+OptimizerName = Literal["adam", "adamw", "adadelta", "sgd", "nesterov", "lars", "lamb", "muon"]
 Scaling = Literal["linear", "sqrt", "none"]
 ScheduleName = Literal["constant", "cosine", "polynomial", "step", "plateau", "cyclic"]
 
-WITH_MOMENTUM = ("sgd", "nesterov", "lars")
-WITH_WEIGHT_DECAY = ("adamw", "lars", "lamb")
+WITH_MOMENTUM = ("sgd", "nesterov", "lars", "muon")
+WITH_WEIGHT_DECAY = ("adamw", "lars", "lamb", "muon")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +21,12 @@ class OptimizerConfig:
     """Optimiser, scaled learning rate and its schedule."""
 
     optimizer: Auto | OptimizerName = "auto"
-    """Update rule; nesterov is sgd with Nesterov's momentum, lars and lamb adapt the rate of each layer."""
+    """Update rule; nesterov is sgd with Nesterov's momentum, lars and lamb adapt the rate of each layer, muon makes
+    the update of each kernel orthogonal."""
     momentum: float = 0.9
-    """Momentum of sgd, nesterov and lars."""
+    """Momentum of sgd, nesterov, lars and muon."""
     weight_decay: float = 0.0
-    """Weight decay of adamw, lars and lamb; biases and normalisations do not decay."""
+    """Weight decay of adamw, lars, lamb and muon; biases and normalisations do not decay."""
     base_lr: Auto | float = "auto"
     """Learning rate at the base batch; auto is chosen by optimiser, network and initial weights."""
     base_batch: int = 8

@@ -13,20 +13,36 @@ from radflow.optim.config import OptimizerConfig, OptimizerName
 from radflow.optim.exclusions import is_bias_or_norm
 from radflow.optim.lamb import LAMB
 from radflow.optim.lars import LARS
+from radflow.optim.muon import Muon, Ranks
 
 
 def build_optimizer(
-    config: OptimizerConfig, weights: Sequence[keras.Variable], head: Sequence[keras.Variable] = ()
+    config: OptimizerConfig,
+    weights: Sequence[keras.Variable],
+    head: Sequence[keras.Variable] = (),
+    precision: str = "float32",
+    ranks: Ranks | None = None,
 ) -> keras.optimizers.Optimizer | BodyAndHead:
-    """The optimiser of a classifier's `weights`, not yet built; `head` are those that are not of its body."""
+    """The optimiser of a classifier's `weights`, not yet built; `head` are those that are not of its body.
+
+    With `precision` mixed_bfloat16, matrix products of the update are in bfloat16, as those of the network. `ranks` are
+    those that train together.
+    """
     if not config.treats_body_apart:
-        return _of_one_rate(config, weights)
-    of_head = {id(weight) for weight in head}
-    body = [weight for weight in weights if id(weight) not in of_head]
-    return BodyAndHead(_of_one_rate(config, body), _of_one_rate(config, head), head, config.body_lr_factor)
+        return _of_one_rate(config, weights, head, precision, ranks)
+    head_ids = {id(weight) for weight in head}
+    body = [weight for weight in weights if id(weight) not in head_ids]
+    of_body, of_head = (_of_one_rate(config, part, head, precision, ranks) for part in (body, head))
+    return BodyAndHead(of_body, of_head, head, config.body_lr_factor)
 
 
-def _of_one_rate(config: OptimizerConfig, weights: Sequence[keras.Variable]) -> keras.optimizers.Optimizer:
+def _of_one_rate(
+    config: OptimizerConfig,
+    weights: Sequence[keras.Variable],
+    head: Sequence[keras.Variable],
+    precision: str,
+    ranks: Ranks | None,
+) -> keras.optimizers.Optimizer:
     """An optimiser for `weights`, not yet built, whose learning rate the training loop sets before each step.
 
     Raises ValueError for a name that is not known, `auto` among them: the rule resolves it before.
@@ -46,4 +62,10 @@ def _of_one_rate(config: OptimizerConfig, weights: Sequence[keras.Variable]) -> 
             return LARS(0.0, config.momentum, config.weight_decay)
         case "lamb":
             return LAMB(0.0, weight_decay=config.weight_decay)
+        case "muon":
+            of_head = [weight.path for weight in head]
+            matrix_dtype = "bfloat16" if precision == "mixed_bfloat16" else "float32"
+            return Muon(
+                0.0, config.momentum, config.weight_decay or None, of_head, matrix_dtype=matrix_dtype, ranks=ranks
+            )
     raise ValueError(f"optimizer={config.optimizer!r} is not known; expected one of {get_args(OptimizerName)}")

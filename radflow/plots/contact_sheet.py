@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from radflow.data.dataset.reading import Dataset, Split
+from radflow.data.dataset.shards import FilmTable
 from radflow.data.images.film import resize_film
 
 COLUMNS, ROWS = 5, 4
@@ -38,9 +39,9 @@ def contact_sheets(dataset: Dataset, seed: int) -> Iterator[tuple[str, Image.Ima
     A sheet shows up to 20 films, drawn by the seed from all splits together; the same seed draws the same films.
     """
     splits = [dataset.split(name) for name, counts in dataset.manifest.splits.items() if counts.rows]
-    labels = np.concatenate([split.labels for split in splits])
+    table = FilmTable.concatenate([split.table for split in splits])
     names = [*(finding.replace("_", " ") for finding in dataset.findings), _name_of_none(dataset.findings)]
-    shown = np.column_stack([labels, ~labels.any(axis=1, keepdims=True)])
+    shown = np.column_stack([table.labels, table.shows_none])
     for number, (name, has_finding) in enumerate(zip(names, shown.T, strict=True)):
         candidates = np.flatnonzero(has_finding)
         if len(candidates):

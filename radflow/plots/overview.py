@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from rich.table import Table
 
 from radflow.data.dataset.frequencies import TOTALS_ROW, frequency_table
 from radflow.data.dataset.manifest import REJECTED_NAME, SplitCounts
 from radflow.data.dataset.reading import Dataset
+from radflow.data.dataset.shards import FilmTable
 from radflow.data.tables import read_rows
 from radflow.files import atomic_file
 from radflow.plots.contact_sheet import contact_sheets
@@ -28,6 +28,9 @@ def print_overview(dataset: Dataset) -> None:
     unit, size = manifest.unit, manifest.image_size
     what = f"{manifest.name}: {manifest.rows:,} {unit} of {size}x{size} pixels, with the share of the split"
     print_table(_terminal_table(what, _with_shares(dataset)))
+    if any(counts.unknown for counts in manifest.splits.values()):
+        title = "Labels that are not known, and those of them that are uncertain"
+        print_table(_terminal_table(title, unknown_table(dataset)))
     reasons = rejection_table(dataset)
     if len(reasons):
         title = f"{manifest.rejected:,} rejected, {manifest.unlisted:,} in no split: {REJECTED_NAME} names each"
@@ -48,8 +51,9 @@ def draw_overview(dataset: Dataset, folder: Path, seed: int) -> list[Path]:
         ),
     }
     if len(findings) > 1:
-        labels = np.concatenate([dataset.split(split).labels for split in splits])
-        figures["co_occurrence"] = co_occurrence_figure(labels, findings, f"Findings that come together in {name}")
+        table = FilmTable.concatenate([dataset.split(split).table for split in splits])
+        title = f"Findings that come together in {name}"
+        figures["co_occurrence"] = co_occurrence_figure(table.labels, table.known, findings, title)
     written = []
     for title, figure in figures.items():
         written.append(folder / f"{title}.png")
@@ -81,6 +85,19 @@ def split_table(dataset: Dataset) -> pd.DataFrame:
     return table
 
 
+def unknown_table(dataset: Dataset) -> pd.DataFrame:
+    """How many films of each split have a finding that is not known, and how many of them possibly show it."""
+    splits = dataset.manifest.splits
+    rows = {
+        finding: {
+            name: f"{counts.unknown.get(finding, 0):,} ({counts.uncertain.get(finding, 0):,} uncertain)"
+            for name, counts in splits.items()
+        }
+        for finding in dataset.findings
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("Finding").reset_index()
+
+
 def rejection_table(dataset: Dataset) -> pd.DataFrame:
     """Why films are not in the dataset, the commonest reason first: Reason, Films, Example.
 
@@ -108,7 +125,7 @@ def _with_share(count: int, of: int) -> str:
 
 
 def _prevalences(counts: SplitCounts) -> dict[str, float]:
-    return {finding: positives / counts.rows for finding, positives in counts.positives.items()}
+    return {finding: counts.prevalence(finding) for finding in counts.positives}
 
 
 def _terminal_table(title: str, content: pd.DataFrame) -> Table:

@@ -65,20 +65,23 @@ def prevalence_figure(prevalences: Mapping[str, Mapping[str, float]], title: str
     return figure
 
 
-def co_occurrence_figure(labels: np.ndarray, findings: Sequence[str], title: str) -> Figure:
+def co_occurrence_figure(labels: np.ndarray, known: np.ndarray, findings: Sequence[str], title: str) -> Figure:
     """Which findings come together: of the films with the row's finding, the share with the column's too.
 
     Parameters
     ----------
-    labels : bool [films, findings]
+    labels, known : bool [films, findings]
+        Whether a finding is present, and whether that is known; a share is of the films where it is.
     findings : at least one
     title : str
     """
-    together = labels.T.astype(np.int64) @ labels.astype(np.int64)
-    counts = np.diag(together)
-    alone = labels[labels.sum(axis=1) == 1].sum(axis=0)
+    all_known = known.all(axis=1)
+    alone = labels[all_known & (labels.sum(axis=1) == 1)].sum(axis=0)
+    together = np.column_stack([_count_pairs(labels, labels), alone])
+    of = np.column_stack([_count_pairs(labels, known), labels[all_known].sum(axis=0)])
+    counts = labels.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        shares = 100 * np.column_stack([together, alone]) / counts[:, np.newaxis]
+        shares = 100 * together / of
     np.fill_diagonal(shares, np.nan)
     figure = new_figure(title, 2.0 + 0.36 * len(findings))
     axes = figure.subplots()
@@ -96,3 +99,8 @@ def co_occurrence_figure(labels: np.ndarray, findings: Sequence[str], title: str
     axes.spines[:].set_visible(False)
     axes.set_xlabel("Of the films with the row's finding, per cent that show the column's too")
     return figure
+
+
+def _count_pairs(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """How many films have both flags, of bool [films, n] and bool [films, m], int [n, m]."""
+    return rows.T.astype(np.int64) @ columns.astype(np.int64)

@@ -16,10 +16,11 @@ from radflow.plots.tables import escaped, markdown_table, terminal_table
 RESEARCH_ONLY = "Research use only; not a medical device."
 _ABSENT = "-"
 _HEADINGS = ("Finding", "AUC", "95 % interval", "Positives", "Films")
-_OF_GROUPS = (
+_OF_CROPS = (
     "Images are crops. A lesion, or the normal tissue of a film, has the mean probability of its crops; so have all "
     "tumour crops of a film, and all of its normal tissue, where films are the units."
 )
+_OF_BREASTS = "A breast has the mean probability of its views, and a finding that one of them shows."
 
 Groups = Mapping[Group, Mapping[str, FindingAuc]]
 NO_GROUPS: Groups = MappingProxyType({})
@@ -115,7 +116,7 @@ def summary_markdown(
         "\n".join(f"- {line}" for line in _training_lines(facts)),
         auc_markdown({**results, **dict(_group_rows(groups))}),
         *_remarks(facts, results),
-        *([_OF_GROUPS] if groups else []),
+        *([_OF_BREASTS if "breast" in groups else _OF_CROPS] if groups else []),
         f"*{RESEARCH_ONLY}*",
     ]
     return "\n\n".join(paragraphs) + "\n"

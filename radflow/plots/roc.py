@@ -90,7 +90,7 @@ def roc_figure(predictions: Predictions, title: str) -> Figure:
     figure = new_figure(title, 0.7 + rows * 1.12 * WIDTH / columns)
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for index, (panel, (finding, result)) in enumerate(zip(panels.flat, results.items(), strict=False)):
-        _draw_roc(panel, finding, result, predictions.labels[:, index], predictions.probabilities[:, index])
+        _draw_roc(panel, finding, result, *predictions.of_finding(index)[1:])
     for panel in panels.flat[len(results) :]:
         panel.set_visible(False)
     for panel in panels[-1]:

@@ -20,8 +20,8 @@ class PromoteConfig:
 
     arch: Families = "all"
     """Families of this architecture; all is every one that has a finished run."""
-    task: Literal["all", "chest", "mammo"] = "all"
-    """Families of this task."""
+    task: str = "all"
+    """Families of this task, such as chest."""
     run: str = ""
     """Judge this run; empty is the one with the best validation AUC of those that have not been champion."""
     data: str = ""

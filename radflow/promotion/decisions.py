@@ -10,8 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from radflow.data.dataset.reading import open_dataset
-from radflow.data.sample import dataset_folder
+from radflow.data.sample import open_data
 from radflow.errors import JobError, UserError
 from radflow.evaluation.auc import auc_per_finding, mean_auc
 from radflow.promotion.config import PromoteConfig
@@ -93,7 +92,7 @@ def _promote_best(promotion: _Promotion, families: list[Family]) -> list[Decisio
     config = promotion.config
     if config.run:
         families = _of_run(families, config.run, promotion.client)
-    digest = open_dataset(dataset_folder(config.data)).digest if config.data else None
+    digest = open_data(config.data).digest if config.data else None
     decisions = [found for family in families if (found := _promote_family(promotion, family, digest))]
     if not decisions:
         raise UserError(

@@ -9,6 +9,7 @@ from string import Template
 
 from mlflow.entities import Run
 
+from radflow.data.tasks import BREAST, CHEST, MAMMO
 from radflow.errors import UserError
 from radflow.evaluation.auc import FindingAuc, auc_per_finding, mean_auc, mean_auc_interval
 from radflow.evaluation.predictions import Predictions
@@ -41,8 +42,9 @@ FEW_POSITIVES = 30
 """Below so many positive test films a finding's AUC is known too poorly to rely on."""
 
 _TASKS = {
-    "chest": "Gives probabilities of 14 findings on frontal chest films.",
-    "mammo": "Gives the probability that a crop of a mammogram shows a tumour, benign or malignant.",
+    CHEST: "Gives probabilities of findings on frontal chest films.",
+    MAMMO: "Gives the probability that a crop of a mammogram shows a tumour, benign or malignant.",
+    BREAST: "Gives probabilities of findings in the breast that a mammogram shows.",
 }
 _TRAINING_PARAMS = (
     ("arch", "architecture"),
@@ -79,13 +81,14 @@ def write_card(
     template: Template, name: str, version: str, decision: str, run: Run, tested: Predictions, judgement: Judgement
 ) -> str:
     """Fill the template in with a run's data, training and test results, and with what it was held to."""
+    task = name.split("-")[1]
     results = auc_per_finding(tested)
     low, high = mean_auc_interval(tested)
     return template.substitute(
         name=name,
         version=version,
         research_only=RESEARCH_ONLY,
-        task_in_words=_TASKS[name.split("-")[1]],
+        task_in_words=_TASKS.get(task, f"Gives probabilities of the findings of its task, {task}."),
         decision=escaped(decision),
         data=_data(run),
         splits=_splits(run),

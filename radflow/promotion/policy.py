@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from radflow.data.tasks import TASKS
+from radflow.data.tasks import is_task
 from radflow.errors import UserError
 from radflow.files import read_yaml
 from radflow.models.backbones import ARCHITECTURES
@@ -78,8 +78,8 @@ def _family(name: str, own: Any, defaults: Mapping[str, Any], path: Path) -> Fam
     key = f"families.{name}"
     prefix, _, rest = name.partition("-")
     task, _, arch = rest.partition("-")
-    if prefix != "radflow" or task not in TASKS or arch not in ARCHITECTURES:
-        expected = f"radflow-<{' or '.join(TASKS)}>-<{', '.join(ARCHITECTURES)}>"
+    if prefix != "radflow" or not is_task(task) or arch not in ARCHITECTURES:
+        expected = f"radflow-<task, such as chest>-<{', '.join(ARCHITECTURES)}>"
         _refuse(path, key, f"is not a name of a family; expected {expected}")
     rules = {**defaults, **_rules(own, path, key)}
     missing = [field.name for field in fields(Rules) if field.name not in rules and field.default is MISSING]

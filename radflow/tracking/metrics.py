@@ -45,10 +45,12 @@ METRICS: tuple[MetricRow, ...] = (
     MetricRow(
         "<split>/auc_per_<group>/<Finding>",
         "0 to 1",
-        "of crops: ROC AUC with lesions or films for units, by the mean probability of their crops",
+        "ROC AUC with lesions or films for units of crops, or breasts of their views, by the mean probability",
     ),
     MetricRow("<split>/auc_per_<group>_ci_low/<Finding>", "0 to 1", "lower end of its 95 % interval"),
     MetricRow("<split>/auc_per_<group>_ci_high/<Finding>", "0 to 1", "upper end of its 95 % interval"),
+    MetricRow("<split>/auc_in/<dataset>/mean", "0 to 1", "of several datasets: <split>/auc/mean on the films of one"),
+    MetricRow("<split>/auc_in/<dataset>/<Finding>", "0 to 1", "likewise <split>/auc/<Finding>, if it is known there"),
     MetricRow("optim/learning_rate", "1", "learning rate of the epoch's last optimiser step"),
     MetricRow(
         "throughput/images_per_second",
@@ -61,9 +63,16 @@ METRICS: tuple[MetricRow, ...] = (
         "0 to 1",
         "share of the convolution peak of all ranks, measured at the start, that the training of films took",
     ),
+    MetricRow("throughput/step_seconds", "s", "of ranks: a step of the median rank without the sum over ranks"),
+    MetricRow("throughput/slowest_rank_seconds", "s", "of ranks: the same of the slowest, which all others wait for"),
+    MetricRow(
+        "throughput/allreduce_seconds", "s", "of ranks: the sum over ranks in a step of the one that waits least"
+    ),
+    MetricRow("throughput/peak_mib", "MiB", "of ranks: the most memory that the largest has had at a time"),
     MetricRow("data/films/<split>", "films", "films of the split"),
     MetricRow("data/patients/<split>", "patients", "patients of the split"),
     MetricRow("data/positives/<split>/<Finding>", "films", "films of the split that show the finding"),
+    MetricRow("data/unknown/<split>/<Finding>", "films", "films of the split that may or may not show the finding"),
     MetricRow("data/rejected_films", "films", "films that could not be read; rejected.csv names them with the reason"),
     MetricRow(
         "leakage/patients",
@@ -93,6 +102,7 @@ _PLACEHOLDERS = {
     "<split>": "(?:train|val|test)",
     "<arm>": "(?:pretrained|scratch)",
     "<group>": "(?:lesion|film)",
+    "<dataset>": "[^/]+",
     "<Finding>": "[^/]+",
     "<measure>": "[^/]+",
     "<state>": "(?:complete|pruned|failed)",

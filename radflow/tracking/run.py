@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,7 +30,16 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run as MlflowRun
 
-__all__ = ["Run", "SilentRun", "TrackedRun", "close_abandoned_run", "create_run", "resume_run", "tracking_run"]
+__all__ = [
+    "Run",
+    "SilentRun",
+    "TrackedRun",
+    "close_abandoned_run",
+    "create_run",
+    "fail_open_runs",
+    "resume_run",
+    "tracking_run",
+]
 
 # MLflow's limits, in characters (a dataset digest's is the width of its database column).
 _PARAM_LENGTH, _TAG_LENGTH, _DIGEST_LENGTH = 6000, 8000, 36
@@ -49,6 +59,9 @@ _TABLES_TAG = "mlflow.loggedArtifacts"
 _SPLIT_OF_CONTEXT = {"training": "train", "validation": "val", "testing": "test"}
 
 _logger = logging.getLogger(__name__)
+
+_open_runs: list[Run] = []
+"""Those that this process owns now."""
 
 
 class Run:
@@ -218,6 +231,7 @@ def tracking_run(
     """
     with signals_raise() as gate:
         run = _start(name, config, tags or {}, spool_folder)
+        _open_runs.append(run)
         error: BaseException | None = None
         try:
             try:
@@ -230,9 +244,18 @@ def tracking_run(
             raise
         finally:
             status, reason = status_and_reason(error)
+            _open_runs.remove(run)
             run.close(status, reason)
             if status == KILLED:
                 keep_killed(run.run_id)
+
+
+def fail_open_runs(reason: str) -> None:
+    """End the runs of this process as FAILED, from another thread than theirs, before it ends without unwinding."""
+    for run in _open_runs:
+        closing = threading.Thread(target=run.close, args=(FAILED, reason), daemon=True)
+        closing.start()
+        closing.join(2 * _PATIENCE[FAILED])  # closing gives up by itself before that
 
 
 def resume_run(run_id: str) -> None:

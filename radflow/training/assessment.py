@@ -10,9 +10,9 @@ import numpy as np
 
 from radflow.data.dataset.reading import Dataset, Split
 from radflow.evaluation.auc import FindingAuc, auc_per_finding, mean_auc, mean_auc_interval
+from radflow.evaluation.cross_entropy import mean_cross_entropy
 from radflow.evaluation.groups import Group, auc_per_group
 from radflow.evaluation.predictions import Predictions, write_predictions
-from radflow.inference.split_predictor import mean_loss
 from radflow.plots.report import auc_table
 from radflow.plots.roc import auc_figure, roc_figure
 from radflow.terminal import print_table, say
@@ -54,13 +54,17 @@ def assess(
     write_predictions(path, predictions)
     results, interval = auc_per_finding(predictions), mean_auc_interval(predictions)
     groups = auc_per_group(predictions)
+    by_dataset = {name: auc_per_finding(films) for name, films in predictions.by_dataset().items()}
     metrics = _metrics(predictions, split, results, interval) | _group_metrics(split, groups)
+    metrics |= _dataset_metrics(split, by_dataset)
     assessment = Assessment(results, interval, groups, metrics)
     run.log_metrics(assessment.metrics, step)
     run.log_file(path, "predictions")
     run.log_figure(auc_figure(results, title), f"figures/auc_{split}.png")
     run.log_figure(roc_figure(predictions, title), f"figures/roc_{split}.png")
     print_table(auc_table(results, title, interval, groups))
+    for name, of_dataset in by_dataset.items():
+        print_table(auc_table(of_dataset, f"{title} of {name}"))
     say(f"predictions: {path}")
     return assessment
 
@@ -69,7 +73,7 @@ def _metrics(
     predictions: Predictions, split: str, results: dict[str, FindingAuc], interval: tuple[float, float]
 ) -> dict[str, float]:
     metrics = {
-        f"{split}/loss": mean_loss(predictions.labels, predictions.probabilities),
+        f"{split}/loss": mean_cross_entropy(predictions),
         f"{split}/auc/mean": mean_auc(results),
         f"{split}/auc_ci_low/mean": interval[0],
         f"{split}/auc_ci_high/mean": interval[1],
@@ -78,6 +82,16 @@ def _metrics(
         metrics[f"{split}/auc/{finding}"] = result.auc
         metrics[f"{split}/auc_ci_low/{finding}"] = result.low
         metrics[f"{split}/auc_ci_high/{finding}"] = result.high
+    return metrics
+
+
+def _dataset_metrics(split: str, by_dataset: dict[str, dict[str, FindingAuc]]) -> dict[str, float]:
+    """AUCs on each of several datasets, of the findings that it has."""
+    metrics: dict[str, float] = {}
+    for name, results in by_dataset.items():
+        told = {finding: result.auc for finding, result in results.items() if result.positives + result.negatives}
+        metrics |= {f"{split}/auc_in/{name}/{finding}": auc for finding, auc in told.items()}
+        metrics[f"{split}/auc_in/{name}/mean"] = mean_auc(results)
     return metrics
 
 

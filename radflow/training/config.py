@@ -2,7 +2,7 @@
 
 # Annotations are evaluated here: those of a subclass in another module could not be, and become flags all the same.
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -101,6 +101,16 @@ class TrainingConfig:
             )
 
     @property
+    def records_timeline(self) -> bool:
+        """Whether an epoch's operations over ranks are recorded; one process has none."""
+        return False
+
+    @property
+    def sends_float16(self) -> bool:
+        """Whether gradients travel between ranks as float16; one process sends none."""
+        return False
+
+    @property
     def initial_weights(self) -> str:
         """What the body starts from."""
         return self.model.weights
@@ -137,17 +147,21 @@ class DistributedConfig(TrainingConfig):
     np: Ranks = "auto"
     """Number of ranks; auto fits them to the cores, or fills the slots of hosts."""
     hosts: str = ""
-    """Machines and their slots, as node1:2,node2:2; empty is this machine."""
+    """Machines and their slots, as node1:2,node2:2, or a file of them, as ./hostfile with lines like node1 slots=2."""
     launcher: LauncherName = "auto"
     """What starts the ranks; auto is the first that can, or nothing where a scheduler has started them already."""
     ssh_agent: str = ""
     """Command that starts a program on another host, as ssh -p 2222; empty is ssh."""
     interface: str = ""
     """Network interfaces, or addresses as 10.0.0.0/24, by which hosts reach each other; empty is any."""
+    allreduce_precision: Literal["float32", "float16"] = "float32"
+    """Number format in which gradients travel between ranks; float16 halves the bytes, which a slow network needs."""
     stall_seconds: float = 120.0
     """Seconds without progress after which a rank is given up; never below four times the longest step seen."""
     max_restarts: int = 2
     """How often ranks are started again from the last checkpoint when one died, hung, or lost its host."""
+    timeline: bool = False
+    """Whether to log Horovod's timeline of the second epoch, for chrome://tracing or ui.perfetto.dev."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -176,6 +190,16 @@ class DistributedConfig(TrainingConfig):
         if self.lbz != "auto":
             return self.lbz
         return min(64, max(16, 16 * 224**2 // image_size**2))
+
+    @property
+    def records_timeline(self) -> bool:
+        """Whether the user wants the timeline."""
+        return self.timeline
+
+    @property
+    def sends_float16(self) -> bool:
+        """Whether gradients travel between ranks as float16."""
+        return self.allreduce_precision == "float16"
 
     @property
     def first_global_batches(self) -> tuple[int, ...]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from radflow.data.dataset.reading import Dataset, open_dataset
-from radflow.data.sample import dataset_folder
+from radflow.data.dataset.reading import Dataset
+from radflow.data.sample import open_data
 from radflow.errors import UserError
 
 
@@ -12,7 +12,7 @@ def open_training_dataset(data: str) -> Dataset:
 
     They are mapped at once, so that a dataset that is replaced later does not matter.
     """
-    dataset = open_dataset(dataset_folder(data))
+    dataset = open_data(data)
     for split, films in (("train", "training"), ("val", "validation"), ("test", "test")):
         if split not in dataset.manifest.splits or not dataset.manifest.splits[split].rows:
             raise UserError(f"data={data} holds no {films} films; run `preprocess` with fractions or lists for them")

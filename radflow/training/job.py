@@ -18,7 +18,7 @@ from radflow.data.dataset.reading import Dataset
 from radflow.data.phantom.chest.films import golden_film
 from radflow.data.seen_patients import PATIENTS_FILE, Leakage, SeenPatients
 from radflow.evaluation.thresholds import youden_thresholds
-from radflow.inference.saved_model import FINDINGS_PARAM, THRESHOLDS_PARAM, save_classifier
+from radflow.inference.saved_model import FINDINGS_PARAM, FIT_PARAM, THRESHOLDS_PARAM, save_classifier
 from radflow.inference.split_predictor import SplitPredictor
 from radflow.models.classifier import build_classifier
 from radflow.optim.factory import build_optimizer
@@ -37,6 +37,7 @@ from radflow.training.loop import Reporting, fit
 from radflow.training.plan import TrainingPlan
 from radflow.training.progress import EpochProgress, SilentProgress, TerminalProgress
 from radflow.training.state import TrainingState
+from radflow.training.targets import prevalences, training_targets
 from radflow.versions import installed_versions
 
 RECORDED_PACKAGES = ("radflow", "keras", "tensorflow", "tensorflow-cpu", "horovod", "mlflow")
@@ -109,13 +110,13 @@ def _first_state(
             replace(config.model, norm=recipe.norm, weights=weights),
             recipe.precision,
             dataset.image_size,
-            dataset.split("train").labels.mean(axis=0),
+            prevalences(training_targets(dataset.split("train").table, dataset.findings, config.objective.uncertain)),
             config.seed,
             file,
         )
     head = classifier.get_layer("logits").trainable_variables
     optim = replace(config.optim, optimizer=recipe.optimizer)
-    optimizer = build_optimizer(optim, classifier.trainable_variables, head)
+    optimizer = build_optimizer(optim, classifier.trainable_variables, head, recipe.precision, communicator)
     optimizer.build(classifier.trainable_variables)
     learning_rate = LearningRate(
         recipe.peak_lr, recipe.warmup_epochs, recipe.epochs, optim.schedule, optim.cycles, recipe.first_factors
@@ -147,7 +148,7 @@ def _conclude(
     title = f"{plan.config.model.arch} on {dataset.name}, test films"
     assessment = assess(predictions, "test", title, folder, run, state.epoch)
     run.set_note(_note(plan, dataset, state, assessment, leakage))
-    thresholds = youden_thresholds(dataset.split("val").labels, probabilities["val"])
+    thresholds = youden_thresholds(predictions_of(dataset.split("val"), dataset.findings, probabilities["val"]))
     _log_model(plan, dataset, state, thresholds, assessment, folder, run)
     say(run.url())
 
@@ -222,6 +223,7 @@ def _log_model(
         "arch": plan.config.model.arch,
         "norm": plan.recipe.norm,
         "data_digest": dataset.digest,
+        FIT_PARAM: dataset.manifest.fit,
     }
     film, seen = golden_film(dataset.image_size)[np.newaxis], [folder / PATIENTS_FILE]
 

@@ -22,7 +22,7 @@ NEW_JOB, AUTO = "none", "auto"
 # Where and how fast a job runs, not what it computes; batches are compared by the global batch that comes of them.
 EXECUTION_SETTINGS = {
     *("out", "config", "resume", "checkpoint_minutes"),
-    *("threads", "np", "hosts", "launcher", "ssh_agent", "interface", "stall_seconds", "max_restarts"),
+    *("threads", "np", "hosts", "launcher", "ssh_agent", "interface", "stall_seconds", "max_restarts", "timeline"),
 }
 IRRELEVANT_SETTINGS = EXECUTION_SETTINGS | {"data", "bz", "gbz", "lbz", "ranks", "local_batch", "micro_steps"}
 # What the speed of a job depends on.

@@ -6,6 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -22,7 +23,8 @@ from radflow.data.batches import Batch, gather_ahead
 from radflow.data.dataset.reading import Dataset, Split
 from radflow.errors import JobError
 from radflow.evaluation.auc import FindingAuc, auc_per_finding, mean_auc
-from radflow.inference.split_predictor import SplitPredictor, mean_loss
+from radflow.evaluation.cross_entropy import mean_cross_entropy
+from radflow.inference.split_predictor import SplitPredictor
 from radflow.models.classifier import average_of_snapshots, build_logits_model
 from radflow.terminal import warn
 from radflow.tracking.run import TrackedRun
@@ -30,14 +32,18 @@ from radflow.training.assessment import predictions_of
 from radflow.training.batch_statistics import BatchStatistics
 from radflow.training.checkpoint import Checkpoints
 from radflow.training.config import TrainingConfig
+from radflow.training.gradient_sum import sum_as_float16, sum_as_float32
 from radflow.training.history import write_epoch
 from radflow.training.loss import build_loss
 from radflow.training.mfu import peak_images_per_second
 from radflow.training.progress import EpochProgress
 from radflow.training.state import Metrics, TrainingState
 from radflow.training.step import TrainingStep
+from radflow.training.targets import training_targets
 
 DIVERGED = "the loss is not finite in {}, at learning rate {:.3g}; lower base_lr or lengthen warmup_epochs"
+
+TIMELINE = "timeline.json"
 
 BEST_IS_LOST = "the weights of the best epoch are lost; the model has those of the last epoch"
 
@@ -71,8 +77,10 @@ def fit(
     """
     train, validation = dataset.split("train"), dataset.split("val")
     logits = build_logits_model(state.classifier, communicator.allreduce_sum)
-    loss = build_loss(config.objective, train.labels)
-    step = TrainingStep(logits, loss, state.optimizer, communicator, state.average)
+    targets = training_targets(train.table, dataset.findings, config.objective.uncertain)
+    loss = build_loss(config.objective, targets)
+    sum_gradients = sum_as_float16 if config.sends_float16 else sum_as_float32
+    step = TrainingStep(logits, loss, state.optimizer, communicator, state.average, sum_gradients)
     statistics = BatchStatistics(logits, state.batches.full, communicator)
     predictor = SplitPredictor(state.classifier, state.batches.full.local_batch, communicator)
     peak = peak_images_per_second(state.classifier, communicator)
@@ -81,8 +89,9 @@ def fit(
         while state.epoch < state.learning_rate.epochs and not state.is_stalled(config.early_stopping):
             reporting.progress.start_epoch(state.epoch, state.learning_rate.epochs, len(train))
             order = epoch_order(len(train), config.seed, state.epoch)
-            steps = steps_of_epoch(state, train, order, augmentation, communicator.rank)
-            metrics = train_epoch(step, state, steps, communicator, reporting)
+            steps = steps_of_epoch(state, train, targets, order, augmentation, communicator.rank)
+            with recording(state, config, communicator, reporting):
+                metrics = train_epoch(step, state, steps, communicator, reporting)
             metrics["throughput/mfu"] = metrics["throughput/images_per_second"] / peak
             with state.average.in_place_of_weights():
                 if not state.is_frozen(state.plan.steps_per_epoch - 1):
@@ -92,14 +101,28 @@ def fit(
                 probabilities = predictor.predict(validation)
                 where = f"the validation after epoch {state.epoch + 1}"
                 check_finite(probabilities, where, metrics["optim/learning_rate"], communicator)
-                results = auc_per_finding(predictions_of(validation, dataset.findings, probabilities))
-                metrics |= validation_metrics(mean_loss(validation.labels, probabilities), results)
+                predictions = predictions_of(validation, dataset.findings, probabilities)
+                metrics |= validation_metrics(mean_cross_entropy(predictions), auc_per_finding(predictions))
                 keep_weights(state, metrics, config, reporting.checkpoints)
             end_epoch(state, metrics, communicator, reporting)
     except KeyboardInterrupt:
         reporting.checkpoints.write(state.total_steps, state.checkpoint())
         raise
     take_final_weights(state, config, communicator)
+
+
+@contextmanager
+def recording(
+    state: TrainingState, config: TrainingConfig, communicator: Communicator, reporting: Reporting
+) -> Iterator[None]:
+    """Record the timeline of an epoch if the user wants it: of the second, since the first has the tracing in it."""
+    if not config.records_timeline or state.epoch != min(1, state.learning_rate.epochs - 1):
+        yield
+        return
+    timeline = reporting.folder / TIMELINE
+    with communicator.recording(timeline):
+        yield
+    communicator.on_first_rank(lambda: reporting.run.log_file(timeline, "timeline"))
 
 
 def take_final_weights(state: TrainingState, config: TrainingConfig, communicator: Communicator) -> None:
@@ -127,14 +150,19 @@ class Step(NamedTuple):
 
 
 def steps_of_epoch(
-    state: TrainingState, train: Split, order: np.ndarray, augmentation: Augmentation, rank: int
+    state: TrainingState,
+    train: Split,
+    targets: np.ndarray,
+    order: np.ndarray,
+    augmentation: Augmentation,
+    rank: int,
 ) -> Iterator[Step]:
     """What is left of an epoch over the films in this order, with films gathered and augmented ahead of the step."""
     plan = state.plan
     numbers = range(state.step, plan.steps_per_epoch)
     per_step = {number: list(micro_batches(plan, order, number, rank)) for number in numbers}
     selections = (micro_batch for micro_steps in per_step.values() for micro_batch in micro_steps)
-    batches = gather_ahead(train, selections, partial(augmentation.apply, epoch=state.epoch))
+    batches = gather_ahead(train, selections, partial(augmentation.apply, epoch=state.epoch), targets)
     for number, micro_steps in per_step.items():
         yield Step(number, len(films_of_step(plan, order, number)), islice(batches, len(micro_steps)))
 
@@ -149,6 +177,7 @@ def train_epoch(
     """Take the steps that are left of an epoch; returns loss, learning rate and throughput."""
     plan = state.plan
     started, films_done = time.perf_counter(), 0
+    step.times.restart()
     for number, films, batches in steps:
         frozen = state.is_frozen(number)
         for batch in batches:
@@ -170,6 +199,7 @@ def train_epoch(
         "optim/learning_rate": learning_rate_of_step(state, plan.steps_per_epoch - 1),
         "throughput/images_per_second": per_second,
         "throughput/seconds_per_epoch": plan.films / per_second,
+        **step.times.gather(communicator),
     }
 
 

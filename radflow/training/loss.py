@@ -10,11 +10,11 @@ import tensorflow as tf
 from radflow.training.loss_config import LossConfig
 
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-"""Function of labels and logits, float32 [n, findings]: the loss of each film, float32 [n]."""
+"""Function of targets and logits, float32 [n, findings]: the loss of each film, float32 [n]."""
 
 
 def build_loss(config: LossConfig, labels: np.ndarray) -> Loss:
-    """The loss of a configuration; `labels`, bool [films, findings], are those of training and give the weights.
+    """The loss of a configuration; `labels` [films, findings] are the targets of training and give the weights.
 
     For a finding with logit x, probability p = sigmoid(x) and label y it is
 
@@ -22,12 +22,17 @@ def build_loss(config: LossConfig, labels: np.ndarray) -> Loss:
 
     with q = max(p - margin, 0), averaged over findings: the asymmetric loss of Ben-Baruch et al. 2021
     (arXiv:2009.14119). Without margin and with one gamma it is the focal loss of Lin et al. 2017 (arXiv:1708.02002,
-    equation 4), with gamma 0 cross-entropy. Smoothing replaces y by y * (1 - s) + s / 2.
+    equation 4), with gamma 0 cross-entropy. Smoothing replaces y by y * (1 - s) + s / 2. A target that is NaN costs
+    nothing: its finding counts as 0 in the average, so that every other label weighs the same in every film.
     """
     gamma_positive, gamma_negative, margin = config.exponents_and_margin
     weights = tf.constant(positive_weights(config, labels), tf.float32)
+    has_gaps = bool(np.isnan(labels).any())
 
     def film_losses(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        is_taught = ~tf.math.is_nan(labels)
+        if has_gaps:
+            labels = tf.where(is_taught, labels, 0.0)
         targets = labels * (1 - config.label_smoothing) + config.label_smoothing / 2
         positive = weights * _focused(tf.nn.softplus(-logits), -tf.nn.softplus(logits), gamma_positive)
         negative = (
@@ -35,7 +40,8 @@ def build_loss(config: LossConfig, labels: np.ndarray) -> Loss:
             if margin
             else _focused(tf.nn.softplus(logits), -tf.nn.softplus(-logits), gamma_negative)
         )
-        return tf.reduce_mean(targets * positive + (1 - targets) * negative, axis=-1)
+        losses = targets * positive + (1 - targets) * negative
+        return tf.reduce_mean(tf.where(is_taught, losses, 0.0) if has_gaps else losses, axis=-1)
 
     return film_losses
 
@@ -47,8 +53,8 @@ def positive_weights(config: LossConfig, labels: np.ndarray) -> np.ndarray:
     """
     if config.pos_weight == "none":
         return np.ones(labels.shape[1])
-    positives = labels.sum(axis=0)
-    ratio = (len(labels) - positives) / np.maximum(positives, 1)
+    positives = np.nansum(labels, axis=0)
+    ratio = ((~np.isnan(labels)).sum(axis=0) - positives) / np.maximum(positives, 1)
     return np.clip(ratio, 1 / config.pos_weight_cap, config.pos_weight_cap)
 
 

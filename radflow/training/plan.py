@@ -140,7 +140,7 @@ def plan_rows(plan: TrainingPlan) -> Iterator[tuple[str, str, str]]:
     yield "dataset", f"{films.name}: {films.count:,} training films of {films.image_size} px", ""
     weights = "random weights" if config.initial_weights == "none" else f"weights {config.initial_weights}"
     yield "network", f"{config.model.arch}, norm {recipe.norm}, {weights}", why.get("norm", "")
-    yield "number format", recipe.precision, ""
+    yield "number format", recipe.precision, "gradients travel as float16" if config.sends_float16 else ""
     if isinstance(config, DistributedConfig):
         yield (
             "hosts",

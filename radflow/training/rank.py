@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import tensorflow as tf
 
-from radflow.cluster.agreement import Agreement, check_agreement
+from radflow.cluster.agreement import Agreement, check_agreement, check_clocks
 from radflow.cluster.communicator import Communicator, HorovodCommunicator
 from radflow.cluster.launchers.started_ranks import found_ranks, was_launched
+from radflow.cluster.reports import this_host
 from radflow.cluster.watchdog import STALLED, LostRankError, Watchdog
 from radflow.config import flatten
 from radflow.data.dataset.reading import Dataset
@@ -33,6 +35,8 @@ def train_as_rank(config: DistributedConfig, watchdog: Watchdog) -> None:
     """
     try:
         with watchdog.watching():
+            if config.timeline:
+                os.environ["HOROVOD_TIMELINE"] = "DYNAMIC"
             communicator = HorovodCommunicator(watchdog.heartbeat)
             dataset = _open_alike(config, communicator)
             plan = communicator.raise_together(lambda: _plan_of_rank(config, dataset, communicator.size))
@@ -61,11 +65,19 @@ def _open_alike(config: DistributedConfig, communicator: Communicator) -> Datase
         Agreement("number formats", precision, "give precision=float32, which every host computes"),
     ):
         check_agreement(communicator, agreement)
-    dataset = communicator.raise_together(lambda: open_training_dataset(config.data))
+    check_clocks(communicator)
+    dataset = communicator.raise_together(lambda: _open_on_this_host(config.data))
     digest = {"SHA-256": dataset.digest[:16]}
     fix = "copy one dataset to all hosts, and start when no preprocess writes it"
     check_agreement(communicator, Agreement("datasets", digest, fix))
     return dataset
+
+
+def _open_on_this_host(data: str) -> Dataset:
+    try:
+        return open_training_dataset(data)
+    except UserError as error:
+        raise UserError(f"on {this_host()}: {error}") from error
 
 
 def _plan_of_rank(config: DistributedConfig, dataset: Dataset, ranks: int) -> TrainingPlan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from radflow.cluster.batch_plan import BatchSchedule
 from radflow.models.config import Norm
@@ -48,7 +48,8 @@ def resolve(config: TrainingConfig, schedule: BatchSchedule) -> Recipe:
     """
     batches, kind = schedule.full, network_kind(config)
     choice = choose_optimizer(config.optim, batches.effective_global_batch, kind)
-    first = [choose_optimizer(config.optim, plan.effective_global_batch, kind).peak_lr for plan in schedule.first]
+    optim = replace(config.optim, optimizer=choice.optimizer)
+    first = [choose_optimizer(optim, plan.effective_global_batch, kind).peak_lr for plan in schedule.first]
     epochs = choose_epochs(config.epochs, schedule.steps_before, config.optim)
     config.check_epochs(epochs)
     warmup = choose_warmup(config.optim, epochs)

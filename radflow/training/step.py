@@ -9,7 +9,9 @@ from radflow.cluster.communicator import Communicator
 from radflow.cluster.watchdog import COMPUTING
 from radflow.data.batches import Batch
 from radflow.optim.body_and_head import BodyAndHead
+from radflow.training.gradient_sum import SumGradients, sum_as_float32
 from radflow.training.loss import Loss
+from radflow.training.rank_times import RankTimes
 from radflow.training.weight_average import WeightAverage
 
 
@@ -32,11 +34,14 @@ class TrainingStep:
         optimizer: keras.optimizers.Optimizer | BodyAndHead,
         communicator: Communicator,
         average: WeightAverage | None = None,
+        sum_gradients: SumGradients = sum_as_float32,
     ) -> None:
         self._model = model
         self._loss = loss
         self._optimizer = optimizer
         self._communicator = communicator
+        self._sum_gradients = sum_gradients
+        self.times = RankTimes()
         self._average = average
         self._weights = model.trainable_variables
         self._head = model.layers[-1].trainable_variables
@@ -51,13 +56,14 @@ class TrainingStep:
 
     def reduce(self, films: int) -> float:
         """Sum over all ranks and divide by `films`, those of the whole global batch; return its mean loss."""
-        with self._communicator.waiting():
+        with self.times.summing(), self._communicator.waiting():
             return float(self._reduce(tf.constant(films, tf.float32)))
 
     def update(self, learning_rate: float, frozen: bool = False) -> None:
         """Apply the reduced gradients, and set the sums back to zero."""
         self._optimizer.learning_rate.assign(learning_rate)
-        self._update(frozen)
+        with self._communicator.waiting():  # for directions that other ranks compute
+            self._update(frozen)
 
     @tf.function(jit_compile=False)
     def _accumulate(self, films: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, frozen: bool) -> None:
@@ -71,7 +77,8 @@ class TrainingStep:
 
     @tf.function(jit_compile=False)
     def _reduce(self, films: tf.Tensor) -> tf.Tensor:
-        *gradients, loss = self._communicator.allreduce_sum([*self._sums, self._loss_sum])
+        own = [tf.convert_to_tensor(total) for total in self._sums]
+        gradients, loss = self._sum_gradients(self._communicator, own, tf.convert_to_tensor(self._loss_sum))
         for total, gradient in zip(self._sums, gradients, strict=True):
             total.assign(gradient / films)
         return loss / films

@@ -5,7 +5,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from radflow.cluster.agreement import Agreement, RankValues, check_agreement, describe_difference
+from radflow.cluster.agreement import (
+    Agreement,
+    RankValues,
+    check_agreement,
+    check_clocks,
+    describe_clocks,
+    describe_difference,
+)
 from radflow.cluster.communicator import SerialCommunicator
 from radflow.errors import UserError
 
@@ -34,6 +41,30 @@ def test_a_rank_that_has_another_is_named_with_the_mend() -> None:
 
     with pytest.raises(UserError, match=r"^ranks have different settings: gbz=64 on .*\(rank 0\), gbz=128 on second-"):
         check_agreement(OneOfTwo(other), Agreement("settings", {"arch": "vgg16", "gbz": 64}, "fix"))
+
+
+@pytest.mark.parametrize(
+    ("clocks", "told"),
+    [
+        ((0.0, 4.9, -4.9), ""),
+        ((0.0, -312.4, 7.0), "the clock of h1 is 312 s behind that of h0, and those of 1 more hosts differ; "),
+        ((0.0, 0.1, 61.0), "the clock of h2 is 61 s ahead of that of h0; "),
+    ],
+)
+def test_a_clock_that_is_far_off_is_told(clocks: tuple[float, ...], told: str) -> None:
+    found = describe_clocks([RankValues(f"h{rank}", {"clock": str(clock)}) for rank, clock in enumerate(clocks)])
+    assert found.startswith(told)
+    assert bool(found) == bool(told)
+
+
+def test_clocks_are_read_at_the_same_time(capsys) -> None:
+    def other(own: bytes) -> bytes:
+        return own.replace(b'"clock": "1', b'"clock": "3') if own.startswith(b"{") else own
+
+    check_clocks(OneOfTwo(lambda own: own))
+    assert capsys.readouterr().err == ""
+    check_clocks(OneOfTwo(other))
+    assert "s ahead of that of" in capsys.readouterr().err
 
 
 def ranks(*values: tuple[str, dict[str, str]]) -> list[RankValues]:

@@ -21,6 +21,28 @@ def test_a_wrong_host_list_is_named(hosts):
         parse_hosts(hosts)
 
 
+def test_hosts_are_read_from_a_file_as_mpirun_reads_it(tmp_path):
+    file = tmp_path / "hostfile"
+    file.write_text("# an MPIJob's\njob-0.job.svc slots=2\n\nnode2:4\nnode3   slots = 1 max_slots=2\nnode4\n")
+    assert parse_hosts(str(file)) == [*(Host("job-0.job.svc", 2), Host("node2", 4), Host("node3", 1), Host("node4", 1))]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("node1 slots=two", "'node1 slots=two' is not `name slots=number`"),
+        ("# nothing\n", "names no hosts"),
+        (None, "no file of"),
+    ],
+)
+def test_a_wrong_hostfile_is_named(tmp_path, text, told):
+    file = tmp_path / "hostfile"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UserError, match=told):
+        parse_hosts(str(file))
+
+
 def test_ranks_fill_the_slots_of_named_hosts_and_suit_the_cores_of_one_machine():
     assert choose_ranks("auto", [Host("node1", 2), Host("node2", 2)], 64) == 4
     assert choose_ranks("auto", [Host("localhost", 2)], 64) == 2

@@ -41,6 +41,11 @@ def test_tasks_that_were_asked_for_are_the_ranks(allocation: pytest.MonkeyPatch)
     assert allocated_nodes() == {"node1": 2, "node2": 2, "node3": 1}
 
 
+def test_each_gpu_of_an_allocation_is_a_rank(allocation: pytest.MonkeyPatch) -> None:
+    allocation.setenv("SLURM_GPUS_ON_NODE", "4")
+    assert allocated_nodes() == {"node1": 4, "node2": 4, "node3": 4}
+
+
 def test_hosts_that_are_given_come_first_and_one_node_is_this_machine(allocation: pytest.MonkeyPatch) -> None:
     assert parse_hosts("node2:4") == [Host("node2", 4)]
     allocation.setenv("SLURM_JOB_NUM_NODES", "1")

@@ -32,7 +32,7 @@ def test_two_workers_keep_the_order_and_take_no_more_films_than_they_need(tmp_pa
                 f"{number}.png", b"" if number == 7 else png_bytes(np.full((4, 4), number % 256, np.uint8))
             )
 
-    decoded = decode_films(films(), size=4, workers=2)
+    decoded = decode_films(films(), size=4, fit="squash", workers=2)
     first = next(decoded)
     assert taken <= 5 * FILMS_PER_TASK
     names, outcomes = zip(first, *decoded, strict=True)
@@ -44,7 +44,7 @@ def test_two_workers_keep_the_order_and_take_no_more_films_than_they_need(tmp_pa
 def test_a_worker_that_dies_is_one_line() -> None:
     films = [StoredFilm("deadly.png", DeadlyContent()), *[StoredFilm("b.png", b"")] * 40]
     with pytest.raises(JobError, match=r"a decoding process died near deadly\.png to .*; try fewer workers"):
-        list(decode_films(films, size=4, workers=2))
+        list(decode_films(films, size=4, fit="squash", workers=2))
 
 
 def test_files_that_cannot_be_films_are_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +52,7 @@ def test_files_that_cannot_be_films_are_refused_unread(tmp_path: Path, monkeypat
     (tmp_path / "huge.png").write_bytes(bytes(101))
     monkeypatch.setattr(decoding, "MAX_FILM_BYTES", 100)
     films = [StoredFilm(name, tmp_path / name) for name in ("pipe.png", "huge.png", "absent.png")]
-    reasons = [str(outcome) for _, outcome in decode_films(films, size=4, workers=1)]
+    reasons = [str(outcome) for _, outcome in decode_films(films, size=4, fit="squash", workers=1)]
     assert reasons == ["not a regular file", "file of 101 bytes, the limit is 100", "not a regular file"]
 
 
@@ -63,5 +63,5 @@ def test_a_file_that_memory_does_not_hold_is_one_bad_film(tmp_path: Path, monkey
         raise MemoryError
 
     monkeypatch.setattr(Path, "read_bytes", fail)
-    ((_, outcome),) = decode_films([StoredFilm("a.png", tmp_path / "a.png")], size=4, workers=1)
+    ((_, outcome),) = decode_films([StoredFilm("a.png", tmp_path / "a.png")], size=4, fit="squash", workers=1)
     assert str(outcome) == "file of 7 bytes, which is more memory than there is"

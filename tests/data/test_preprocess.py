@@ -115,7 +115,7 @@ def test_films_labels_and_splits_arrive(tmp_path: Path) -> None:
     assert test.image_ids.tolist() == (tmp_path / "nih" / "test_list.txt").read_text().split()
     for place, name in enumerate(test.image_ids):
         content = (tmp_path / "nih" / "images" / name).read_bytes()
-        assert np.array_equal(test.gather(np.array([place]))[0], read_film(content, name, 32))
+        assert np.array_equal(test.gather(np.array([place]))[0], read_film(content, name, 32, "squash"))
         expected = {"No Finding": [], "Mass": ["Mass"], "Hernia": ["Hernia"]}.get(
             ("No Finding", "Mass", "Effusion|Infiltration", "Hernia")[names.index(name) % 4],
             ["Effusion", "Infiltration"],

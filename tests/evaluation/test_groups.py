@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from radflow.errors import UserError
-from radflow.evaluation.groups import auc_per_group, joined
+from radflow.evaluation.groups import auc_per_group, joined, joined_breasts
 from radflow.evaluation.predictions import Predictions, read_predictions, write_predictions
 
 CROPS = [
@@ -96,3 +96,41 @@ def test_a_lesion_of_two_patients_is_an_error():
     wrong.patient_ids[0] = "Z"
     with pytest.raises(ValueError, match="one lesion differ"):
         joined(wrong, "lesion")
+
+
+def views(**flags: list[int]) -> Predictions:
+    """Two views of A's left breast, one of its right, two studies of B's left one, and a film without a side."""
+    return Predictions(
+        ("Malignant",),
+        np.array(["A_L_CC", "A_L_MLO", "A_R_CC", "B_L_1", "B_L_2", "C"]),
+        np.array(["A", "A", "A", "B", "B", "C"]),
+        np.full(6, "test"),
+        np.array(flags.get("labels", [0, 1, 0, 1, 0, 1]), bool)[:, np.newaxis],
+        np.array([0.2, 0.6, 0.3, 0.7, 0.1, 0.35])[:, np.newaxis],
+        study_ids=np.array(["", "", "", "1", "2", ""]),
+        sides=np.array(["L", "L", "R", "L", "L", ""]),
+        **{name: np.array(flag, bool)[:, np.newaxis] for name, flag in flags.items() if name != "labels"},
+    )
+
+
+def test_a_breast_has_the_mean_of_its_views_and_what_one_of_them_shows() -> None:
+    breasts = joined_breasts(views())
+    assert breasts.image_ids.tolist() == ["A//L", "A//R", "B/1/L", "B/2/L", "C"]
+    assert breasts.probabilities[:, 0].tolist() == pytest.approx([0.4, 0.3, 0.7, 0.1, 0.35])
+    assert breasts.labels[:, 0].tolist() == [True, False, True, False, True]
+    result = auc_per_group(views())["breast"]["Malignant"]
+    assert result.auc == roc_auc_score([1, 0, 1, 0, 1], [0.4, 0.3, 0.7, 0.1, 0.35])
+
+
+def test_a_breast_is_unknown_where_one_view_is_and_the_others_show_nothing() -> None:
+    breasts = joined_breasts(views(labels=[0, 1, 0, 0, 0, 0], known=[0, 1, 0, 1, 0, 1], uncertain=[1, 0, 1, 0, 0, 0]))
+    flags = np.concatenate([breasts.labels, breasts.known, breasts.uncertain], axis=1).astype(int).tolist()
+    assert flags == [[1, 1, 0], [0, 0, 1], [0, 1, 0], [0, 0, 0], [0, 1, 0]]
+
+
+def test_sides_stay_in_the_file_of_predictions(tmp_path) -> None:
+    write_predictions(tmp_path / "p.parquet", views())
+    assert read_predictions(tmp_path / "p.parquet").sides.tolist() == views().sides.tolist()
+    write_predictions(tmp_path / "q.parquet", predictions())
+    assert "side" not in pq.read_schema(tmp_path / "q.parquet").names
+    assert not read_predictions(tmp_path / "q.parquet").sides.any()

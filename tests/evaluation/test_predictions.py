@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,21 @@ def test_another_reader_finds_a_row_per_film_and_two_columns_per_finding(
     assert frame["label/Hernia"].tolist() == [False, False, True, True]
     assert frame["probability/Edema"].dtype == np.float32
     assert frame["probability/Edema"].tolist() == pytest.approx([0.2, 0.5, 0.1, 0.75])
+
+
+def test_labels_that_are_not_known_are_empty_cells(predictions: Predictions, tmp_path: Path) -> None:
+    known = np.array([[1, 1, 1], [0, 1, 1], [1, 1, 0], [1, 1, 1]], bool)
+    uncertain = np.array([[0, 0, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0]], bool)
+    path = tmp_path / "predictions.parquet"
+    frame = _frame(replace(predictions, known=known, uncertain=uncertain), path)
+    assert frame["label/Mass"].tolist() == [True, None, False, True]
+    assert frame["label/Edema"].tolist() == [False, False, None, True]
+    assert frame["uncertain/Mass"].tolist() == [False, True, False, False]
+    assert "uncertain/Edema" not in frame
+    read = read_predictions(path)
+    assert np.array_equal(read.known, known)
+    assert np.array_equal(read.uncertain, uncertain)
+    assert np.array_equal(read.labels, predictions.labels)
 
 
 def test_what_is_written_is_read(predictions: Predictions, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_films_are_read_in_order_whatever_waits_and_bad_ones_say_why(tmp_path: P
     paths = [write(tmp_path / f"{number}.png", encoded(film)) for number, film in enumerate(films)]
     paths[4].write_bytes(b"no film")
     paths[7].unlink()
-    read = list(read_ahead(list_films(paths), 32, most_waiting=3))
+    read = list(read_ahead(list_films(paths), 32, "squash", most_waiting=3))
     assert [number for number, film in enumerate(read) if isinstance(film, BadFilm)] == [4, 7]
     for number in (0, 1, 2, 3, 5, 6, 8):
         np.testing.assert_array_equal(read[number].pixels, films[number])

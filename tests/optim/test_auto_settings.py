@@ -26,6 +26,14 @@ OPTIMIZERS, KINDS = get_args(OptimizerName), get_args(NetworkKind)
 batches = st.integers(1, 100_000)
 
 
+@pytest.mark.parametrize(("batch", "best"), [(64, 0.004), (434, 0.008), (824, 0.016), (2752, 0.03)])
+def test_muon_with_batch_norm_is_near_the_best_rate_measured(batch, best):
+    """Within a factor of 1.5, where twice the rate and half of it cost little (docs/large-batch.md)."""
+    choice = choose_optimizer(OptimizerConfig(), batch, "normalised")
+    assert choice.optimizer == "muon"
+    assert best / 1.5 <= choice.peak_lr <= 1.5 * best
+
+
 def test_adam_at_the_papers_batch_has_the_papers_rate():
     """Section III-A.1: 0.0005 at a batch of 8."""
     choice = choose_optimizer(OptimizerConfig(), 8, "normalised")
@@ -35,7 +43,7 @@ def test_adam_at_the_papers_batch_has_the_papers_rate():
 @pytest.mark.parametrize(("batch", "best"), [(64, 0.001), (448, 0.004), (832, 0.005), (4096, 0.004)])
 def test_adam_with_batch_norm_is_near_the_best_rate_measured(batch, best):
     """Within a factor of 1.5, where twice the rate and half of it cost little (docs/large-batch.md)."""
-    peak = choose_optimizer(OptimizerConfig(), batch, "normalised").peak_lr
+    peak = choose_optimizer(OptimizerConfig(optimizer="adam"), batch, "normalised").peak_lr
     assert best / 1.5 <= peak <= 1.5 * best
 
 
@@ -59,6 +67,14 @@ def test_a_rate_that_is_given_is_scaled_and_never_capped(optimizer, rate, base_b
     assert choose_optimizer(none, batch, kind).peak_lr == rate
     linear = OptimizerConfig(optimizer=optimizer, base_lr=rate, base_batch=base_batch, lr_scaling="linear")
     assert choose_optimizer(linear, batch, kind).peak_lr == pytest.approx(rate * batch / base_batch)
+
+
+@pytest.mark.parametrize(
+    "given", [{"base_lr": 0.0005}, {"lr_scaling": "linear"}, {"base_lr": 0.001, "lr_scaling": "none"}]
+)
+def test_a_rate_or_scaling_that_is_given_is_adams_at_any_batch(given):
+    choice = choose_optimizer(OptimizerConfig(**given), 4096, "normalised")
+    assert choice.optimizer == "adam"
 
 
 def test_weight_decay_asks_for_the_adam_that_has_it():

@@ -39,7 +39,7 @@ def test_prevalence_figure_puts_each_split_in_the_findings_row() -> None:
 def test_co_occurrence_figure_gives_shares_of_the_rows_films() -> None:
     # 4 films of A, one also of B and one of B and C; 3 of B; none of D.
     labels = np.array([[1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]], bool)
-    figure = co_occurrence_figure(labels, ["A", "B", "C", "D"], "made")
+    figure = co_occurrence_figure(labels, np.ones_like(labels), ["A", "B", "C", "D"], "made")
     draw(figure)
     (axes,) = figure.axes
     shown = {text.get_position(): text.get_text() for text in axes.texts}
@@ -50,6 +50,15 @@ def test_co_occurrence_figure_gives_shares_of_the_rows_films() -> None:
     }  # fmt: skip
     assert [label.get_text() for label in axes.get_yticklabels()] == ["A (4)", "B (3)", "C (1)", "D (0)"]
     assert axes.get_xticklabels()[-1].get_text() == "nothing else"
+
+
+def test_shares_are_of_the_films_of_which_the_column_s_finding_is_known() -> None:
+    """Of three films of A, one shows B, one does not, and of one it is not known; that one counts nowhere else."""
+    labels = np.array([[1, 1], [1, 0], [1, 0]], bool)
+    known = np.array([[1, 1], [1, 1], [1, 0]], bool)
+    (axes,) = co_occurrence_figure(labels, known, ["A", "B"], "made").axes
+    shown = {text.get_position(): text.get_text() for text in axes.texts}
+    assert shown == {(1, 0): "50", (2, 0): "50", (0, 1): "100", (2, 1): "0"}
 
 
 def test_a_name_with_dollars_is_not_a_formula() -> None:

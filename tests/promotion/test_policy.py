@@ -19,10 +19,11 @@ def written(path: Path, **changes: object) -> Path:
     return path
 
 
-def test_the_published_policy_asks_all_of_six_families() -> None:
+def test_the_published_policy_asks_all_of_every_family() -> None:
     families = read_policy(PUBLISHED)
+    tasks, architectures = ("chest", "mammo", "breast"), ("densenet121", "vgg16", "resnet50")
     assert [family.name for family in families] == [
-        f"radflow-{task}-{arch}" for task in ("chest", "mammo") for arch in ("densenet121", "vgg16", "resnet50")
+        f"radflow-{task}-{arch}" for task in tasks for arch in architectures
     ]
     assert all(family.name == f"radflow-{family.task}-{family.arch}" for family in families)
     strict = Rules(
@@ -49,6 +50,11 @@ def test_a_policy_that_does_not_name_unseen_patients_asks_for_them(tmp_path: Pat
     assert all(family.rules.unseen_patients for family in read_policy(written(tmp_path / "p.yaml", defaults=defaults)))
 
 
+def test_a_task_of_one_s_own_has_families(tmp_path: Path) -> None:
+    (family,) = read_policy(written(tmp_path / "policy.yaml", families={"radflow-knee_mri-vgg16": {}}))
+    assert (family.task, family.arch) == ("knee_mri", "vgg16")
+
+
 def test_a_family_overrides_the_defaults(tmp_path: Path) -> None:
     own = {"minimum_auc": 0.7, "against_champion": "not_worse", "margin": 0.01}
     (family,) = read_policy(written(tmp_path / "policy.yaml", families={"radflow-mammo-vgg16": own}))
@@ -64,14 +70,15 @@ def test_a_family_overrides_the_defaults(tmp_path: Path) -> None:
         ({"version": 1}, r"has version 1; expected version: 2"),
         ({"families": {}}, "families names no family"),
         ({"families": ["radflow-chest-vgg16"]}, r"families is \['radflow-chest-vgg16'\]; expected `name: value` lines"),
-        ({"families": {"radflow-knee-vgg16": {}}}, "families.radflow-knee-vgg16 is not a name of a family"),
+        ({"families": {"radflow-Knee!-vgg16": {}}}, "families.radflow-Knee!-vgg16 is not a name of a family"),
+        ({"families": {"chest-vgg16": {}}}, "families.chest-vgg16 is not a name of a family"),
         ({"families": {"radflow-chest-vgg19": {}}}, "families.radflow-chest-vgg19 is not a name of a family"),
         (
             {"families": {"radflow-chest-vgg16": {"minimum": 0.5}}},
             "families.radflow-chest-vgg16 has the unknown key 'mini",
         ),
         ({"families": {"radflow-chest-vgg16": {"margin": 0.1}}}, "has margin 0.1 with against_champion better"),
-        ({"defaults": {"minimum_auc": 0.5}}, "families.radflow-chest-densenet121 has no same_data"),
+        ({"defaults": {"minimum_auc": 0.5}}, "families.radflow-breast-densenet121 has no same_data"),
         ({"defaults": {"minimum_auc": "high"}}, "defaults.minimum_auc is 'high'; expected a number from 0 to 1"),
         ({"defaults": {"minimum_auc": True}}, "defaults.minimum_auc is True; expected a number"),
         ({"defaults": {"minimum_auc": float("nan")}}, "defaults.minimum_auc is nan; expected a number"),

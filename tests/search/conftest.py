@@ -9,6 +9,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 
@@ -21,23 +22,22 @@ def journal(tmp_path: Path) -> StudyStorage:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
+def postgresql() -> Iterator[PostgreSQL]:
     """A PostgreSQL server on loopback; skipped where its programs are not installed."""
     # Debian installs the server's programs outside PATH.
     folders = os.pathsep.join([os.environ["PATH"], *map(str, Path("/usr/lib/postgresql").glob("*/bin"))])
     initdb, server = shutil.which("initdb", path=folders), shutil.which("pg_ctl", path=folders)
     if not initdb or not server:
         pytest.skip("PostgreSQL's initdb and pg_ctl were not found (Debian: apt-get install postgresql)")
-    folder = tmp_path_factory.mktemp("postgresql")
+    folder = Path(mkdtemp(prefix="postgresql-"))  # pytest's folders are for their owner only
     owner: dict[str, int] = {}
     if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         account = next((each for each in pwd.getpwall() if each.pw_name == "postgres"), None)
         if account is None:
+            folder.rmdir()
             pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
         owner = {"user": account.pw_uid, "group": account.pw_gid}
         os.chown(folder, account.pw_uid, account.pw_gid)
-        for parent in list(folder.parents)[:3]:  # pytest's folders are for the owner only
-            parent.chmod(parent.stat().st_mode | 0o011)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -48,3 +48,4 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]
     subprocess.run([server, "-D", str(database), "-o", options, "-l", str(folder / "log"), "-w", "start"], **quiet)
     yield PostgreSQL(f"postgresql://radflow@127.0.0.1:{port}/postgres")
     subprocess.run([server, "-D", str(database), "-m", "immediate", "stop"], **quiet)
+    shutil.rmtree(folder)

@@ -17,12 +17,15 @@ from radflow.cluster.launchers.base import RankJob
 from radflow.cluster.launchers.table import prepare_launch
 
 pytestmark = pytest.mark.slow
+needs_amx = pytest.mark.skipif(
+    "amx_bf16" not in Path("/proc/cpuinfo").read_text(), reason="this CPU has one way only to compute in bfloat16"
+)
 
 STEPS = 5
 
 
-def train_steps(workplace: Path, out: Path, ranks: int, *local_batches: int) -> None:
-    """Five steps of 16 films, again for each local batch; every rank writes what became of it into `out`."""
+def train_steps(workplace: Path, out: Path, ranks: int, *local_batches: int | str) -> None:
+    """Five steps of 16 films for each local batch, as 8 or 8/float16; every rank writes what became of it to `out`."""
     arguments = [str(workplace / "dataset"), "16", str(STEPS), str(out), *map(str, local_batches)]
     run_as_ranks(ranks, "steps_of_a_rank.py", *arguments)
 
@@ -65,6 +68,17 @@ def test_losses_do_not_depend_on_ranks_and_micro_steps(workplace: Path, tmp_path
         assert difference < 1e-3 * np.linalg.norm(expected), spread
 
 
+def test_gradients_that_travel_as_float16_move_the_weights_alike_to_a_thousandth(
+    workplace: Path, tmp_path: Path
+) -> None:
+    train_steps(workplace, tmp_path, 2, 8, "8/float16")
+    as_float32, as_float16 = (ranks_of(tmp_path, spread) for spread in ("2x8x1", "2x8x1float16"))
+    assert as_float16[0]["weights"] == as_float16[1]["weights"] != as_float32[0]["weights"]
+    expected = changes_of_weights(tmp_path, "2x8x1")
+    difference = np.linalg.norm(changes_of_weights(tmp_path, "2x8x1float16") - expected)
+    assert difference < 1e-3 * np.linalg.norm(expected)
+
+
 def test_synchronised_batch_norm_on_two_ranks_is_batch_norm_on_one(tmp_path: Path) -> None:
     """Losses, weights and moving statistics after five steps, to float tolerance; plain batch norm is far off."""
     run_as_ranks(2, "steps_with_batch_norm.py", str(tmp_path))
@@ -74,3 +88,16 @@ def test_synchronised_batch_norm_on_two_ranks_is_batch_norm_on_one(tmp_path: Pat
         for name, expected in alone.items():
             np.testing.assert_allclose(together[name], expected, rtol=1e-4, atol=1e-5, err_msg=name)
         assert not np.allclose(apart["losses"], alone["losses"], rtol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=needs_amx)])
+def test_ranks_on_unlike_cpus_have_the_same_weights_after_updates_of_muon(dtype: str, tmp_path: Path) -> None:
+    """One rank has another instruction set and number of threads, so that its products round differently."""
+    run_as_ranks(2, "muon_of_a_rank.py", str(tmp_path), dtype)
+    shared, alone = (
+        [read_arrays(tmp_path / f"{name}-{dtype}-{rank}.npz") for rank in range(2)] for name in ("shared", "alone")
+    )
+    assert any((alone[0][place] != alone[1][place]).any() for place in alone[0]), "the CPUs are alike"
+    for place, weights in shared[0].items():
+        np.testing.assert_array_equal(weights, shared[1][place])
+        np.testing.assert_allclose(weights, alone[0][place], atol=1e-4 if dtype == "float32" else 3e-2)

@@ -247,6 +247,21 @@ def test_a_job_that_gets_a_signal_exits_as_a_shell_expects(
     assert only_run(store).info.status == "KILLED"
 
 
+def test_a_process_that_is_about_to_be_ended_by_another_thread_fails_its_run(
+    store: MlflowClient, tmp_path: Path
+) -> None:
+    """The thread that owns the run hangs where no exception reaches it."""
+    program = "import os, threading\nfrom radflow.tracking.run import fail_open_runs, tracking_run\n"
+    program += "def end():\n  fail_open_runs('no progress for 9 s')\n  os._exit(75)\n"
+    program += "with tracking_run('x', {}) as run:\n  run.log_metrics({'train/loss': 2.0}, step=0)\n"
+    program += "  threading.Thread(target=end).start()\n  threading.Event().wait()"
+    ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=False, timeout=120)
+    assert ended.returncode == 75
+    run = only_run(store)
+    assert (run.info.status, run.data.tags["radflow.failure"]) == ("FAILED", "no progress for 9 s")
+    assert run.data.metrics["train/loss"] == 2.0
+
+
 def test_a_process_killed_outright_is_closed_by_its_launcher(store: MlflowClient, tmp_path: Path) -> None:
     program = "import os, signal\nfrom radflow.tracking.run import tracking_run\n"
     program += "with tracking_run('x', {}): os.kill(os.getpid(), signal.SIGKILL)"

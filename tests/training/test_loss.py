@@ -31,6 +31,10 @@ CONFIGS = [
 
 
 def by_hand(config: LossConfig, labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    return of_labels(config, labels, logits).mean(axis=1)
+
+
+def of_labels(config: LossConfig, labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
     """As the papers print it, in float64: probabilities first, one case after the other."""
     p = 1 / (1 + np.exp(-logits.astype(np.float64)))
     y = labels * (1 - config.label_smoothing) + 0.5 * config.label_smoothing
@@ -41,7 +45,7 @@ def by_hand(config: LossConfig, labels: np.ndarray, logits: np.ndarray) -> np.nd
     if config.loss == "asymmetric":
         shifted = np.maximum(p - config.asymmetric_margin, 0)
         negative = -(shifted**config.asymmetric_gamma) * np.log(1 - shifted)
-    return (y * w * positive + (1 - y) * negative).mean(axis=1)
+    return y * w * positive + (1 - y) * negative
 
 
 logits_of_films = arrays.arrays(np.float64, (FILMS, FINDINGS), elements=st.floats(-12, 12))
@@ -127,3 +131,28 @@ def test_balanced_weights_give_both_classes_the_same_sum_up_to_the_cap():
 def test_settings_without_effect_or_out_of_range_are_one_line(settings, named):
     with pytest.raises(UserError, match=named):
         LossConfig(**settings)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_what_teaches_nothing_costs_nothing_and_moves_nothing(config):
+    """The loss of a film is that of its other labels over the number of all; the gradient of a gap is zero."""
+    generator = np.random.default_rng(6)
+    logits = tf.constant(generator.normal(size=(FILMS, FINDINGS)), tf.float32)
+    labels = (generator.random((FILMS, FINDINGS)) < 0.4).astype(np.float32)
+    gaps = generator.random((FILMS, FINDINGS)) < 0.4
+    loss = build_loss(config, np.vstack([TRAINING_LABELS, np.full((1, FINDINGS), np.nan)]))
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        losses = loss(tf.constant(np.where(gaps, np.nan, labels), tf.float32), logits)
+    expected = np.where(gaps, 0, of_labels(config, labels, logits.numpy())).mean(axis=1)
+    np.testing.assert_allclose(losses, expected, rtol=2e-5, atol=1e-6)
+    gradient = tape.gradient(losses, logits).numpy()
+    assert (gradient[gaps] == 0).all()
+    assert np.isfinite(gradient).all()
+    assert np.abs(gradient[~gaps]).max() > 0
+
+
+def test_balanced_weights_count_known_labels_alone():
+    """One positive and three negatives of the first finding; two and two of the second."""
+    targets = np.array([[1, 1], [0, np.nan], [0, 0], [np.nan, 1], [0, 0], [np.nan, np.nan]])
+    assert positive_weights(LossConfig(pos_weight="balanced"), targets) == pytest.approx([3, 1])

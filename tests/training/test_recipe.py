@@ -16,11 +16,11 @@ FILMS = TrainingFilms("phantoms", 64, 4118)
 
 
 def test_the_sentence_on_the_sample():
-    """gbz=4096 on two ranks: two even steps an epoch, Adam below the rate at which it fails, epochs for the steps."""
+    """gbz=4096 on two ranks: two even steps an epoch, Muon at the square root of the batch, epochs for the steps."""
     plan = make_plan(DistributedConfig(gbz=4096), FILMS, 4096, 16, ranks=2)
     settings = plan.settings
-    assert (settings["steps_per_epoch"], settings["effective_gbz"], settings["optimizer"]) == (2, 2059, "adam")
-    assert settings["peak_lr"] == 0.004
+    assert (settings["steps_per_epoch"], settings["effective_gbz"], settings["optimizer"]) == (2, 2059, "muon")
+    assert settings["peak_lr"] == pytest.approx(0.0016 * (2059 / 8) ** 0.5)
     assert plan.total_steps == 100  # 50 epochs
     assert "auto" not in {settings[name] for name in ("optimizer", "base_lr", "lr_scaling", "warmup_epochs", "epochs")}
     assert {"epochs", "peak_lr", "warmup_epochs", "optimizer"} <= plan.recipe.reasons.keys()
@@ -61,7 +61,15 @@ def test_a_network_without_normalisation_gets_lower_rates():
         resolve(TrainConfig(model=ModelConfig(arch=arch, weights=weights)), batches).peak_lr
         for arch, weights in (("densenet121", "none"), ("vgg16", "imagenet"), ("vgg16", "none"))
     ]
-    assert peaks[0] > 10 * max(peaks[1:])
+    assert peaks[0] > 5 * max(peaks[1:])
+
+
+def test_first_batches_that_are_small_are_trained_by_the_optimizer_of_the_full_one():
+    """Which alone is built; by themselves steps of 32 films would be Adam's."""
+    config = DistributedConfig(gbz=4096, gbz_schedule="32:1", hosts="localhost:2", epochs=10)
+    recipe = plan_ranks(config, FILMS).recipe
+    assert recipe.optimizer == "muon"
+    assert recipe.first_factors == pytest.approx([(32 / 2059) ** 0.5], rel=0.01)
 
 
 def test_the_price_of_few_steps_and_what_buys_more_is_in_the_table():
@@ -92,8 +100,8 @@ def test_smaller_first_batches_have_lower_rates_and_buy_steps():
     plan = plan_ranks(config, FILMS)
     assert [each.global_batch for each in plan.schedule.first] == [128, 512, 512]
     assert plan.total_steps == 33 + 9 + 9 + 7 * 2
-    # 4,118 films make 33 steps of 125 at most and 9 of 458: the rates are those of Adam at these batches.
-    expected = [0.0005 * (films / 8) ** 0.5 / 0.004 for films in (125, 458, 458)]
+    # 4,118 films make 33 steps of 125 at most and 9 of 458: the rates are those of Muon at these batches.
+    expected = [(films / 2059) ** 0.5 for films in (125, 458, 458)]
     assert plan.recipe.first_factors == pytest.approx(expected)
     assert ("first epochs", "global batches of 128, 512, 512") in [row[:2] for row in plan_rows(plan)]
     # One epoch of ten is warm-up: the one of 33 steps.

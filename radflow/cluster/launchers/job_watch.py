@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from radflow.cluster.launchers.mpirun_messages import MpirunMessages
 from radflow.cluster.reports import Report, ReportReader
 from radflow.cluster.watchdog import FIRST_TIME, LONGEST_PAUSE, REPORTS_PER_LIMIT
 from radflow.errors import FAILURE, MISTAKE
@@ -17,9 +19,7 @@ GRACE = 10.0
 """Seconds that the launching program has to end a job in, once a rank has ended itself."""
 
 _TAIL = 16 * 2**10
-_SIGNALLED = re.compile(r"process rank (\d+) with PID \d+ on node (\S+)\s+exited on\s+signal (\d+) \(([^)]*)\)")
-_ABORTED = re.compile(r"process rank (\d+) with PID \d+ on node (\S+)\s+calling\s+\"abort\"")
-_LOST_HOST = re.compile(r"Remote daemon:\s*\S+ on node (\S+)")
+_TASK_DIED = re.compile(r"srun: error: (\S+): task(s? \S+): (?!Exited|Terminated|Cancelled)(.+)")
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,10 @@ class JobEnd:
     """Which rank ended the job, and why, in one line; '' where that is not known."""
     may_recover: bool
     """Whether starting the ranks again may help: they ran, and no rank ended by a mistake or a fault of its own."""
+    stopped_by: signal.Signals | None = None
+    """The signal by which somebody else has told the ranks to stop, as Slurm does when it preempts a job."""
+    messages: str = ""
+    """What mpirun has said of the end, where the reason is not known."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,9 @@ class JobWatch:
         self._heard: dict[int, _Heard] = {}
         self._endings: list[_Heard] = []
         self._silent: list[str] = []
+        self._stopped_by: signal.Signals | None = None
         self._errors = b""
+        self._mpirun = MpirunMessages()
 
     def take_output(self, output: bytes) -> bytes:
         """Take the reports out of what ranks have written to stdout; returns what a person may see."""
@@ -62,14 +68,17 @@ class JobWatch:
         for report in reports:
             heard = _Heard(report, time.monotonic())
             self._heard[report.rank] = heard
+            if report.ending == "stopped" and not (self._endings or self._silent or _TASK_DIED.search(self._said)):
+                self._stopped_by = signal.Signals[report.reason]
             if report.ending:
                 self._endings.append(heard)
         return shown
 
     def take_errors(self, output: bytes) -> bytes:
-        """Look at what was written to stderr, and return it."""
-        self._errors = (self._errors + output)[-_TAIL:]
-        return output
+        """Take mpirun's messages out of what was written to stderr; returns what a person may see."""
+        shown = self._mpirun.take(output)
+        self._errors = (self._errors + shown)[-_TAIL:]
+        return shown
 
     def must_end(self) -> bool:
         """Whether ranks do not get on, and the launching program has not noticed."""
@@ -83,10 +92,12 @@ class JobWatch:
     def end(self, code: int) -> JobEnd:
         """What is to be said of a job that has ended with this code."""
         kinds = {ending.report.ending for ending in self._endings}
-        if code == 0 and self._heard and (_LOST_HOST.search(self._said) or "done" not in kinds):
+        if code == 0 and self._heard and (self._mpirun.lost_hosts() or "done" not in kinds):
             code = FAILURE  # mpirun ends with 0 when it has lost a host
         may_recover = bool(code and self._heard) and code != MISTAKE and not kinds & {"mistake", "failed", "crashed"}
-        return JobEnd(code, self._reason() if code else "", may_recover)
+        reason = self._reason() if code else ""
+        stopped_by = None if self._mpirun.loss() else self._stopped_by
+        return JobEnd(code, reason, may_recover, stopped_by, "" if reason else self._mpirun.text)
 
     @property
     def _said(self) -> str:
@@ -110,14 +121,11 @@ class JobWatch:
         for ending in self._endings:
             if ending.report.ending in ("mistake", "failed", "crashed", "system"):
                 return f"{ending.report.name}: {ending.report.reason}"
-        if lost := _LOST_HOST.findall(self._said):
-            return f"the connection to {_listed(lost)} is lost"
-        if died := _SIGNALLED.search(self._said):
-            rank, host, number, name = died.groups()
-            return f"rank {rank} on {host} was ended by signal {number} ({name})"
-        if aborted := _ABORTED.search(self._said):
-            return "rank {} on {} has lost the connection to another rank".format(*aborted.groups())
-        return self._why_stalled()
+        if loss := self._mpirun.loss():
+            return loss
+        if died := _TASK_DIED.search(self._said):
+            return "rank{1} on {0} ended: {2}".format(*died.groups())
+        return self._mpirun.aborted() or self._why_stalled()
 
     def _why_stalled(self) -> str:
         if self._silent:

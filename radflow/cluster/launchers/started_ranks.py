@@ -49,6 +49,14 @@ def ranks_on_this_node() -> int:
     return tasks[node] if node < len(tasks) else 1
 
 
+def rank_on_this_node() -> int:
+    """The number of this rank among those of its machine, from 0; 0 where the scheduler does not say."""
+    for variable in ("OMPI_COMM_WORLD_LOCAL_RANK", "HOROVOD_LOCAL_RANK", "SLURM_LOCALID"):
+        if os.environ.get(variable, "").isdecimal():
+            return int(os.environ[variable])
+    return 0
+
+
 def check_scheduler() -> None:
     """Raise UserError in a task of srun that was not told that it is a rank: each task would start a job of its own."""
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")

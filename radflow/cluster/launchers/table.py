@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -14,7 +15,7 @@ from radflow.cluster.launchers.mpirun import mpirun
 from radflow.cluster.launchers.process import run_until_stopped
 from radflow.cluster.launchers.secrets_file import secrets_in_file
 from radflow.cluster.launchers.srun import srun
-from radflow.errors import UserError
+from radflow.errors import Interrupted, UserError
 from radflow.files import check_temporary_folder
 
 LAUNCHERS: dict[str, Launcher] = {"srun": srun, "mpirun": mpirun, "gloo": gloo}
@@ -49,7 +50,7 @@ class Launch:
     def run(self) -> JobEnd:
         """Start the ranks, wait for them and tell how they ended.
 
-        Raises Interrupted where this process was told to stop by a signal; the ranks were too, and have ended.
+        Raises Interrupted where this process or the ranks alone were told to stop by a signal; they have ended.
         """
         # What a scheduler has told this process as the only task of a step is not true of its ranks.
         own = {name: value for name, value in os.environ.items() if not name.startswith(("PMIX_", "PMI_"))}
@@ -58,7 +59,11 @@ class Launch:
         watch = JobWatch(self.job.ranks, self.job.stall_seconds)
         hidden = secrets_in_file if self.start.shows_environment else nullcontext
         with hidden(environment) as harmless:
-            return watch.end(run_until_stopped(line, harmless, self.start.stop_signal, watch))
+            end = watch.end(run_until_stopped(line, harmless, self.start.stop_signal, watch))
+        sys.stderr.write(end.messages)
+        if end.stopped_by:
+            raise Interrupted(end.stopped_by)
+        return end
 
 
 def prepare_launch(launcher: str, job: RankJob) -> Launch:

@@ -13,8 +13,6 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from scipy import ndimage
 
 from radflow.data.images.film import resize_film
 from radflow.errors import UserError
@@ -24,18 +22,8 @@ Window = tuple[int, int]
 
 Pixel = TypeVar("Pixel", np.uint8, np.bool_)
 
-BACKGROUND_BELOW = 20
-"""Grey level under which film is background.
-
-On mini-MIAS and CBIS-DDSM the share of pixels under a level climbs steeply until about 10 (unexposed film and its
-noise) and is nearly flat from 16 to 32, where the skin line begins.
-"""
-
 MIN_BREAST_SHARE = 0.5
 """Least share of breast in a crop of normal tissue: one with less is mostly background."""
-
-_CELL = 8
-"""Side in pixels of the cells in which the breast is sought: noise averages out, labelling is 64 times cheaper."""
 
 _POSITIONS_PER_SIDE = 64
 """How many positions of a normal window are tried along its own length."""
@@ -78,20 +66,6 @@ def disc_mask(shape: tuple[int, int], row: float, column: float, radius: float) 
     disc = (rows - row) ** 2 + (columns - column) ** 2 <= radius**2
     disc[int(row), int(column)] = True
     return disc
-
-
-def breast_mask(film: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Tell breast from background: the largest connected region that is not darker than `BACKGROUND_BELOW`.
-
-    Labels and scratches are bright too, but not connected with the breast. All false for a black film.
-    """
-    cells = np.asarray(Image.fromarray(film).reduce(_CELL)) >= BACKGROUND_BELOW
-    regions, count = ndimage.label(cells)
-    if not count:
-        return np.zeros(film.shape, bool)
-    largest = 1 + int(np.argmax(np.bincount(regions.ravel())[1:]))
-    breast = (regions == largest).repeat(_CELL, axis=0).repeat(_CELL, axis=1)
-    return breast[: film.shape[0], : film.shape[1]]
 
 
 def pad_to(pixels: NDArray[Pixel], size: int) -> NDArray[Pixel]:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from radflow.data.crops.lesions import (
     CropConfig,
-    breast_mask,
     cut_crop,
     lesion_window,
     normal_windows,
@@ -24,6 +23,7 @@ from radflow.data.crops.lesions import (
 )
 from radflow.data.dataset.shards import FilmTable
 from radflow.data.decoding import LeftOut, Outcome, in_order
+from radflow.data.images.breast import breast_mask
 from radflow.data.images.film import BadFilm
 
 TUMOUR_FINDINGS = ("Tumour",)
@@ -68,6 +68,8 @@ class Mammogram:
     name: str
     """Unique in the set."""
     patient_id: str
+    side: str
+    """L or R"""
     view: str
     """CC or MLO"""
     in_test: bool | None
@@ -126,6 +128,7 @@ def crop_table(films: Sequence[Mammogram], splits: NDArray[np.str_], crops: Crop
         image_ids=np.array([str(name) for name, _, _ in names]),
         patient_ids=np.array([film.patient_id for _, film, _ in names]),
         views=np.array([film.view for _, film, _ in names]),
+        sides=np.array([film.side for _, film, _ in names]),
         splits=np.array([split for _, _, split in names]),
         labels=np.array([[name.shows_tumour] for name, _, _ in names]),
         pathologies=np.array([pathologies.get(name.lesion_id, NORMAL_TISSUE) for name, _, _ in names]),

@@ -10,14 +10,17 @@ from pathlib import Path, PurePath
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from radflow.data.tasks import OTHER, TASKS
+from radflow.data.images.film import Fit
+from radflow.data.tasks import OTHER, is_task
 from radflow.errors import UserError
 from radflow.files import atomic_file, parse_json, read_bounded
 
 MANIFEST_NAME = "manifest.json"
 REJECTED_NAME = "rejected.csv"
 FORMAT = "radflow-dataset"
-VERSION = 2
+VERSION = 3
+READ_VERSIONS = (2, VERSION)
+"""Those that this radflow reads; in version 2 all labels are known."""
 SPLITS = ("train", "val", "test")
 MAX_NAME = 100
 """Most letters of a file's name; file systems refuse more than 255 bytes."""
@@ -32,7 +35,18 @@ class SplitCounts:
     rows: int
     patients: int
     no_finding: int
+    """Films of which all findings are known to be absent."""
     positives: dict[str, int]
+    """Films that are known to show a finding."""
+    unknown: dict[str, int] = field(default_factory=dict)
+    """Films of which it is not known whether they show a finding; empty where all is known."""
+    uncertain: dict[str, int] = field(default_factory=dict)
+    """Those of them that are said to show it possibly."""
+
+    def prevalence(self, finding: str) -> float:
+        """Share of the films that show a finding, of those of which it is known; NaN where there are none."""
+        known = self.rows - self.unknown.get(finding, 0)
+        return self.positives[finding] / known if known else math.nan
 
 
 @dataclass(frozen=True)
@@ -92,11 +106,13 @@ class Manifest:
     shards: tuple[ShardEntry, ...]
     radflow_version: str
     task: str = OTHER
-    """What is classified: chest, mammo or other."""
+    """What is classified, such as chest."""
     crops: dict[str, float] = field(default_factory=dict)
     """Settings by which crops of mammograms were cut; empty where images are whole films, or were cut by others."""
     unit: str = "films"
-    """What an image is: `films`, or `crops` of them."""
+    """What an image is: `films`, `crops` of them, or their `breasts`."""
+    fit: str = "squash"
+    """How films were made square: `pad`, `squash` or `breast`."""
     tables: tuple[TableEntry, ...] = ()
     notes: tuple[str, ...] = ()
     """What a user of the dataset must know of its sources, in sentences."""
@@ -112,7 +128,7 @@ class Manifest:
         return sum(counts.rows for counts in self.splits.values())
 
 
-_WRITTEN_WHERE_TOLD: dict[str, Any] = {"crops": {}, "unit": "films", "tables": (), "notes": ()}
+_WRITTEN_WHERE_TOLD: dict[str, Any] = {"crops": {}, "unit": "films", "fit": "squash", "tables": (), "notes": ()}
 """Parts of a manifest that are left out of the file where they say nothing."""
 
 
@@ -122,6 +138,9 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     for name, nothing in _WRITTEN_WHERE_TOLD.items():
         if getattr(manifest, name) == nothing:
             del document[name]
+    for counts in document["splits"].values():
+        for name in [name for name in ("unknown", "uncertain") if not counts[name]]:
+            del counts[name]
     with atomic_file(folder / MANIFEST_NAME) as temporary:
         temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
@@ -143,9 +162,9 @@ def read_with_digest(folder: Path) -> tuple[Manifest, str]:
         raise UserError(f"{path} cannot be read ({error}); make the dataset again with preprocess") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise UserError(f"{path} is not a radflow dataset manifest; give a folder that preprocess made")
-    if document.get("version") != VERSION:
-        given = document.get("version")
-        raise UserError(f"{path} has version {given!r}, this radflow reads version {VERSION}; preprocess again")
+    if document.get("version") not in READ_VERSIONS:
+        given, expected = document.get("version"), " and ".join(map(str, READ_VERSIONS))
+        raise UserError(f"{path} has version {given!r}, this radflow reads versions {expected}; preprocess again")
     try:
         return _checked(_parse_manifest(document)), hashlib.sha256(content).hexdigest()
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -167,6 +186,7 @@ def _parse_manifest(document: dict[str, Any]) -> Manifest:
         task=document["task"],
         crops=dict(document.get("crops", {})),
         unit=document.get("unit", "films"),
+        fit=document.get("fit", "squash"),
         tables=tuple(_plainly_named(TableEntry(**entry)) for entry in document.get("tables", ())),
         notes=tuple(document.get("notes", ())),
     )
@@ -179,11 +199,16 @@ def _checked(manifest: Manifest) -> Manifest:
             raise ValueError(f"{name} is not as expected")
     if not 0 < manifest.image_size <= MAX_IMAGE_SIZE:
         raise ValueError(f"image_size is {manifest.image_size}, expected 1 to {MAX_IMAGE_SIZE}")
-    if manifest.task not in (*TASKS, OTHER):
-        raise ValueError(f"task is {manifest.task!r}, expected one of {', '.join((*TASKS, OTHER))}")
+    if not is_task(manifest.task):
+        raise ValueError(f"task is {manifest.task!r}, expected a word such as chest")
+    if manifest.fit not in get_args(Fit):
+        raise ValueError(f"fit is {manifest.fit!r}, expected one of {', '.join(get_args(Fit))}")
     for split, counts in manifest.splits.items():
         if split not in SPLITS or counts.positives.keys() != set(manifest.findings):
             raise ValueError(f"split {split!r} counts {len(counts.positives)} of {len(manifest.findings)} findings")
+        for told in (counts.unknown, counts.uncertain):
+            if told.keys() not in (set(), set(manifest.findings)):
+                raise ValueError(f"split {split!r} counts unknown labels of {len(told)} findings")
     return manifest
 
 

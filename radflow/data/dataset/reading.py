@@ -20,13 +20,19 @@ from radflow.files import sha256_file
 class Split:
     """The films of one split, in the dataset's order."""
 
-    def __init__(self, name: str, shard_paths: list[Path], image_size: int, findings: int) -> None:
+    def __init__(self, name: str, image_size: int, table: FilmTable, films: list[NDArray[np.uint8]]) -> None:
+        """Films [n, H, W] of each shard, and the table of all of them in their order."""
         self.name = name
         self.image_size = image_size
-        mapped = [map_shard(path, image_size, findings) for path in shard_paths]
-        self._table = FilmTable.concatenate([table for table, _ in mapped])
-        self._films = [films for _, films in mapped]
-        self._first_rows = np.cumsum([0, *(len(films) for films in self._films[:-1])])
+        self.films = films
+        self._table = table
+        self._first_rows = np.cumsum([0, *(len(of_shard) for of_shard in films[:-1])])
+
+    @classmethod
+    def mapped(cls, name: str, shard_paths: list[Path], image_size: int, findings: int) -> Split:
+        """Map the shards of a split; raises `UserError` for a damaged one."""
+        tables, films = zip(*(map_shard(path, image_size, findings) for path in shard_paths), strict=True)
+        return cls(name, image_size, FilmTable.concatenate(list(tables)), list(films))
 
     def __len__(self) -> int:
         return len(self._table)
@@ -58,7 +64,7 @@ class Split:
 
     @property
     def labels(self) -> NDArray[np.bool_]:
-        """Whether each finding is present, [N, findings]."""
+        """Whether each finding is known to be present, [N, findings]."""
         return self._table.labels
 
     def gather(self, indices: NDArray[np.integer]) -> NDArray[np.uint8]:
@@ -73,7 +79,7 @@ class Split:
         shard_of = np.searchsorted(self._first_rows, wanted, side="right") - 1
         for shard in np.unique(shard_of):
             places = np.flatnonzero(shard_of == shard)
-            gathered[places] = self._films[shard][wanted[places] - self._first_rows[shard]]
+            gathered[places] = self.films[shard][wanted[places] - self._first_rows[shard]]
         return gathered
 
 
@@ -102,6 +108,11 @@ class Dataset:
         """Names of the label columns, in order."""
         return self.manifest.findings
 
+    @property
+    def parts(self) -> tuple[Dataset, ...]:
+        """The datasets that it is made of: itself, or those that are joined in it."""
+        return (self,)
+
     def split(self, name: str) -> Split:
         """Return a split by name (train, val, test), its shards compared with their hashes (`verify_once`).
 
@@ -117,7 +128,7 @@ class Dataset:
             with self.unchanged():
                 verify_once(self.path, shards)
                 paths = [self.path / shard.file for shard in shards]
-                self._opened[name] = Split(name, paths, self.image_size, len(self.findings))
+                self._opened[name] = Split.mapped(name, paths, self.image_size, len(self.findings))
         return self._opened[name]
 
     @contextmanager

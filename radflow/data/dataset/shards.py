@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -24,24 +26,33 @@ TEXTS = {
     "film_id": "film_ids",
     "lesion_id": "lesion_ids",
     "view": "views",
+    "side": "sides",
     "sex": "sexes",
     "split": "splits",
     "pathology": "pathologies",
 }
 """Columns of text in a shard, and the attributes of `FilmTable` that hold them."""
+OPTIONAL_TEXTS = ("side",)
+"""Those of them that a file may lack, in which they are empty."""
 AGE = "age"
+FLAGS = ("labels", "known", "uncertain")
+"""Attributes of `FilmTable` with a flag for each finding of an image."""
+UNCERTAIN = "uncertain"
+"""Column of what is not known and said to be possible, in shards that have such labels."""
 UNKNOWN_AGE = -1
 """Age in memory where it is not known; on disk it is null."""
 
 _NO_TEXTS = np.array([], dtype=np.str_)
 _NO_AGES = np.array([], dtype=np.int16)
+_NO_FLAGS = np.zeros((0, 0), dtype=np.bool_)
 
 
 @dataclass(frozen=True)
 class FilmTable:
     """One row an image, in columns of equal length: what is known of the images beside their pixels.
 
-    Columns that are not given are filled with empty texts and unknown ages.
+    Columns that are not given are filled with empty texts, unknown ages and known labels. Raises ValueError where a
+    finding is present or absent and at once not known, or known and uncertain.
     """
 
     image_ids: NDArray[np.str_]
@@ -49,7 +60,11 @@ class FilmTable:
     views: NDArray[np.str_]
     splits: NDArray[np.str_]
     labels: NDArray[np.bool_]
-    """[images, findings]"""
+    """[images, findings], whether a finding is known to be present"""
+    known: NDArray[np.bool_] = field(default_factory=_NO_FLAGS.copy)
+    """[images, findings], whether it is known if a finding is present; all of them unless given"""
+    uncertain: NDArray[np.bool_] = field(default_factory=_NO_FLAGS.copy)
+    """[images, findings], whether a finding that is not known is said to be possible; none unless given"""
     pathologies: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
     """What biopsy or follow-up found."""
     study_ids: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
@@ -58,21 +73,39 @@ class FilmTable:
     """Film that a crop was cut from; empty for whole films."""
     lesion_ids: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
     """Lesion that a crop shows; empty for normal tissue and whole films."""
+    sides: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
+    """Breast or other paired organ: L or R."""
     sexes: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
     """F or M"""
     ages: NDArray[np.int16] = field(default_factory=_NO_AGES.copy)
     """Patient's age in years, or `UNKNOWN_AGE`."""
+    datasets: NDArray[np.str_] = field(default_factory=_NO_TEXTS.copy)
+    """Dataset among several that are joined; empty in one by itself."""
 
     def __post_init__(self) -> None:
         """Fill in the columns that were not given."""
-        for name in TEXTS.values():
+        for name in (*TEXTS.values(), "datasets"):
             if not len(getattr(self, name)):
                 object.__setattr__(self, name, np.full(len(self.image_ids), ""))
         if not len(self.ages):
             object.__setattr__(self, "ages", np.full(len(self.image_ids), UNKNOWN_AGE, np.int16))
+        if not self.known.size:
+            object.__setattr__(self, "known", np.ones(self.labels.shape, bool))
+        if not self.uncertain.size:
+            object.__setattr__(self, "uncertain", np.zeros(self.labels.shape, bool))
+        for name in ("known", "uncertain"):
+            if (shape := getattr(self, name).shape) != self.labels.shape:
+                raise ValueError(f"labels has shape {self.labels.shape}; expected {shape}, that of {name}")
+        if (self.labels & ~self.known).any() or (self.uncertain & self.known).any():
+            raise ValueError("a finding is present and not known, or known and uncertain")
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    @property
+    def shows_none(self) -> NDArray[np.bool_]:
+        """Whether all findings of an image are known to be absent, [images]."""
+        return np.asarray((self.known & ~self.labels).all(axis=1))
 
     def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> FilmTable:
         """Return the images at these rows, in their order."""
@@ -92,22 +125,24 @@ def rows_per_shard(image_size: int) -> int:
 
 def write_shard(path: Path, table: FilmTable, images: NDArray[np.uint8]) -> None:
     """Write films [n, H, W] and their table as one Arrow file, atomically."""
-    films, findings = table.labels.shape
     pixels = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(images[0].nbytes), films, [None, pa.py_buffer(np.ascontiguousarray(images))]
+        pa.binary(images[0].nbytes), len(table), [None, pa.py_buffer(np.ascontiguousarray(images))]
     )
-    bits = pa.py_buffer(np.packbits(table.labels, bitorder="little"))
-    labels = pa.FixedSizeListArray.from_arrays(
-        pa.BooleanArray.from_buffers(pa.bool_(), table.labels.size, [None, bits]), findings
-    )
-    batch = pa.record_batch({"image": pixels, "labels": labels, **identity_columns(table)})
+    columns = {"image": pixels, "labels": _flag_column(table.labels, None if table.known.all() else table.known)}
+    if table.uncertain.any():
+        columns[UNCERTAIN] = _flag_column(table.uncertain)
+    batch = pa.record_batch({**columns, **identity_columns(table)})
     with atomic_file(path) as temporary, ipc.new_file(str(temporary), batch.schema) as writer:
         writer.write_batch(batch)
 
 
 def identity_columns(table: FilmTable) -> dict[str, pa.Array]:
     """Everything but the labels as Arrow columns: texts, and ages of which the unknown ones are null."""
-    columns = {name: pa.array(getattr(table, attribute).tolist(), pa.string()) for name, attribute in TEXTS.items()}
+    columns = {
+        name: pa.array(texts.tolist(), pa.string())
+        for name, attribute in TEXTS.items()
+        if (texts := getattr(table, attribute)).any() or name not in OPTIONAL_TEXTS
+    }
     columns[AGE] = pa.array(table.ages, pa.int16(), mask=table.ages == UNKNOWN_AGE)
     return columns
 
@@ -122,17 +157,22 @@ def map_shard(path: Path, image_size: int, findings: int) -> tuple[FilmTable, ND
         batch = _read_batch(path)
         _check_columns(batch, image_size, findings)
         films = np.frombuffer(batch.column("image").buffers()[1], np.uint8, len(batch) * image_size**2)
-        # Not Array.to_numpy, which imports pandas and so takes longer than everything else here.
-        bits = np.frombuffer(batch.column("labels").flatten().buffers()[1], np.uint8)
-        labels = np.unpackbits(bits, count=len(batch) * findings, bitorder="little").view(np.bool_)
+        known, labels = _flags(batch.column("labels"))
         table = FilmTable(
-            labels=labels.reshape(len(batch), findings),
+            labels=labels & known,
+            known=known,
+            uncertain=_flags(batch.column(UNCERTAIN))[1] if UNCERTAIN in batch.schema.names else _NO_FLAGS,
             ages=ages_of(batch.column(AGE)),
-            **{attribute: _strings(batch.column(name)) for name, attribute in TEXTS.items()},
+            **{TEXTS[name]: _strings(batch.column(name)) for name in texts_of(batch.schema.names)},
         )
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise UserError(f"{path} is damaged ({str(error).partition(chr(10))[0]}); make the dataset again") from error
     return table, films.reshape(len(batch), image_size, image_size)
+
+
+def texts_of(columns: Collection[str]) -> list[str]:
+    """The columns of text that a file with these columns must have."""
+    return [name for name in TEXTS if name in columns or name not in OPTIONAL_TEXTS]
 
 
 def _read_batch(path: Path) -> pa.RecordBatch:
@@ -146,14 +186,38 @@ def _read_batch(path: Path) -> pa.RecordBatch:
 
 def _check_columns(batch: pa.RecordBatch, image_size: int, findings: int) -> None:
     """Raise ValueError, or KeyError, unless the columns are those that `write_shard` writes."""
-    expected = {**dict.fromkeys(TEXTS, pa.string()), AGE: pa.int16()}
+    expected = {**dict.fromkeys(texts_of(batch.schema.names), pa.string()), AGE: pa.int16()}
     expected |= {"image": pa.binary(image_size**2), "labels": pa.list_(pa.bool_(), findings)}
+    if UNCERTAIN in batch.schema.names:
+        expected[UNCERTAIN] = pa.list_(pa.bool_(), findings)
     for name, kind in expected.items():
         if batch.schema.field(name).type != kind:
             raise ValueError(f"column {name} holds {batch.schema.field(name).type}, expected {kind}")
     for name in batch.schema.names:
         if name != AGE and batch.column(name).null_count:
             raise ValueError(f"column {name} has empty values")
+
+
+def _flag_column(flags: NDArray[np.bool_], known: NDArray[np.bool_] | None = None) -> pa.Array:
+    """Flags [images, findings] as a column of lists of bits, null where they are not known."""
+    values, validity = (None if each is None else pa.py_buffer(np.packbits(each, bitorder="little"))
+                        for each in (flags, known))  # fmt: skip
+    bits = pa.BooleanArray.from_buffers(pa.bool_(), flags.size, [validity, values])
+    return pa.FixedSizeListArray.from_arrays(bits, flags.shape[1])
+
+
+def _flags(column: pa.FixedSizeListArray) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which flags of a column are not null, and their values, each [images, findings]."""
+    shape = (len(column), column.type.list_size)
+    # Not Array.to_numpy, which imports pandas and so takes longer than everything else here.
+    validity, values = (None if buffer is None else np.frombuffer(buffer, np.uint8)
+                        for buffer in column.flatten().buffers())  # fmt: skip
+    known, flags = (np.ones(shape, bool) if bits is None else _unpacked(bits, shape) for bits in (validity, values))
+    return known, flags
+
+
+def _unpacked(bits: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    return np.unpackbits(bits, count=math.prod(shape), bitorder="little").view(np.bool_).reshape(shape)
 
 
 def _strings(column: pa.Array) -> NDArray[np.str_]:

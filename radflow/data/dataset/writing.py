@@ -41,13 +41,15 @@ class DatasetHeader:
     findings: tuple[str, ...]
     split_rule: SplitRule
     task: str = OTHER
-    """What is classified: chest, mammo or other."""
+    """What is classified, such as chest."""
     sources: dict[str, str] = field(default_factory=dict)
     """SHA-256 of the label file and the split lists, by file name."""
     crops: dict[str, float] = field(default_factory=dict)
     """Settings by which crops were cut; empty where images are whole films, or were cut by others."""
     unit: str = "films"
-    """What an image is: `films` or `crops`."""
+    """What an image is: `films`, `crops` or `breasts`."""
+    fit: str = "squash"
+    """How films were made square: `pad`, `squash` or `breast`."""
     notes: tuple[str, ...] = ()
     """What a user of the dataset must know of its sources, in sentences."""
 
@@ -68,7 +70,7 @@ def write_dataset(
     destination = destination_at(path)
     try:
         with (
-            unfinished_dataset(destination.unfinished, _digest(header, table, origin)) as unfinished,
+            unfinished_dataset(destination.unfinished, dataset_digest(header, table, origin)) as unfinished,
             closing(destination),
         ):
             writer = DatasetWriter(unfinished, destination, header, table)
@@ -81,7 +83,8 @@ def write_dataset(
         raise JobError(f"the dataset {path} cannot be written: {error}") from error
 
 
-def _digest(header: DatasetHeader, table: FilmTable, origin: str) -> str:
+def dataset_digest(header: DatasetHeader, table: FilmTable, origin: str) -> str:
+    """SHA-256 of what a dataset is made from: an unfinished one of the same is resumed."""
     version = importlib.metadata.version("radflow")
     digest = hashlib.sha256(json.dumps([asdict(header), origin, version]).encode())
     for column in vars(table).values():
@@ -233,7 +236,7 @@ class DatasetWriter:
     def _manifest(self) -> Manifest:
         kept = np.ones(len(self._table), bool)
         kept[[*self._rejections, *self._left_out]] = False
-        counts = {split: _count(self._table.take(kept & (self._table.splits == split)), self._header.findings)
+        counts = {split: count_rows(self._table.take(kept & (self._table.splits == split)), self._header.findings)
                   for split in SPLITS}  # fmt: skip
         return Manifest(
             name=self._header.name,
@@ -247,6 +250,7 @@ class DatasetWriter:
             shards=tuple(sorted(self._shards, key=lambda shard: (SPLITS.index(shard.split), shard.file))),
             crops=self._header.crops,
             unit=self._header.unit,
+            fit=self._header.fit,
             task=self._header.task,
             tables=tuple(self._tables),
             notes=self._header.notes,
@@ -305,11 +309,18 @@ def _write_csv(path: Path, lines: Iterable[tuple[object, ...]]) -> None:
         csv.writer(file, lineterminator="\n").writerows(lines)
 
 
-def _count(table: FilmTable, findings: tuple[str, ...]) -> SplitCounts:
-    positives = table.labels.sum(axis=0)
+def count_rows(table: FilmTable, findings: tuple[str, ...]) -> SplitCounts:
+    """Count the films and patients of a split, and the films that show each finding."""
+
+    def of_each(flags: NDArray[np.bool_]) -> dict[str, int]:
+        return dict(zip(findings, flags.sum(axis=0).tolist(), strict=True))
+
+    all_known = bool(table.known.all())
     return SplitCounts(
         rows=len(table),
         patients=len(np.unique(table.patient_ids)),
-        no_finding=int((~table.labels.any(axis=1)).sum()),
-        positives={finding: int(count) for finding, count in zip(findings, positives, strict=True)},
+        no_finding=int(table.shows_none.sum()),
+        positives=of_each(table.labels),
+        unknown={} if all_known else of_each(~table.known),
+        uncertain={} if all_known else of_each(table.uncertain),
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, Self
+from typing import ClassVar, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ from radflow.data.decoding import Outcome, StoredFilm
 from radflow.data.readers.archives import RefusedMember
 from radflow.data.readers.boxes import FindingBox
 from radflow.data.readers.film_lists import ListConfig
+from radflow.data.readers.table_config import TableConfig
+from radflow.data.tasks import ImageUnit
 from radflow.storage import Location
 
 PHANTOM_MARK = "PHANTOMS.txt"
@@ -29,12 +31,20 @@ Image = StoredFilm | RefusedMember | tuple[str, Outcome]
 """A film's bytes, which are decoded; a file of the source that is not taken; or the outcome of an `image_id`."""
 
 
+Unit = Callable[[], Iterator[Image]]
+"""Reads a part of the sources."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """The settings of `preprocess` that a reader follows; `PreprocessConfig` documents them."""
 
     split: str
     """One of the reader's `split_rules`."""
+    unit: str
+    """One of the reader's `units`."""
+    views: str
+    """View positions that are taken, as PA,AP; empty is all."""
     val_fraction: float
     test_fraction: float
     seed: int
@@ -42,6 +52,12 @@ class Request:
     workers: int
     lists: ListConfig
     crops: CropConfig
+    own_table: TableConfig
+
+    @property
+    def wanted_views(self) -> list[str]:
+        """View positions that are taken; none is all."""
+        return [view.strip().upper() for view in self.views.split(",") if view.strip()]
 
     def divide(self, patient_ids: NDArray[np.str_], in_test: NDArray[np.bool_]) -> NDArray[np.str_]:
         """Give images to splits by their patients: at random, or with the official test part as it is."""
@@ -55,13 +71,18 @@ class ReleasePlan:
     """The rows of a dataset, each in its split, and where their images come from. No image has been opened yet."""
 
     table: FilmTable
-    """A row an image, with all that the release tells of it; a label is true where the finding is present."""
+    """A row an image, with all that the release tells of it; images of which no finding is known are left out."""
+    findings: tuple[str, ...] = ()
+    """Names of the labels in their order, where the label file decides them"""
     sources: Mapping[str, Location]
     """Files that decide the table, by the names under which the manifest keeps their hashes."""
     images: Callable[[Callable[[str], bool]], Iterator[Image]]
     """Function that is told whether an `image_id` is awaited, and yields at least those that are, in any order."""
-    unknown: NDArray[np.bool_] | None = None
-    """[images, findings], true where a finding is neither present nor absent: such images are left out"""
+    units: Callable[[], Sequence[Unit]] | None = None
+    """Function that divides the sources into parts for different machines, as archives, which yield all that they have;
+    None where any image can be read by itself"""
+    absent: str = ""
+    """Reason of an image that no unit has."""
     unlabelled: Mapping[str, str] = field(default_factory=dict)
     """Reasons by name of what is wanted and has no row: counted as rejected."""
     unlisted: Mapping[str, str] = field(default_factory=dict)
@@ -86,11 +107,13 @@ class Reader(Protocol):
     looks_for: ClassVar[str]
     """The file that tells the release from others, for the message where none is found."""
     findings: ClassVar[tuple[str, ...]]
-    """Names of the labels, in their order."""
+    """Names of the labels, in their order; none where the label file decides them."""
     task: ClassVar[str]
-    """What is classified: one of `radflow.data.tasks.TASKS`, or OTHER."""
-    unit: ClassVar[str]
-    """What an image is: `films`, or `crops` of them."""
+    """What is classified by films or crops: one of `radflow.data.tasks`."""
+    units: ClassVar[tuple[ImageUnit, ...]]
+    """What an image may be, the first unless told otherwise."""
+    fit: ClassVar[Literal["pad", "squash"]]
+    """How films become square unless told otherwise."""
     image_size: ClassVar[int]
     """Height and width of the stored images unless told otherwise."""
     split_rules: ClassVar[tuple[str, ...]]

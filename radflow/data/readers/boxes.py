@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from radflow.data.dataset.reading import Dataset
 from radflow.data.dataset.verified import verify_once
+from radflow.data.readers.whole_tables import WholeTable
 from radflow.data.tables import read_rows
 from radflow.errors import UserError
 from radflow.storage import Location
@@ -70,6 +71,21 @@ def read_box_table(
         except ValueError as error:
             raise UserError(f"{path}, row {row} ({name!r}) is not a box on a film: {error}") from error
     return boxes
+
+
+def corner_box(
+    table: WholeTable, place: int, image_id: str, finding: str, corners: tuple[str, str, str, str]
+) -> FindingBox:
+    """The box of a row whose columns have left, top, right and bottom; raises `UserError` with the row."""
+    cells = [table.columns[name][place] for name in corners]
+    try:
+        left, top, right, bottom = map(float, cells)
+    except ValueError:
+        left = right = top = bottom = 0.0
+    if not (0 <= left < right < math.inf and 0 <= top < bottom < math.inf):
+        given, expected = ", ".join(cells), ", ".join(corners)
+        raise UserError(f"{table.path}, row {table.rows[place]} is no box: {given}; expected {expected}")
+    return FindingBox(image_id, finding, left, top, right - left, bottom - top)
 
 
 def _check_box(name: str, finding: str, numbers: list[float], findings: tuple[str, ...], side: float) -> FindingBox:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from radflow.data.dataset.shards import UNKNOWN_AGE, FilmTable
-from radflow.data.decoding import StoredFilm
-from radflow.data.images.film import BadFilm
-from radflow.data.readers.archives import RefusedMember, films_in_archive
-from radflow.data.readers.base import PHANTOM_MARK, Image, ReleasePlan, Request
+from radflow.data.readers.base import PHANTOM_MARK, ReleasePlan, Request
 from radflow.data.readers.boxes import FindingBox, read_box_table
-from radflow.data.readers.film_lists import AssignedFilms, assign_by_lists
+from radflow.data.readers.division import divide_films
+from radflow.data.readers.film_files import FilmFiles
 from radflow.data.tables import read_rows
+from radflow.data.tasks import CHEST, ImageUnit
 from radflow.errors import UserError
 from radflow.storage import Location, locate
 
@@ -117,14 +115,6 @@ class LabelFile:
 
 
 @dataclass(frozen=True)
-class AbsentFilm:
-    """A film that is listed and has no image, and why."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class ChestXray14:
     """A folder with the release or a part of it. Nothing but names is read until the parts are asked for."""
 
@@ -132,8 +122,9 @@ class ChestXray14:
     title: ClassVar[str] = "ChestX-ray14"
     looks_for: ClassVar[str] = LABEL_FILE_PATTERN
     findings: ClassVar[tuple[str, ...]] = FINDINGS
-    task: ClassVar[str] = "chest"
-    unit: ClassVar[str] = "films"
+    task: ClassVar[str] = CHEST
+    units: ClassVar[tuple[ImageUnit, ...]] = ("films",)
+    fit: ClassVar[Literal["pad", "squash"]] = "squash"
     image_size: ClassVar[int] = 224
     split_rules: ClassVar[tuple[str, ...]] = ("official", "random", "lists")
 
@@ -164,17 +155,18 @@ class ChestXray14:
     def plan(self, request: Request) -> ReleasePlan:
         """Read label file, lists and boxes; see `Reader.plan`."""
         labels, box_list = self.read_labels(), self.box_list_path()
-        lists = self._official_lists() if request.split == "official" else request.lists.paths()
-        films = self._assign(labels.films, lists, request)
-        own = request.split == "lists"
-        sources = {self.label_path.name: self.label_path}
-        sources |= {f"{split}_list/{path.name}" if own else path.name: path for split, path in lists.items()}
+        official = self._official_lists() if request.split == "official" else {}
+        films = divide_films(labels.films, self.label_path, request, official)
+        sources = {path.name: path for path in (self.label_path, *official.values())} | request.lists.sources()
+        names = films.table.image_ids.tolist()
         return ReleasePlan(
             table=films.table,
             sources=sources if box_list is None else {**sources, box_list.name: box_list},
-            images=lambda _: map(_as_image, self.films(films.table.image_ids.tolist())),
-            unlabelled=dict.fromkeys(films.unlabelled, f"no row in {self.label_path.name}"),
-            unlisted=dict.fromkeys(films.unlisted, "on no list"),
+            images=lambda _: self.files().images(names),
+            units=lambda: self.files().units(names),
+            absent=self._why_absent,
+            unlabelled=films.unlabelled,
+            unlisted=films.unlisted,
             notes=tuple(compare_with_release(labels)),
             boxes=read_box_list(box_list) if box_list is not None else [],
         )
@@ -182,12 +174,6 @@ class ChestXray14:
     def _official_lists(self) -> dict[str, Location]:
         """The release's two lists: of train, which val is carved from, and of test."""
         return {"train": self.list_path(TRAIN_VAL_LIST), "test": self.list_path(TEST_LIST)}
-
-    def _assign(self, films: FilmTable, lists: Mapping[str, Location], request: Request) -> AssignedFilms:
-        if lists:
-            return assign_by_lists(films, self.label_path, lists, request.val_fraction, request.seed)
-        nowhere = np.zeros(len(films), bool)
-        return AssignedFilms(replace(films, splits=request.divide(films.patient_ids, nowhere)))
 
     def read_labels(self) -> LabelFile:
         """Read the label file; see `read_label_file`."""
@@ -221,50 +207,13 @@ class ChestXray14:
         """Find the archives, in the order of their names."""
         return sorted(path for pattern in ARCHIVE_PATTERNS for path in self.folder.glob(pattern))
 
-    def films(self, wanted: list[str]) -> Iterator[StoredFilm | AbsentFilm | RefusedMember]:
-        """Yield each wanted film once, stored or absent: unpacked ones first, then those in archives, in their order.
+    def files(self) -> FilmFiles:
+        """Look where the films lie."""
+        return FilmFiles(self.unpacked_films(), self.archives(), self._why_absent)
 
-        What is film.png in the label file may be film.PNG where it lies. Archives are streamed, never unpacked to disk,
-        and not opened when every film is found unpacked. Absent films are told as soon as they are known to be absent:
-        first where there are no archives, else last.
-        """
-        unpacked, archives = self.unpacked_films(), self.archives()
-        places = {name: _spelling_in(unpacked, name) for name in wanted}
-        remaining = [name for name, spelling in places.items() if spelling is None]
-        if not archives:
-            yield from self._absent(remaining)
-        yield from (StoredFilm(name, unpacked[spelling]) for name, spelling in places.items() if spelling is not None)
-        for archive in archives:
-            if not remaining:
-                return
-            names = {spelling: name for name in reversed(remaining) for spelling in reversed(_spellings(name))}
-            found = set()
-            for item in films_in_archive(archive, frozenset(names)):
-                if not isinstance(item, StoredFilm):
-                    yield item
-                elif names[item.name] not in found:
-                    found.add(names[item.name])
-                    yield StoredFilm(names[item.name], item.content)
-            remaining = [name for name in remaining if name not in found]
-        if archives:
-            yield from self._absent(remaining)
-
-    def _absent(self, names: list[str]) -> Iterator[AbsentFilm]:
-        return (AbsentFilm(name, f"no image file in {self.folder}, its images* folders or archives") for name in names)
-
-
-def _as_image(film: StoredFilm | AbsentFilm | RefusedMember) -> Image:
-    return (film.name, BadFilm(film.reason)) if isinstance(film, AbsentFilm) else film
-
-
-def _spellings(name: str) -> tuple[str, ...]:
-    """A film's name, and the same with its suffix in lower and in upper case."""
-    stem, dot, suffix = name.rpartition(".")
-    return name, f"{stem}{dot}{suffix.lower()}", f"{stem}{dot}{suffix.upper()}"
-
-
-def _spelling_in(films: Mapping[str, Location], name: str) -> str | None:
-    return next((spelling for spelling in _spellings(name) if spelling in films), None)
+    @property
+    def _why_absent(self) -> str:
+        return f"no image file in {self.folder}, its images* folders or archives"
 
 
 def read_label_file(path: Location) -> LabelFile:

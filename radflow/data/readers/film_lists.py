@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
@@ -31,16 +31,20 @@ class ListConfig:
         given = {"train": self.train_list, "val": self.val_list, "test": self.test_list}
         return {split: locate(path) for split, path in given.items() if path}
 
+    def sources(self) -> dict[str, Location]:
+        """The lists that are given, by the names under which a manifest keeps their hashes."""
+        return {f"{split}_list/{path.name}": path for split, path in self.paths().items()}
+
 
 @dataclass(frozen=True)
 class AssignedFilms:
     """Every film that the label file or the lists name: those with a split, and the rest."""
 
     table: FilmTable
-    unlisted: tuple[str, ...] = ()
-    """Films in the label file, on no list."""
-    unlabelled: tuple[str, ...] = ()
-    """Films on a list, not in the label file."""
+    unlisted: Mapping[str, str] = field(default_factory=dict)
+    """Reasons of films in the label file that are in no split."""
+    unlabelled: Mapping[str, str] = field(default_factory=dict)
+    """Reasons of films on a list that are not in the label file."""
 
 
 def read_film_list(path: Location) -> list[str]:
@@ -78,6 +82,6 @@ def assign_by_lists(
     in_label_file = set(known)
     return AssignedFilms(
         table=replace(listed, splits=splits),
-        unlisted=tuple(name for name in known if name not in split_of),
-        unlabelled=tuple(name for name in split_of if name not in in_label_file),
+        unlisted={name: "on no list" for name in known if name not in split_of},
+        unlabelled={name: f"no row in {label_file.name}" for name in split_of if name not in in_label_file},
     )

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,9 @@ from radflow.data.crops.mammograms import BENIGN, MALIGNANT, NORMAL_TISSUE, TUMO
 from radflow.data.decoding import decode_film_file
 from radflow.data.images.film import BadFilm
 from radflow.data.readers.base import ReleasePlan, Request
-from radflow.data.readers.mammograms import plan_crops
+from radflow.data.readers.mammograms import MALIGNANCY, plan_breasts, plan_crops
 from radflow.data.tables import read_rows, read_text
+from radflow.data.tasks import MAMMO, ImageUnit
 from radflow.errors import UserError
 from radflow.storage import Location, locate
 
@@ -90,8 +91,9 @@ class MiniMias:
     title: ClassVar[str] = "mini-MIAS"
     looks_for: ClassVar[str] = RELEASED_LIST
     findings: ClassVar[tuple[str, ...]] = TUMOUR_FINDINGS
-    task: ClassVar[str] = "mammo"
-    unit: ClassVar[str] = "crops"
+    task: ClassVar[str] = MAMMO
+    units: ClassVar[tuple[ImageUnit, ...]] = ("crops", "breasts")
+    fit: ClassVar[Literal["pad", "squash"]] = "squash"
     image_size: ClassVar[int] = 299
     split_rules: ClassVar[tuple[str, ...]] = ("random",)
 
@@ -124,7 +126,10 @@ class MiniMias:
         raise UserError(f"no {RELEASED_LIST} and no {CSV_LIST} in {folder}; put the release's list beside the films")
 
     def plan(self, request: Request) -> ReleasePlan:
-        """ReleasePlan the crops of all films; see `Reader.plan`."""
+        """Plan the crops or breasts of all films; see `Reader.plan`."""
+        if request.unit == "breasts":
+            findings = (*TUMOUR_FINDINGS, MALIGNANCY)
+            return plan_breasts(self.read_films(), findings, self.folder, self.label_paths, request)
         return plan_crops(self.read_films(), self.folder, self.label_paths, request)
 
     def read_films(self) -> list[Mammogram]:
@@ -193,6 +198,7 @@ def _join_film(name: str, rows: list[MiasRow], path: Location | None) -> Mammogr
     return Mammogram(
         name=name,
         patient_id=f"mias_{(int(name[3:]) + 1) // 2:03d}",  # films 1 and 2 are of patient 1, 3 and 4 of patient 2
+        side="R" if int(name[3:]) % 2 else "L",
         view=VIEW,
         in_test=None,
         file=MiasFile(path),

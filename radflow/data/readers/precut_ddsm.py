@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.lib import format as npy
@@ -26,6 +26,7 @@ from radflow.data.decoding import in_order
 from radflow.data.images.film import BadFilm, resize_film
 from radflow.data.readers.base import Image, ReleasePlan, Request
 from radflow.data.readers.tfrecord import BadRecord, parse_example, read_record, read_records
+from radflow.data.tasks import MAMMO, ImageUnit
 from radflow.errors import UserError
 from radflow.files import open_regular
 from radflow.storage import Location, S3Path, locate
@@ -94,8 +95,9 @@ class PrecutDdsm:
     title: ClassVar[str] = "pre-cut DDSM"
     looks_for: ClassVar[str] = RECORDS_PATTERN
     findings: ClassVar[tuple[str, ...]] = TUMOUR_FINDINGS
-    task: ClassVar[str] = "mammo"
-    unit: ClassVar[str] = "crops"
+    task: ClassVar[str] = MAMMO
+    units: ClassVar[tuple[ImageUnit, ...]] = ("crops",)
+    fit: ClassVar[Literal["pad", "squash"]] = "squash"
     image_size: ClassVar[int] = CROP_SIDE
     split_rules: ClassVar[tuple[str, ...]] = ("official",)  # by patient is out of reach where no patients are named
 

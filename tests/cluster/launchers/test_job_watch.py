@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import asdict
 
 import pytest
@@ -27,6 +28,14 @@ This is usually due to either a failure of the TCP network
 connection to the node, or possibly an internal failure of
 the daemon itself. We cannot recover from this failure, and
 therefore will terminate the job.
+--------------------------------------------------------------------------
+"""
+EXITED = b"""--------------------------------------------------------------------------
+prterun detected that one or more processes exited with non-zero status,
+thus causing the job to be terminated. The first process to do so was:
+
+   Process name: [prterun-h1-24189@1,1]
+   Exit code:    1
 --------------------------------------------------------------------------
 """
 ABORTED = b"""--------------------------------------------------------------------------
@@ -111,9 +120,16 @@ def test_what_ended_the_job_is_told_and_whether_another_start_may_help(clock: Cl
     for reports, errors, code, reason, may_recover in cases:
         watch = JobWatch(ranks=2, stall_seconds=120)
         tell(watch, *reports)
-        assert watch.take_errors(errors) == errors
+        assert watch.take_errors(errors) == (b"" if errors.startswith(b"-----") else errors)
         end = watch.end(code)
-        assert (end.reason, end.may_recover) == (reason, may_recover)
+        assert (end.reason, end.may_recover, end.messages) == (reason, may_recover, "")
+
+
+def test_what_mpirun_says_is_shown_where_it_alone_says_anything() -> None:
+    watch = JobWatch(ranks=2, stall_seconds=120)
+    assert watch.take_errors(EXITED) == b""
+    end = watch.end(1)
+    assert (end.reason, end.messages) == ("", EXITED.decode())
 
 
 @pytest.mark.parametrize(("reports", "errors"), [([rank(0)], b""), ([rank(0), rank(1, ending="done")], LOST_HOST)])
@@ -150,3 +166,40 @@ def test_ranks_that_are_done_may_be_silent_and_jobs_without_a_limit_too(clock: C
     silent = JobWatch(ranks=2, stall_seconds=0)
     clock.now += 10_000
     assert not silent.must_end()
+
+
+def test_ranks_that_somebody_else_has_told_to_stop_have_not_failed() -> None:
+    """Slurm tells the ranks of a job that it will preempt, and not their launcher."""
+    watch = JobWatch(ranks=2, stall_seconds=120)
+    tell(watch, rank(0, ending="stopped", reason="SIGTERM"), rank(1, ending="lost another", reason="another is gone"))
+    watch.take_errors(b"srun: error: h1: task 0: Exited with exit code 143\nsrun: error: h2: task 1: Killed\n")
+    assert watch.end(143).stopped_by == signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("errors", "reason"),
+    [
+        (SIGNALLED, "rank 1 on h2 was ended by signal 9 (Killed)"),
+        (LOST_HOST, "the connection to h3 is lost"),
+        (b"srun: error: h2: task 1: Killed\n", "rank 1 on h2 ended: Killed"),
+        (b"srun: error: h2: tasks 1-2: Out Of Memory\n", "ranks 1-2 on h2 ended: Out Of Memory"),
+    ],
+)
+def test_a_rank_that_is_told_to_stop_since_another_has_died_was_not_stopped(errors: bytes, reason: str) -> None:
+    watch = JobWatch(ranks=3, stall_seconds=120)
+    if errors.startswith(b"srun"):  # which tells of a death when it happens, and mpirun at the end
+        watch.take_errors(errors)
+    tell(watch, rank(0, ending="stopped", reason="SIGTERM"))
+    if not errors.startswith(b"srun"):
+        watch.take_errors(errors)
+    end = watch.end(143)
+    assert end.stopped_by is None
+    assert (end.reason, end.may_recover) == (reason, True)
+
+
+def test_a_rank_that_is_told_to_stop_since_another_hangs_was_not_stopped() -> None:
+    watch = JobWatch(ranks=2, stall_seconds=120)
+    tell(watch, rank(1, ending="stalled", reason="no progress for 120 s"), rank(0, ending="stopped", reason="SIGTERM"))
+    end = watch.end(STALLED)
+    assert end.stopped_by is None
+    assert end.may_recover

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from radflow.data.crops.lesions import (
     MIN_BREAST_SHARE,
     CropConfig,
-    breast_mask,
     cut_crop,
     disc_mask,
     lesion_window,
@@ -16,6 +15,7 @@ from radflow.data.crops.lesions import (
     pad_to,
     random_of,
 )
+from radflow.data.images.breast import breast_mask
 from radflow.errors import UserError
 
 SIZE = 40

@@ -140,7 +140,7 @@ def test_another_arrow_file_is_told_from_a_shard(tmp_path: Path, shard: bytes, r
         ("rejected", -1),
         ("name", ["made"]),
         ("notes", [1]),
-        ("task", "teeth"),
+        ("task", "two words"),
         ("splits", {"train": {"rows": "many", "patients": 1, "no_finding": 1, "positives": {}}}),
         ("splits", {"train": {"rows": 1, "patients": 1, "no_finding": 1, "positives": {"Mass": 1}}}),
         ("shards", [{"file": "a.arrow", "split": "val", "rows": 1, "bytes": None, "sha256": ""}]),
@@ -193,8 +193,8 @@ def test_what_is_no_whole_dataset_is_one_line(tmp_path: Path) -> None:
     shard.unlink()
     refused(r"val-00000\.arrow is missing")
     shard.write_bytes(pixels)
-    manifest.write_text(text.replace('"version": 2', '"version": 1'))
-    refused("has version 1, this radflow reads version 2; preprocess again")
+    manifest.write_text(text.replace('"version": 3', '"version": 1'))
+    refused("has version 1, this radflow reads versions 2 and 3; preprocess again")
     manifest.write_text(text[:200])
     refused("cannot be read")
     manifest.write_text("[]")

@@ -39,6 +39,44 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_shards")
+def test_labels_that_are_not_known_are_read_back_as_such(tmp_path: Path) -> None:
+    made, random = made_table(40), np.random.default_rng(0)
+    known = random.random(made.labels.shape) < 0.7
+    uncertain = ~known & (random.random(made.labels.shape) < 0.5)
+    table = replace(made, labels=made.labels & known, known=known, uncertain=uncertain)
+    with write_dataset(tmp_path / "made", HEADER, table) as writer:
+        for row in range(40):
+            writer.put(row, made_film(row))
+    dataset = verify_dataset(tmp_path / "made")
+    for name in ("train", "val", "test"):
+        rows = np.flatnonzero(table.splits == name)
+        read, counts = dataset.split(name).table, dataset.manifest.splits[name]
+        for plane in shards.FLAGS:
+            assert np.array_equal(getattr(read, plane), getattr(table, plane)[rows]), plane
+        assert counts.unknown == dict(zip(FINDINGS, (~known[rows]).sum(axis=0).tolist(), strict=True))
+        assert counts.uncertain == dict(zip(FINDINGS, uncertain[rows].sum(axis=0).tolist(), strict=True))
+        assert counts.no_finding == sum(not label.any() and all(said) for label, said in
+                                        zip(table.labels[rows], known[rows], strict=True))  # fmt: skip
+        column = ipc.open_file(pa.memory_map(str(tmp_path / "made" / f"{name}-00000.arrow"))).read_all()["labels"]
+        first = [
+            None if not said else bool(label) for label, said in zip(table.labels[rows[0]], known[rows[0]], strict=True)
+        ]
+        assert column[0].as_py() == first
+
+
+def test_a_dataset_whose_labels_are_all_known_says_nothing_of_unknown_ones(tmp_path: Path) -> None:
+    dataset = write(tmp_path / "made")
+    assert "known" not in (dataset.path / "manifest.json").read_text()
+    assert "uncertain" not in ipc.open_file(pa.memory_map(str(dataset.path / "train-00000.arrow"))).schema.names
+
+
+def test_a_finding_cannot_be_present_and_not_known() -> None:
+    made = made_table(4)
+    with pytest.raises(ValueError, match="present and not known"):
+        replace(made, known=np.zeros(made.labels.shape, bool))
+
+
+@pytest.mark.usefixtures("small_shards")
 def test_any_order_of_films_gives_the_same_files(tmp_path: Path) -> None:
     backwards = list(reversed(range(40)))
     first = write(tmp_path / "a", rejected=(3, 20))

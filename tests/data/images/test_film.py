@@ -133,7 +133,7 @@ def test_whatever_a_decoder_raises_is_the_reason_of_one_film(monkeypatch: pytest
             raise error
 
         monkeypatch.setattr(images, "decode_png", fail)
-        for read in (lambda: decode_film(content, "a.png"), lambda: read_film(content, "a.png", 32)):
+        for read in (lambda: decode_film(content, "a.png"), lambda: read_film(content, "a.png", 32, "squash")):
             with pytest.raises(BadFilm, match=reason):
                 read()
 
@@ -142,9 +142,9 @@ def test_memory_for_resizing_is_the_film_s_too(monkeypatch: pytest.MonkeyPatch) 
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(images, "_squash", fail)
+    monkeypatch.setattr(images, "_resize", fail)
     with pytest.raises(BadFilm, match="more memory"):
-        read_film(encoded(Image.fromarray(GRADIENT), "PNG"), "a.png", 32)
+        read_film(encoded(Image.fromarray(GRADIENT), "PNG"), "a.png", 32, "squash")
 
 
 @pytest.mark.parametrize("kind", range(5), ids=["none", "sub", "up", "average", "paeth"])
@@ -329,15 +329,15 @@ def test_a_long_thin_film_is_squashed() -> None:
 
 def test_read_film_is_decode_then_resize() -> None:
     content = png_bytes(GRADIENT)
-    assert np.array_equal(read_film(content, "a.png", 32), resize_film(decode_film(content, "a.png"), 32))
-    assert np.array_equal(read_film(png_bytes(GRADIENT[:60, :60]), "a.png", 60), GRADIENT[:60, :60])
+    assert np.array_equal(read_film(content, "a.png", 32, "squash"), resize_film(decode_film(content, "a.png"), 32))
+    assert np.array_equal(read_film(png_bytes(GRADIENT[:60, :60]), "a.png", 60, "squash"), GRADIENT[:60, :60])
 
 
 def test_real_originals_agree_with_lanczos_within_a_grey_level(real_data: Path) -> None:
     for path in sorted((real_data / "nih" / "originals").glob("*.png")):
         with Image.open(path) as image:
             exact = np.asarray(image.convert("L").resize((224, 224), Image.Resampling.LANCZOS), dtype=int)
-        assert np.abs(read_film(path.read_bytes(), path.name, 224) - exact).mean() < 1
+        assert np.abs(read_film(path.read_bytes(), path.name, 224, "squash") - exact).mean() < 1
 
 
 def test_real_rgba_originals_equal_their_grey_channel(real_data: Path) -> None:

@@ -135,17 +135,18 @@ def test_lesions_without_a_usable_mask_say_why(tree: TciaFolder) -> None:
     assert refusal(tree).startswith("damaged DICOM")
     mask.unlink()
     crop.unlink()
-    assert refusal(tree) == f"no DICOM file in {FILM}_1"
+    assert refusal(tree) == f"no image in {FILM}_1"
 
 
 def test_films_that_are_absent_or_not_alone_say_why(tree: TciaFolder) -> None:
     tree.add_film(FILM, (BOX,))
     film = only_film(tree)
     assert isinstance(film.file, FilmFolder)
-    write_dicom(film.file.path / "second.dcm", made_film())
-    with pytest.raises(BadFilm, match=r"2 DICOM files in .*, expected the film alone"):
+    (place,) = film.file.places
+    write_dicom(place / "second.dcm", made_film())
+    with pytest.raises(BadFilm, match=r"2 images in .*, expected the film alone"):
         film.file.read_pixels()
-    film.file.path.rename(film.file.path.parent / "elsewhere")
+    place.rename(place.parent / "elsewhere")
     with pytest.raises(BadFilm, match="no folder"):
         film.file.read_pixels()
 
@@ -199,10 +200,10 @@ def test_a_pipe_named_like_a_film_is_passed_over(tmp_path: Path) -> None:
     """It would be waited for without end."""
     write_dicom(tmp_path / "lesion" / "1-2.dcm", made_mask(BOX))
     os.mkfifo(tmp_path / "lesion" / "1-1.dcm")
-    assert np.array_equal(LesionFolder(tmp_path / "lesion").read_mask(SHAPE), made_mask(BOX) == 255)
+    assert np.array_equal(LesionFolder("lesion", (tmp_path / "lesion",)).read_mask(SHAPE), made_mask(BOX) == 255)
 
 
 def test_a_pipe_is_no_mask(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "1-1.dcm")
-    with pytest.raises(BadFilm, match="no DICOM file"):
-        _shapes_of(tmp_path)
+    with pytest.raises(BadFilm, match="no image in lesion"):
+        _shapes_of("lesion", (tmp_path,))

@@ -15,7 +15,6 @@ from radflow.data.readers.chestxray14 import (
     FINDINGS,
     TEST_LIST,
     TRAIN_VAL_LIST,
-    AbsentFilm,
     ChestXray14,
     compare_with_release,
     differences_from_release,
@@ -175,7 +174,7 @@ def test_kaggles_mirror_of_small_films_is_found(tmp_path: Path) -> None:
     for part in ("train_val", "test"):
         (tmp_path / f"{part}_list.txt").rename(tmp_path / f"{part}_list_NIH.txt")
     release = ChestXray14.at(tmp_path)
-    assert [item.name for item in release.films(names) if isinstance(item, StoredFilm)] == names
+    assert [item.name for item in release.files().images(names) if isinstance(item, StoredFilm)] == names
     assert release.list_path(TEST_LIST).name == "test_list_NIH.txt"
 
 
@@ -192,7 +191,11 @@ def test_the_case_of_a_suffix_and_a_folder_of_archives_lose_no_film(tmp_path: Pa
                 archive.write(path, f"images/{path.name}")
                 path.unlink()
         (tmp_path / "images_001.zip").rename(images / "images_001.zip")
-    found = {item.name: item.content for item in ChestXray14.at(tmp_path).films(names) if isinstance(item, StoredFilm)}
+    found = {
+        item.name: item.content
+        for item in ChestXray14.at(tmp_path).files().images(names)
+        if isinstance(item, StoredFilm)
+    }
     contents = [found[name] for name in names]
     assert [content if isinstance(content, bytes) else content.read_bytes() for content in contents] == expected
 
@@ -205,10 +208,9 @@ def test_films_are_found_in_every_layout(tmp_path: Path) -> None:
     (images / names[1]).rename(tmp_path / "images_001" / "images" / names[1])
     (images / names[2]).rename(tmp_path / "images_002" / names[2])
     (images / names[3]).rename(tmp_path / names[3])
-    found = list(ChestXray14.at(tmp_path).films([*names, "00000099_000.png"]))
-    assert [item for item in found if isinstance(item, AbsentFilm)] == [
-        AbsentFilm("00000099_000.png", f"no image file in {tmp_path}, its images* folders or archives")
-    ]
+    found = list(ChestXray14.at(tmp_path).files().images([*names, "00000099_000.png"]))
+    absent = [(name, str(reason)) for name, reason in (item for item in found if isinstance(item, tuple))]
+    assert absent == [("00000099_000.png", f"no image file in {tmp_path}, its images* folders or archives")]
     assert [item.name for item in found if isinstance(item, StoredFilm)] == names
 
 

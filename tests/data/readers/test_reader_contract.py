@@ -6,7 +6,7 @@ import csv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, get_args, get_type_hints
+from typing import ClassVar, Literal, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -22,9 +22,11 @@ from radflow.data.preprocess import preprocess
 from radflow.data.readers import READERS
 from radflow.data.readers.base import Image, ReleasePlan, Request
 from radflow.data.readers.boxes import FindingBox, read_boxes
+from radflow.data.readers.csv_table import CsvTable
 from radflow.data.readers.film_lists import ListConfig
+from radflow.data.readers.vindr_cxr import VinDrCxr
 from radflow.data.tables import read_rows
-from radflow.data.tasks import OTHER, TASKS
+from radflow.data.tasks import OTHER, ImageUnit, is_task
 from radflow.errors import UserError
 
 LABEL_FILE = "hands.csv"
@@ -39,7 +41,8 @@ class Hands:
     looks_for: ClassVar[str] = LABEL_FILE
     findings: ClassVar[tuple[str, ...]] = ("Fracture", "Erosion")
     task: ClassVar[str] = OTHER
-    unit: ClassVar[str] = "films"
+    units: ClassVar[tuple[ImageUnit, ...]] = ("films",)
+    fit: ClassVar[Literal["pad", "squash"]] = "squash"
     image_size: ClassVar[int] = 40
     split_rules: ClassVar[tuple[str, ...]] = ("official", "random")
 
@@ -64,8 +67,15 @@ class Hands:
             return (StoredFilm(name, self.folder / name) for name in films.tolist() if is_awaited(name))
 
         return ReleasePlan(
-            table=FilmTable(films, patients, np.full(len(films), "PA"), splits, marks == "1"),
-            unknown=marks == "-1",
+            table=FilmTable(
+                films,
+                patients,
+                np.full(len(films), "PA"),
+                splits,
+                marks == "1",
+                known=np.isin(marks, ("0", "1")),
+                uncertain=marks == "-1",
+            ),
             sources={LABEL_FILE: self.folder / LABEL_FILE},
             images=read,
             boxes=[FindingBox(films[0], "Fracture", 1, 2, 3, 4)],
@@ -100,16 +110,30 @@ def test_a_data_set_is_its_reader_and_nothing_more(source: Path) -> None:
     test = dataset.split("test")
     assert test.image_ids.tolist() == [f"{number}.png" for number in range(12, 16)]
     assert test.labels.tolist() == [[number % 2 == 1, number % 3 == 2] for number in range(12, 16)]
-    expected = read_film((source / "12.png").read_bytes(), "12.png", 40)
+    expected = read_film((source / "12.png").read_bytes(), "12.png", 40, "squash")
     assert np.array_equal(test.gather(np.array([0]))[0], expected)
     assert read_boxes(dataset) == [FindingBox("0.png", "Fracture", 1, 2, 3, 4)]
 
 
-def test_a_film_with_an_unknown_finding_is_left_out(source: Path) -> None:
+def test_a_finding_that_is_not_known_is_neither_present_nor_absent(source: Path) -> None:
+    dataset = run(source, split="random")
+    (split,) = (name for name in ("train", "val", "test") if "3.png" in dataset.split(name).image_ids)
+    table = dataset.split(split).table
+    row = table.image_ids.tolist().index("3.png")
+    planes = (table.labels[row], table.known[row], table.uncertain[row])
+    assert [plane.tolist() for plane in planes] == [[True, False], [True, False], [False, True]]
+    assert dataset.manifest.splits[split].unknown == {"Fracture": 0, "Erosion": 1}
+    assert dataset.manifest.splits[split].uncertain == {"Fracture": 0, "Erosion": 1}
+
+
+def test_a_film_of_which_nothing_is_known_is_left_out(source: Path) -> None:
+    labels = source / LABEL_FILE
+    labels.write_text(labels.read_text().replace("3.png,1,1,-1", "3.png,1,,"))
     dataset = run(source, split="random")
     assert (dataset.manifest.rows, dataset.manifest.rejected, dataset.manifest.unlisted) == (15, 0, 1)
     with (dataset.path / "rejected.csv").open() as file:
-        assert list(csv.reader(file))[1:] == [["3.png", "the release does not say whether it shows Erosion"]]
+        reason = "the release does not say whether it shows any of the findings"
+        assert list(csv.reader(file))[1:] == [["3.png", reason]]
 
 
 def test_the_layouts_are_those_of_the_readers() -> None:
@@ -119,21 +143,25 @@ def test_the_layouts_are_those_of_the_readers() -> None:
 def test_readers_keep_to_the_contract() -> None:
     assert len({reader.layout for reader in READERS}) == len(READERS)
     for reader in READERS:
-        assert reader.task in (*TASKS, OTHER)
-        assert reader.unit in ("films", "crops")
+        assert is_task(reader.task)
+        assert reader.units
+        assert set(reader.units) <= set(get_args(ImageUnit))
         assert set(reader.split_rules) <= {"official", "random", "lists"}
-        assert len(set(reader.findings)) == len(reader.findings) > 0
+        assert len(set(reader.findings)) == len(reader.findings)
+        assert reader.findings or reader in (CsvTable, VinDrCxr)  # whose tables name them
 
 
 def test_a_folder_that_no_reader_knows_is_told_what_each_looks_for(tmp_path: Path) -> None:
     (tmp_path / "notes.csv").write_text("a,b\n")
     with pytest.raises(UserError) as told:
         run(tmp_path)
-    assert str(told.value) == (
-        f"no label file in {tmp_path}; its notes.csv has the columns of none, expected one of Data_Entry_2017*.csv "
-        "(ChestX-ray14), mass_case_description_train_set.csv (CBIS-DDSM), Info.txt (mini-MIAS) or *.tfrecords "
-        "(pre-cut DDSM); put the release's list beside the films"
+    said = str(told.value)
+    assert said.startswith(
+        f"no label file in {tmp_path}; its notes.csv has the columns of none, expected one of Data_Entry"
     )
+    assert said.endswith("; put the release's list beside the films")
+    for reader in READERS:
+        assert f"{reader.looks_for} ({reader.title})" in said
 
 
 def test_a_release_that_is_not_divided_is_divided_at_random(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:

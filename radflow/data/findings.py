@@ -1,0 +1,31 @@
+"""Findings under the names that different releases give them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+_SAME: tuple[tuple[str, ...], ...] = (
+    ("pleural effusion", "effusion"),
+    ("edema", "oedema", "pulmonary edema"),
+    ("infiltration", "infiltrates", "infiltrate"),
+    ("mass", "pulmonary mass", "lung mass"),
+    ("fibrosis", "pulmonary fibrosis"),
+    ("hernia", "hiatal hernia"),
+)
+"""Names of one finding, in small letters and with blanks for underscores."""
+_FIRST = {name: names[0] for names in _SAME for name in names}
+
+
+def plain_finding(name: str) -> str:
+    """A name by which one finding is known in all releases: of Pleural_Thickening it is `pleural thickening`."""
+    words = " ".join(name.replace("_", " ").lower().split())
+    return _FIRST.get(words, words)
+
+
+def join_findings(lists: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    """All findings of several releases, each once, by the name and in the order of the first that has it."""
+    names: dict[str, str] = {}
+    for findings in lists:
+        for finding in findings:
+            names.setdefault(plain_finding(finding), finding)
+    return tuple(names.values())

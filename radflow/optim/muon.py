@@ -1,0 +1,154 @@
+"""Muon for networks of convolutions; Keras' own orthogonalises kernels of two dimensions alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from radflow.optim.exclusions import is_bias_or_norm
+
+_TINY = 1e-30
+"""Keeps a kernel without a gradient where it is."""
+
+
+class Ranks(Protocol):
+    """What is needed to know of other ranks, which compute other shares of the same update."""
+
+    rank: int
+    size: int
+
+    def allreduce_sum(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Element-wise sums over all ranks; callable inside a tf.function."""
+
+
+@keras.saving.register_keras_serializable("radflow")
+class Muon(keras.optimizers.Muon):
+    """Momentum whose update of each kernel is made orthogonal; Adam for biases, normalisations and the head.
+
+    Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon), at the scale of Liu et al. 2025 (arXiv:2502.16982,
+    equation 4). For a kernel w as a matrix of a row an input and a column an output, with gradient g:
+
+        m = momentum * m + g
+        U S V^T = g + momentum * m
+        w = w - learning_rate * (0.2 * sqrt(max(rows, columns)) * U V^T + weight_decay * w)
+
+    A kernel of a convolution [height, width, channels, filters] is a matrix [height * width * channels, filters]. Five
+    steps of a Newton-Schulz iteration give U V^T, with singular values between .7 and 1.2. All directions of a kernel
+    then move alike, the rare ones too, and an element moves by 0.2 of the learning rate on average, as by Adam, so that
+    the two share learning rates.
+
+    Each of several ranks computes the directions U V^T of a share of the kernels, and they exchange them. So an update
+    takes less time the more ranks there are, and all have the same bits, on whatever CPUs they are.
+
+    Two things differ from `keras.optimizers.Muon`, of which the variables and the configuration are kept: it leaves
+    kernels of convolutions to Adam, and shrinks biases and normalisations by weight decay.
+
+    Parameters
+    ----------
+    learning_rate : float
+    momentum : float
+        In [0, 1), of kernels.
+    weight_decay : float or None
+        Decoupled penalty of kernels, positive.
+    exclude_layers : list of str
+        Paths of the kernels that Adam moves all the same: the head's.
+    matrix_dtype : float32 or bfloat16
+        What the iteration computes in; the authors take bfloat16, which is several times as fast where the CPU has it.
+    ranks : Ranks or None
+        Those that train together; None is one.
+    **settings
+        As in `keras.optimizers.Muon`.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        momentum: float = 0.95,
+        weight_decay: float | None = None,
+        exclude_layers: list[str] | None = None,
+        adam_weight_decay: float | None = None,
+        matrix_dtype: str = "float32",
+        ranks: Ranks | None = None,
+        name: str = "muon",
+        **settings: Any,
+    ) -> None:
+        super().__init__(
+            learning_rate,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            exclude_layers=exclude_layers,
+            adam_weight_decay=adam_weight_decay,
+            name=name,
+            **settings,
+        )
+        self.matrix_dtype = matrix_dtype
+        self._ranks = ranks
+
+    def get_config(self) -> dict[str, Any]:
+        """Arguments of the constructor, as JSON values."""
+        return {**super().get_config(), "matrix_dtype": self.matrix_dtype}
+
+    def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
+        """Update the variables, those of the constructor unless given, by their gradients."""
+        variables = self._trainable_variables if trainable_variables is None else trainable_variables
+        super().apply(self._with_directions(list(grads), variables), variables)
+
+    def _with_directions(self, grads: list[tf.Tensor], variables: Sequence[keras.Variable]) -> list[tf.Tensor]:
+        """Gradients, but of kernels the directions in which they move."""
+        kernels = [place for place, variable in enumerate(variables) if not self._should_use_adamw(variable)]
+        size = self._ranks.size if self._ranks else 1
+        owners = share_out([_matrix_shape(variables[place]) for place in kernels], size)
+        directions = []
+        for place, owner in zip(kernels, owners, strict=True):
+            momentum = self.momentums[self._get_variable_index(variables[place])]
+            self.assign(momentum, self.momentum * momentum + grads[place])
+            is_own = self._ranks is None or owner == self._ranks.rank
+            ahead = grads[place] + self.momentum * momentum
+            direction = self.zeropower_via_newtonschulz5(ahead, self.ns_steps) if is_own else tf.zeros_like(ahead)
+            # Ranks tell tensors by their names, which differ between their graphs.
+            directions.append(tf.identity(direction, name=f"direction_{place}"))
+        if self._ranks is not None and kernels:
+            directions = self._ranks.allreduce_sum(directions)
+        for place, direction in zip(kernels, directions, strict=True):
+            grads[place] = direction
+        return grads
+
+    def _muon_update_step(self, gradient: tf.Tensor, variable: keras.Variable, lr: tf.Tensor, m: Any) -> None:  # noqa: ARG002
+        """Move a kernel; `gradient` is its direction."""
+        self.assign_sub(variable, self.lr_adjust(lr * gradient))
+
+    def zeropower_via_newtonschulz5(self, x: tf.Tensor, steps: int) -> tf.Tensor:
+        """Orthogonalise a kernel as a matrix of a column an output."""
+        matrix = ops.reshape(x, _matrix_shape(x))
+        matrix = matrix / (ops.norm(matrix) + _TINY)  # before bfloat16, in which small gradients vanish
+        orthogonal = super().zeropower_via_newtonschulz5(ops.cast(matrix, self.matrix_dtype), steps)
+        return ops.cast(ops.reshape(orthogonal, x.shape), x.dtype)
+
+    def lr_adjust(self, x: tf.Tensor) -> tf.Tensor:
+        """Give an orthogonal update the root mean square of `rms_rate`, whatever the kernel's shape."""
+        return x * (self.rms_rate * math.sqrt(max(_matrix_shape(x))))
+
+    def _should_use_adamw(self, variable: keras.Variable) -> bool:
+        return is_bias_or_norm(variable) or variable.path in self.exclude_layers
+
+
+def share_out(matrices: Sequence[tuple[int, int]], ranks: int) -> list[int]:
+    """The rank that computes the direction of each matrix [rows, columns], so that none has much more to do.
+
+    Largest first, each to the rank with the least so far; the same on every rank.
+    """
+    work = [min(rows, columns) * rows * columns for rows, columns in matrices]
+    loads, owners = [0] * ranks, [0] * len(matrices)
+    for place in sorted(range(len(matrices)), key=lambda place: -work[place]):
+        owners[place] = loads.index(min(loads))
+        loads[owners[place]] += work[place]
+    return owners
+
+
+def _matrix_shape(kernel: tf.Tensor) -> tuple[int, int]:
+    return math.prod(kernel.shape[:-1]), kernel.shape[-1]

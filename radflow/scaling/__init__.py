@@ -1,0 +1,1 @@
+"""Prediction of training on many ranks from measurements on a few."""

@@ -1,0 +1,140 @@
+"""What ranks measure together: sums of several sizes, and the steps of each network in parts and as a whole."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from radflow.cluster.communicator import Communicator, allgather_json
+from radflow.cluster.reports import this_host
+from radflow.data.batches import Batch
+from radflow.models.classifier import build_classifier, build_logits_model
+from radflow.models.config import ModelConfig
+from radflow.models.precision import choose_precision
+from radflow.optim.config import OptimizerConfig
+from radflow.optim.factory import build_optimizer
+from radflow.scaling.config import ScaleConfig
+from radflow.scaling.measured import MeasuredNetwork, MeasuredStep, MeasuredSum, Measurement
+from radflow.training.gradient_sum import SumGradients, sum_as_float16, sum_as_float32
+from radflow.training.loss import build_loss
+from radflow.training.loss_config import LossConfig
+from radflow.training.step import TrainingStep
+
+FINDINGS = 14
+FLOAT32 = 4
+"""Bytes."""
+SUMS = ((2**12, 1), (2**18, 1), (2**20, 16), (2**22, 64), (2**24, 1), (2**24, 256), (2**26, 64))
+"""Bytes of the sums that are measured, and in how many tensors."""
+REPETITIONS, SECONDS = 5, 1.0
+"""What is measured is done so often at least, and for so long."""
+WARM_UP = 2
+CACHE_BYTES = 2**28
+"""More than any cache holds."""
+LEARNING_RATE = 1e-4
+
+Look = Callable[[], None]
+"""Called by what is measured when a part of it is done."""
+
+
+def measure(config: ScaleConfig, communicator: Communicator) -> Measurement:
+    """Measure all that `config` asks for; to be called by all ranks."""
+    hosts = allgather_json(communicator, this_host())
+    sums = [
+        MeasuredSum(size, tensors, measure_sum(communicator, [(size // FLOAT32 // tensors,)] * tensors))
+        for size, tensors in SUMS
+    ]
+    networks = {arch: measure_network(arch, config, communicator) for arch in config.networks}
+    return Measurement(tuple(hosts), tuple(sums), networks)
+
+
+def measure_sum(
+    communicator: Communicator, shapes: Sequence[Sequence[int]], sum_gradients: SumGradients = sum_as_float32
+) -> float:
+    """Seconds in which tensors of these shapes become their means over ranks, as in a step."""
+    sums = [tf.Variable(tf.zeros(shape)) for shape in shapes]
+
+    @tf.function(jit_compile=False)
+    def average(films: tf.Tensor) -> None:
+        totals, _ = sum_gradients(communicator, [tf.convert_to_tensor(own) for own in sums], tf.constant(0.0))
+        for own, total in zip(sums, totals, strict=True):
+            own.assign(total / films)
+
+    films = tf.constant(communicator.size, tf.float32)
+    other = np.zeros(CACHE_BYTES, np.uint8)
+    # In a step, gradients have long left the caches when they are summed.
+    return _median_seconds(lambda: average(films), communicator, before=lambda: np.add(other, 1, out=other))
+
+
+def measure_network(arch: str, config: ScaleConfig, communicator: Communicator) -> MeasuredNetwork:
+    """Seconds of the steps of a network with random films, in parts and as a whole."""
+    classifier = build_classifier(
+        ModelConfig(arch=arch), choose_precision("auto"), config.image_size, np.full(FINDINGS, 0.1), seed=0
+    )
+    optimizer = build_optimizer(OptimizerConfig(optimizer="adam"), classifier.trainable_variables)
+    loss = build_loss(LossConfig(), np.zeros((1, FINDINGS), bool))
+    step = TrainingStep(build_logits_model(classifier), loss, optimizer, communicator)
+    shapes = [tuple(weight.shape) for weight in classifier.trainable_variables]
+    return MeasuredNetwork(
+        gradient_bytes=sum(FLOAT32 * math.prod(shape) for shape in shapes),
+        gradient_tensors=len(shapes),
+        summing_as_float16=measure_sum(communicator, shapes, sum_as_float16),
+        steps=tuple(_measure_step(step, batch, communicator) for batch in _batches(config)),
+    )
+
+
+def _measure_step(step: TrainingStep, batch: Batch, communicator: Communicator) -> MeasuredStep:
+    """Take whole steps, first with a look at the clock between the parts, and then without.
+
+    A part that is repeated by itself would find in the caches what it does not in a step.
+    """
+    films = len(batch.films)
+
+    def take(look: Look) -> None:
+        step.accumulate(batch)
+        look()
+        step.reduce(communicator.size * films)
+        look()
+        step.update(LEARNING_RATE)
+
+    computing, _, updating = np.median(_laps(take, communicator), axis=0)
+    whole = _median_seconds(lambda: take(lambda: None), communicator)
+    return MeasuredStep(films, float(computing), float(updating), whole)
+
+
+def _batches(config: ScaleConfig) -> Iterator[Batch]:
+    generator = np.random.default_rng(0)
+    for size in config.local_batches:
+        films = generator.integers(0, 256, (size, config.image_size, config.image_size), np.uint8)
+        yield Batch(films, np.zeros((size, FINDINGS), np.float32), np.ones(size, np.float32))
+
+
+def _median_seconds(
+    work: Callable[[], object], communicator: Communicator, before: Callable[[], object] = lambda: None
+) -> float:
+    """Median seconds until the slowest rank has done `work`, which all of them begin together, after `before`."""
+    return float(np.median(_laps(lambda _: work(), communicator, before)))
+
+
+def _laps(
+    work: Callable[[Look], object], communicator: Communicator, before: Callable[[], object] = lambda: None
+) -> NDArray[np.float64]:
+    """Seconds [repetitions, laps] of `work` from one look at the clock to the next, of the rank that is slowest then.
+
+    All ranks begin each repetition together.
+    """
+    for _ in range(WARM_UP):
+        work(lambda: None)
+    laps: list[NDArray[np.float64]] = []
+    while len(laps) < REPETITIONS or np.sum(laps) < SECONDS:
+        before()
+        communicator.allgather(np.zeros(1))
+        moments = [time.perf_counter()]
+        work(lambda: moments.append(time.perf_counter()))  # noqa: B023 - called at once
+        moments.append(time.perf_counter())
+        laps.append(communicator.allgather(np.diff(moments)[np.newaxis]).max(axis=0))
+    return np.array(laps)

@@ -1,0 +1,158 @@
+"""What training would take on more ranks than there are: a model of the sum over ranks, fitted to what was measured.
+
+The seconds of a sum of n bytes in k tensors over P ranks are taken to be
+
+    c0 + c1 n + c2 k + latency 2 log2(P) + 2 (P - 1) / P n / bandwidth
+
+which is the cost of an allreduce that scatters sums and gathers them again (Thakur, Rabenseifner and Gropp 2005,
+doi:10.1177/1094342005051521), and Horovod's own: its cycle, the copies into and out of its buffer, and the book-keeping
+for each tensor. A step takes what the slowest rank needs for its gradients, the sum, and the update.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import nnls
+
+from radflow.scaling.measured import MeasuredNetwork, MeasuredStep, MeasuredSum, Measurement
+
+FIRST_OVERHEADS = 3
+"""How many of the coefficients are Horovod's own, whatever the number of ranks."""
+
+
+@dataclass(frozen=True)
+class SumModel:
+    """Seconds of a sum over ranks that are joined by one kind of link."""
+
+    fixed: float
+    """Seconds of any sum."""
+    byte: float
+    """Seconds a byte, for the copies."""
+    tensor: float
+    """Seconds a tensor."""
+    latency: float
+    """Seconds of a message."""
+    inverse_bandwidth: float
+    """Seconds a byte on the link."""
+
+    def seconds(self, ranks: int, size: float, tensors: float) -> float:
+        """Seconds in which `size` bytes in so many tensors are summed over `ranks`."""
+        coefficients = (self.fixed, self.byte, self.tensor, self.latency, self.inverse_bandwidth)
+        return float(np.dot(_terms(ranks, size, tensors), coefficients))
+
+    @property
+    def gigabits(self) -> float:
+        """Bandwidth in Gbit/s; infinite where the copies hide the link."""
+        return 8e-9 / self.inverse_bandwidth if self.inverse_bandwidth else math.inf
+
+
+def _terms(ranks: int, size: float, tensors: float) -> tuple[float, ...]:
+    return 1.0, size, tensors, 2 * math.log2(ranks), 2 * (ranks - 1) / ranks * size
+
+
+def fit_sums(measured: Iterable[tuple[int, MeasuredSum]]) -> SumModel:
+    """The model that comes closest to the measured sums, in squared relative error; no cost is negative."""
+    points = list(measured)
+    terms = np.array([_terms(ranks, each.bytes, each.tensors) for ranks, each in points])
+    seconds = np.array([each.seconds for _, each in points])
+    # Of about 1 each, since bytes are millions: else the solver takes the small ones for nothing.
+    scale = np.maximum((terms / seconds[:, None]).max(axis=0), 1e-30)
+    coefficients, _ = nnls(terms / seconds[:, None] / scale, np.ones(len(points)))
+    return SumModel(*(coefficients / scale))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A step on a number of ranks."""
+
+    ranks: int
+    local_batch: int
+    computing: float
+    """Seconds of the gradients, all micro-steps together."""
+    summing: float
+    """Seconds of the sum over ranks."""
+    updating: float
+    """Seconds of the update."""
+    micro_steps: int = 1
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the step."""
+        return self.computing + self.summing + self.updating
+
+    @property
+    def global_batch(self) -> int:
+        """Films of the step."""
+        return self.ranks * self.local_batch * self.micro_steps
+
+    @property
+    def images_per_second(self) -> float:
+        """Films of all ranks a second."""
+        return self.global_batch / self.seconds
+
+
+class ScalingModel:
+    """Predicts steps from what some numbers of ranks have measured.
+
+    Up to `slots` ranks share a machine. Between machines the link is the measured one, or where all ranks that measured
+    were on one machine, one of so many `gigabits` a second and seconds of `latency`.
+    """
+
+    def __init__(self, measurements: Sequence[Measurement], slots: int, gigabits: float, latency: float) -> None:
+        self.measurements = sorted(measurements, key=lambda each: each.ranks)
+        self.slots = slots
+        single = [each for each in self.measurements if each.machines == 1]
+        several = [each for each in self.measurements if each.machines > 1]
+        self.local = fit_sums(_sums_of(single))
+        self.is_assumed = not several
+        if several:
+            self.network = fit_sums(_sums_of([*single[:1], *several]))
+        else:
+            local = self.local
+            self.network = SumModel(local.fixed, local.byte, local.tensor, latency, 8e-9 / gigabits)
+
+    def summing(self, ranks: int, size: float, tensors: float) -> float:
+        """Seconds of a sum over so many ranks."""
+        link = self.local if ranks <= self.slots and self._machines(ranks) == 1 else self.network
+        return link.seconds(ranks, size, tensors)
+
+    def predict(
+        self, arch: str, local_batch: int, ranks: int, micro_steps: int = 1, float16: bool = False
+    ) -> Prediction:
+        """A step of a network; `float16` sends the gradients as such."""
+        like = self._most_like(ranks)
+        network = like.networks[arch]
+        step = _step_of(network, local_batch)
+        size, tensors = network.gradient_bytes, network.gradient_tensors
+        summing = self.summing(ranks, size, tensors)
+        if float16:
+            # What was measured has the conversions, and the slower addition of float16, in it.
+            extra = network.summing_as_float16 - self.summing(like.ranks, size / 2, tensors)
+            summing = self.summing(ranks, size / 2, tensors) + max(extra, 0.0)
+        return Prediction(ranks, local_batch, micro_steps * step.computing, summing, step.updating, micro_steps)
+
+    def measured_step(self, arch: str, local_batch: int, measurement: Measurement) -> Prediction:
+        """A whole step as it was measured, in the place of a prediction: what is no computing is summing."""
+        step = _step_of(measurement.networks[arch], local_batch)
+        rest = step.whole - step.computing - step.updating
+        return Prediction(measurement.ranks, local_batch, step.computing, rest, step.updating)
+
+    def _most_like(self, ranks: int) -> Measurement:
+        """What was measured with as many ranks, or with the most of them that are fewer."""
+        return [each for each in self.measurements if each.ranks <= ranks][-1]
+
+    def _machines(self, ranks: int) -> int:
+        same = [each.machines for each in self.measurements if each.ranks == ranks]
+        return same[0] if same else math.ceil(ranks / self.slots)
+
+
+def _sums_of(measurements: Iterable[Measurement]) -> list[tuple[int, MeasuredSum]]:
+    return [(each.ranks, one) for each in measurements for one in each.sums]
+
+
+def _step_of(network: MeasuredNetwork, local_batch: int) -> MeasuredStep:
+    return next(step for step in network.steps if step.local_batch == local_batch)
