@@ -14,6 +14,7 @@ from radflow.data.config import PreprocessConfig
 from radflow.data.dataset.frequencies import frequency_table
 from radflow.data.dataset.manifest import MANIFEST_NAME, REJECTED_NAME
 from radflow.data.dataset.reading import Dataset
+from radflow.data.findings import key_of
 from radflow.data.preprocess import resolve
 from radflow.data.sample import preprocess_with_bar, source_folder
 from radflow.plots.overview import draw_overview, print_overview, rejection_table, split_table
@@ -48,8 +49,8 @@ def _log(dataset: Dataset, seed: int, run: TrackedRun) -> None:
     metrics = {"data/rejected_films": float(dataset.manifest.rejected)}
     for split, counts in dataset.manifest.splits.items():
         metrics |= {f"data/films/{split}": counts.rows, f"data/patients/{split}": counts.patients}
-        metrics |= {f"data/positives/{split}/{finding}": count for finding, count in counts.positives.items()}
-        metrics |= {f"data/unknown/{split}/{finding}": count for finding, count in counts.unknown.items()}
+        metrics |= {f"data/positives/{split}/{key_of(finding)}": count for finding, count in counts.positives.items()}
+        metrics |= {f"data/unknown/{split}/{key_of(finding)}": count for finding, count in counts.unknown.items()}
     run.log_metrics(metrics, step=0)
     run.log_table(frequency_table(dataset), "table_1.json")
     run.log_table(split_table(dataset), "splits.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 _SAME: tuple[tuple[str, ...], ...] = (
@@ -20,6 +21,11 @@ def plain_finding(name: str) -> str:
     """A name by which one finding is known in all releases: of Pleural_Thickening it is `pleural thickening`."""
     words = " ".join(name.replace("_", " ").lower().split())
     return _FIRST.get(words, words)
+
+
+def key_of(finding: str) -> str:
+    """A finding in metric keys and names of files: Nodule_Mass, where these may not hold a sign of Nodule/Mass."""
+    return re.sub(r"[^\w.\- ]", "_", finding)
 
 
 def join_findings(lists: Iterable[Iterable[str]]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from radflow.cluster.threads import set_threads
 from radflow.cpu import available_cores
+from radflow.data.findings import key_of
 from radflow.data.images.film import BadFilm
 from radflow.errors import UserError
 from radflow.files import atomic_file
@@ -183,7 +184,7 @@ class HeatMaps:
                 finding = self._findings[column]
                 caption = f"{finding} {shares[column]:.3f}   {PurePosixPath(film.name).name}"
                 picture = draw_heatmap(pixels, evidence[..., column], caption, self._fit)
-                path = self._folder / f"{_inside(film.name)}.{finding}.png"
+                path = self._folder / f"{_inside(film.name)}.{key_of(finding)}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_file(path) as temporary:
                     picture.save(temporary, format="PNG")

@@ -11,6 +11,7 @@ from radflow.data.dataset.frequencies import TOTALS_ROW, frequency_table
 from radflow.data.dataset.manifest import REJECTED_NAME, SplitCounts
 from radflow.data.dataset.reading import Dataset
 from radflow.data.dataset.shards import FilmTable
+from radflow.data.findings import key_of
 from radflow.data.tables import read_rows
 from radflow.files import atomic_file
 from radflow.plots.contact_sheet import contact_sheets
@@ -60,7 +61,7 @@ def draw_overview(dataset: Dataset, folder: Path, seed: int) -> list[Path]:
         with atomic_file(written[-1]) as temporary:
             figure.savefig(temporary, format="png")
     for title, sheet in contact_sheets(dataset, seed):
-        written.append(folder / SHEETS_FOLDER / f"{title.replace(' ', '_')}.png")
+        written.append(folder / SHEETS_FOLDER / f"{key_of(title).replace(' ', '_')}.png")
         with atomic_file(written[-1]) as temporary:
             sheet.save(temporary, format="PNG")
     return written

@@ -97,7 +97,8 @@ def _promote_best(promotion: _Promotion, families: list[Family]) -> list[Decisio
     if not decisions:
         raise UserError(
             f"no finished run of arch={config.arch}, task={config.task} with a logged model"
-            f"{f' on data={config.data}' if config.data else ''}; train one, for example `mlflow run . -e train`"
+            f"{f' on data={config.data}' if config.data else ''}; train one, for example `mlflow run . -e train`, "
+            f"or give {config.policy} the family of one, radflow-<task>-<arch>"
         )
     return decisions
 

@@ -15,7 +15,7 @@ class MetricRow(NamedTuple):
     meaning: str
 
 
-# <split> is train, val or test; <Finding> is a finding's name as in the dataset, or another single word.
+# <split> is train, val or test; <Finding> is a finding's name, with underscores for signs that a key may not hold.
 METRICS: tuple[MetricRow, ...] = (
     MetricRow(
         "train/loss",

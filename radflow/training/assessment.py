@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from radflow.data.dataset.reading import Dataset, Split
+from radflow.data.findings import key_of
 from radflow.evaluation.auc import FindingAuc, auc_per_finding, mean_auc, mean_auc_interval
 from radflow.evaluation.cross_entropy import mean_cross_entropy
 from radflow.evaluation.groups import Group, auc_per_group
@@ -79,9 +80,10 @@ def _metrics(
         f"{split}/auc_ci_high/mean": interval[1],
     }
     for finding, result in results.items():
-        metrics[f"{split}/auc/{finding}"] = result.auc
-        metrics[f"{split}/auc_ci_low/{finding}"] = result.low
-        metrics[f"{split}/auc_ci_high/{finding}"] = result.high
+        key = key_of(finding)
+        metrics[f"{split}/auc/{key}"] = result.auc
+        metrics[f"{split}/auc_ci_low/{key}"] = result.low
+        metrics[f"{split}/auc_ci_high/{key}"] = result.high
     return metrics
 
 
@@ -90,8 +92,8 @@ def _dataset_metrics(split: str, by_dataset: dict[str, dict[str, FindingAuc]]) -
     metrics: dict[str, float] = {}
     for name, results in by_dataset.items():
         told = {finding: result.auc for finding, result in results.items() if result.positives + result.negatives}
-        metrics |= {f"{split}/auc_in/{name}/{finding}": auc for finding, auc in told.items()}
-        metrics[f"{split}/auc_in/{name}/mean"] = mean_auc(results)
+        metrics |= {f"{split}/auc_in/{key_of(name)}/{key_of(finding)}": auc for finding, auc in told.items()}
+        metrics[f"{split}/auc_in/{key_of(name)}/mean"] = mean_auc(results)
     return metrics
 
 
@@ -99,7 +101,8 @@ def _group_metrics(split: str, groups: dict[Group, dict[str, FindingAuc]]) -> di
     metrics: dict[str, float] = {}
     for group, results in groups.items():
         for finding, result in results.items():
-            metrics[f"{split}/auc_per_{group}/{finding}"] = result.auc
-            metrics[f"{split}/auc_per_{group}_ci_low/{finding}"] = result.low
-            metrics[f"{split}/auc_per_{group}_ci_high/{finding}"] = result.high
+            key = key_of(finding)
+            metrics[f"{split}/auc_per_{group}/{key}"] = result.auc
+            metrics[f"{split}/auc_per_{group}_ci_low/{key}"] = result.low
+            metrics[f"{split}/auc_per_{group}_ci_high/{key}"] = result.high
     return metrics

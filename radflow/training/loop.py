@@ -21,6 +21,7 @@ from radflow.cluster.communicator import Communicator
 from radflow.data.augmentation import Augmentation
 from radflow.data.batches import Batch, gather_ahead
 from radflow.data.dataset.reading import Dataset, Split
+from radflow.data.findings import key_of
 from radflow.errors import JobError
 from radflow.evaluation.auc import FindingAuc, auc_per_finding, mean_auc
 from radflow.evaluation.cross_entropy import mean_cross_entropy
@@ -256,7 +257,7 @@ def _fail(reason: str) -> NoReturn:
 
 def validation_metrics(loss: float, results: dict[str, FindingAuc]) -> Metrics:
     """Loss, mean AUC and AUC per finding under their metric keys."""
-    aucs = {f"val/auc/{finding}": result.auc for finding, result in results.items()}
+    aucs = {f"val/auc/{key_of(finding)}": result.auc for finding, result in results.items()}
     return {"val/loss": loss, "val/auc/mean": mean_auc(results)} | aucs
 
 

@@ -22,7 +22,7 @@ pytestmark = [
 
 TRAINING = ["--arch=vgg16", "--gbz=64", "--base_lr=0.0001", "--precision=float32", "--assess=false"]
 ON_HOSTS = [f"--interface={SUBNET}", "--checkpoint_minutes=0"]
-WAIT_SECONDS = 240
+WAIT_SECONDS = 900
 
 
 @pytest.fixture

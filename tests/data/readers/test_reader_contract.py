@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,3 +170,8 @@ def test_a_release_that_is_not_divided_is_divided_at_random(source: Path, monkey
     assert run(source).manifest.split_rule.rule == "random"
     with pytest.raises(UserError, match="split=lists of hands is out of range: expected random"):
         run(source, split="lists", lists=ListConfig(train_list="a", test_list="b"))
+
+
+def test_the_documentation_has_a_row_for_each_layout() -> None:
+    documented = (Path(__file__).parents[3] / "docs" / "datasets.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)` \|", documented, re.MULTILINE)) == {reader.layout for reader in READERS}
