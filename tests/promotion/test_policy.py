@@ -21,7 +21,7 @@ def written(path: Path, **changes: object) -> Path:
 
 def test_the_published_policy_asks_all_of_every_family() -> None:
     families = read_policy(PUBLISHED)
-    tasks, architectures = ("chest", "mammo", "breast"), ("densenet121", "vgg16", "resnet50")
+    tasks, architectures = ("chest", "mammo", "breast", "other"), ("densenet121", "vgg16", "resnet50")
     assert [family.name for family in families] == [
         f"radflow-{task}-{arch}" for task in tasks for arch in architectures
     ]

@@ -174,4 +174,6 @@ def test_a_release_that_is_not_divided_is_divided_at_random(source: Path, monkey
 
 def test_the_documentation_has_a_row_for_each_layout() -> None:
     documented = (Path(__file__).parents[3] / "docs" / "datasets.md").read_text()
-    assert set(re.findall(r"^\| `(\w+)` \|", documented, re.MULTILINE)) == {reader.layout for reader in READERS}
+    assert set(re.findall(r"^\| `(\w+)` \|", documented, re.MULTILINE)) - {"layout"} == {
+        reader.layout for reader in READERS
+    }
