@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from radflow.errors import UserError
 
 _SAME: tuple[tuple[str, ...], ...] = (
     ("pleural effusion", "effusion"),
@@ -26,6 +28,17 @@ def plain_finding(name: str) -> str:
 def key_of(finding: str) -> str:
     """A finding in metric keys and names of files: Nodule_Mass, where these may not hold a sign of Nodule/Mass."""
     return re.sub(r"[^\w.\- ]", "_", finding)
+
+
+def check_names(findings: Sequence[str]) -> None:
+    """Raise UserError for names that could not be told apart where findings are listed, or as keys of metrics."""
+    known: dict[str, str] = {}
+    for finding in findings:
+        if "," in finding:
+            raise UserError(f"finding {finding!r} has a comma, which divides lists of findings; give it another name")
+        other = known.setdefault(key_of(finding).lower(), finding)
+        if other is not finding:
+            raise UserError(f"findings {other!r} and {finding!r} would have one key of metrics; rename one of them")
 
 
 def join_findings(lists: Iterable[Iterable[str]]) -> tuple[str, ...]:

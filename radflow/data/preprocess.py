@@ -15,6 +15,7 @@ from radflow.data.dataset.reading import Dataset, open_dataset
 from radflow.data.dataset.splits import prove_no_lesion_crosses, prove_no_patient_crosses
 from radflow.data.dataset.writing import DatasetHeader, DatasetWriter, dataset_digest, write_dataset
 from radflow.data.decoding import LeftOut, Outcome, StoredFilm, decode_films, fetch_film
+from radflow.data.findings import check_names
 from radflow.data.images.film import BadFilm
 from radflow.data.parts import read_units
 from radflow.data.readers import READERS
@@ -69,6 +70,7 @@ def plan_dataset(config: PreprocessConfig) -> tuple[Reader, ReleasePlan]:
     """
     release = _reader_of(config).at(config.source)
     plan = release.plan(config.request)
+    check_names(plan.findings or release.findings)
     prove_no_patient_crosses(plan.table.patient_ids, plan.table.splits)
     prove_no_lesion_crosses(plan.table.lesion_ids, plan.table.splits)
     return release, plan

@@ -82,6 +82,16 @@ def test_datasets_that_cannot_be_joined_are_told_why(parts: tuple[Dataset, Datas
         join_datasets([parts[0], crops])
 
 
+def test_films_made_square_in_two_ways_are_told_of(parts: tuple[Dataset, Dataset], tmp_path: Path) -> None:
+    """And a model of them is given new films as the release of most hospitals is: padded."""
+    padded = write_other(tmp_path / "padded", fit="pad")
+    manifest = join_datasets([parts[0], padded]).manifest
+    assert (parts[0].manifest.fit, manifest.fit) == ("squash", "pad")
+    assert any("some padded" in note for note in manifest.notes)
+    alike = join_datasets(parts).manifest
+    assert (alike.fit, alike.notes) == ("squash", ())
+
+
 def test_the_order_and_the_parts_make_the_digest(parts: tuple[Dataset, Dataset]) -> None:
     digests = {join_datasets(parts).digest, join_datasets(parts[::-1]).digest, *(part.digest for part in parts)}
     assert len(digests) == 4
