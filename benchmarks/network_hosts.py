@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+PROJECT = Path(__file__).resolve().parent.parent
 SUBNET = "10.77.0.0/24"
 SSH_PORT = 22
 
@@ -101,11 +102,15 @@ class NetworkHosts:
     def reconnect(self, host: str) -> None:
         ip("link", "set", self._cable(host), "master", self._bridge)
 
-    def shape(self, delay: str, rate: str) -> None:
-        """Slow all cables down, as delay 1ms and rate 100mbit."""
+    def shape(self, milliseconds: float, megabits: float) -> None:
+        """Have each frame take so long to the other host, and each host send so many Mbit/s."""
         for host in self.names:
-            line = ["tc", "-n", self._space(host), "qdisc", "add", "dev", "eth0", "root", "netem"]
-            subprocess.run([*line, "delay", delay, "rate", rate], check=True)
+            line = ["tc", "-n", self._space(host), "qdisc", "add", "dev", "eth0", "root", "tbf"]
+            subprocess.run([*line, "rate", f"{megabits}mbit", "burst", "128kb", "latency", "400ms"], check=True)
+            ip("link", "set", self._cable(host), "nomaster")
+        cables = map(self._cable, self.names)
+        switch = [sys.executable, "-m", "benchmarks.delaying_switch", str(milliseconds), *cables]
+        self._listeners.append(subprocess.Popen(switch, cwd=PROJECT))
 
     def wait_until_empty(self, seconds: float) -> dict[str, list[str]]:
         """Processes that are left on each host after at most so many seconds; {} where none are."""

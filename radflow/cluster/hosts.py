@@ -84,11 +84,12 @@ def is_local(hosts: Sequence[Host]) -> bool:
 
 def describe_hosts(hosts: Sequence[Host], ranks: int) -> str:
     """Which hosts so many ranks run on, in words."""
+    counted = f"{ranks} {'rank' if ranks == 1 else 'ranks'}"
     if is_local(hosts):
-        return f"this machine, {ranks} {'rank' if ranks == 1 else 'ranks'}"
+        return f"this machine, {counted}"
     named = ", ".join(f"{host.name}:{host.slots}" for host in hosts[:NAMED])
     more = f" and {len(hosts) - NAMED} more" if len(hosts) > NAMED else ""
-    return f"{named}{more}, {ranks} ranks"
+    return f"{named}{more}, {counted}"
 
 
 def most_ranks(hosts: Sequence[Host]) -> int:

@@ -103,3 +103,16 @@ def test_the_command_line_takes_and_lists_the_table() -> None:
         assert parse(DistributedConfig, [f"--launcher={name}"]).launcher == name
     with pytest.raises(UserError, match=".*".join(("ssh", "auto", *LAUNCHERS))):
         parse(DistributedConfig, ["--launcher=ssh"])
+
+
+def test_ranks_of_several_hosts_sum_large_gradients_in_a_ring_unless_the_user_says_how(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    switch, file = "OMPI_MCA_coll_tuned_use_dynamic_rules", "OMPI_MCA_coll_tuned_dynamic_rules_filename"
+    monkeypatch.delenv(switch, raising=False)
+    several = RankJob(["rank"], 2, [Host("node1", 1), Host("node2", 1)])
+    assert several.environment[switch] == "1"
+    assert Path(several.environment[file]).read_text().endswith("0 0 0 0\n")
+    assert switch not in RankJob(["rank"], 2, [Host("localhost", 2)]).environment
+    monkeypatch.setenv(switch, "0")
+    assert switch not in several.environment
