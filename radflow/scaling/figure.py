@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,7 +17,7 @@ _COLOURS = (BLUE, ORANGE, GREEN, PURPLE, AMBER)
 
 def scaling_figure(curves: Sequence[Curve], title: str) -> Figure:
     """Images a second, and efficiency, of each curve against ranks; points are measured, lines predicted."""
-    figure = new_figure(title, 5.2, gap=0.08)
+    figure = new_figure(title, 5.9, gap=0.08)
     speed, efficiency = figure.subplots(1, 2)
     speed.set_yscale("log")
     for number, curve in enumerate(curves):
@@ -35,10 +34,8 @@ def scaling_figure(curves: Sequence[Curve], title: str) -> Figure:
     if yardstick := find_yardstick(curves):
         rate = yardstick.predicted[0].images_per_second
         caption = "published, in multiples of DenseNet-121, BZ 8, one rank:"
-        _draw_published(speed, caption, {one.what: (one.ranks, one.times * rate) for one in PUBLISHED_SPEEDS}, "right")
-    _draw_published(
-        efficiency, "published:", {one.what: (one.ranks, one.efficiency) for one in PUBLISHED_EFFICIENCIES}, "left"
-    )
+        _draw_published(speed, caption, {one.what: (one.ranks, one.times * rate) for one in PUBLISHED_SPEEDS})
+    _draw_published(efficiency, "published:", {one.what: (one.ranks, one.efficiency) for one in PUBLISHED_EFFICIENCIES})
     speed.set_title("Images a second (dotted: as many times one rank)", fontsize=11, pad=24)
     efficiency.set_title("Efficiency", fontsize=11, pad=24)
     efficiency.set_ylim(0, 1.1)
@@ -49,17 +46,14 @@ def scaling_figure(curves: Sequence[Curve], title: str) -> Figure:
     return figure
 
 
-def _draw_published(
-    axes: Axes, caption: str, points: Mapping[str, tuple[int, float]], corner: Literal["left", "right"]
-) -> None:
-    """Numbered points, with what each is in the lower corner that curves leave free."""
+def _draw_published(axes: Axes, caption: str, points: Mapping[str, tuple[int, float]]) -> None:
+    """Numbered points, with what each is below the axis: curves may be anywhere above it."""
     for number, point in enumerate(points.values(), 1):
         axes.plot(*point, color=GREY, marker="D", linestyle="none", markersize=5)
         axes.annotate(str(number), point, (6, 4), textcoords="offset points", color=GREY, fontsize=9)
     lines = [f"{number}  {what}" for number, what in enumerate(points, 1)]
     text = "\n".join([caption, *lines])
-    x = 0.02 if corner == "left" else 0.98
-    axes.text(x, 0.03, text, ha=corner, multialignment="left", transform=axes.transAxes, fontsize=8, color=GREY)
+    axes.text(0, -0.17, text, va="top", transform=axes.transAxes, fontsize=8, color=GREY)
 
 
 def _draw_axis_of_ranks(axes: Axes) -> None:
