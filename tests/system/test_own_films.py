@@ -10,7 +10,7 @@ import pytest
 from commands import REPOSITORY, run_entry_point, runs_of
 from sklearn.metrics import roc_auc_score
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 FINDINGS = {"Nodule/Mass": ("Nodule", "Mass"), "Fluid (pleural)": ("Effusion",), "Enlarged heart": ("Cardiomegaly",)}
 KEYS = ("Nodule_Mass", "Fluid _pleural_", "Enlarged heart")

@@ -13,6 +13,7 @@ from benchmarks.network_hosts import CAN_MAKE_HOSTS, SUBNET, NetworkHosts, netwo
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.skipif(not CAN_MAKE_HOSTS, reason="network namespaces need root, ip and unshare"),
 ]
 

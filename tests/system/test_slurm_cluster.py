@@ -17,6 +17,7 @@ from benchmarks.slurm_cluster import CAN_RUN_SLURM, SlurmCluster, slurm_cluster
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.skipif(not CAN_RUN_SLURM, reason="needs root, ip, unshare, and Slurm with munge"),
 ]
 

@@ -18,6 +18,7 @@ CAN_SSH = CAN_MAKE_HOSTS and all(Path(path).exists() for path in ("/usr/sbin/ssh
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.skipif(not CAN_SSH, reason="needs root, ip, unshare, and OpenSSH with its server"),
 ]
 
