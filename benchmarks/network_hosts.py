@@ -103,7 +103,10 @@ class NetworkHosts:
         ip("link", "set", self._cable(host), "master", self._bridge)
 
     def shape(self, milliseconds: float, megabits: float) -> None:
-        """Have each frame take so long to the other host, and each host send so many Mbit/s."""
+        """Have each frame take so long to the other host, and each host send so many Mbit/s.
+
+        The links can no longer be cut afterwards.
+        """
         for host in self.names:
             line = ["tc", "-n", self._space(host), "qdisc", "add", "dev", "eth0", "root", "tbf"]
             subprocess.run([*line, "rate", f"{megabits}mbit", "burst", "128kb", "latency", "400ms"], check=True)

@@ -73,17 +73,25 @@ def assess(
 def _metrics(
     predictions: Predictions, split: str, results: dict[str, FindingAuc], interval: tuple[float, float]
 ) -> dict[str, float]:
-    metrics = {
+    of_split = {
         f"{split}/loss": mean_cross_entropy(predictions),
         f"{split}/auc/mean": mean_auc(results),
         f"{split}/auc_ci_low/mean": interval[0],
         f"{split}/auc_ci_high/mean": interval[1],
     }
+    return of_split | _auc_metrics(f"{split}/auc", results)
+
+
+def _auc_metrics(name: str, results: dict[str, FindingAuc]) -> dict[str, float]:
+    """The AUC of each finding, and the ends of its interval."""
+    metrics: dict[str, float] = {}
     for finding, result in results.items():
         key = key_of(finding)
-        metrics[f"{split}/auc/{key}"] = result.auc
-        metrics[f"{split}/auc_ci_low/{key}"] = result.low
-        metrics[f"{split}/auc_ci_high/{key}"] = result.high
+        metrics |= {
+            f"{name}/{key}": result.auc,
+            f"{name}_ci_low/{key}": result.low,
+            f"{name}_ci_high/{key}": result.high,
+        }
     return metrics
 
 
@@ -100,9 +108,5 @@ def _dataset_metrics(split: str, by_dataset: dict[str, dict[str, FindingAuc]]) -
 def _group_metrics(split: str, groups: dict[Group, dict[str, FindingAuc]]) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for group, results in groups.items():
-        for finding, result in results.items():
-            key = key_of(finding)
-            metrics[f"{split}/auc_per_{group}/{key}"] = result.auc
-            metrics[f"{split}/auc_per_{group}_ci_low/{key}"] = result.low
-            metrics[f"{split}/auc_per_{group}_ci_high/{key}"] = result.high
+        metrics |= _auc_metrics(f"{split}/auc_per_{group}", results)
     return metrics

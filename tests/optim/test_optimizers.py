@@ -1,18 +1,16 @@
-"""Optimisers against the formulae of their papers, written out in NumPy with double precision, and by hand."""
+"""Optimisers against the formulae of their papers, and by hand."""
 
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optimizer_steps import take_steps, variables_of
+from papers_optimizers import REFERENCES
 
 from radflow.cluster.communicator import SerialCommunicator
 from radflow.data.batches import Batch
@@ -22,14 +20,10 @@ from radflow.optim.exclusions import is_bias_or_norm
 from radflow.optim.factory import build_optimizer
 from radflow.optim.lamb import LAMB
 from radflow.optim.lars import LARS
-from radflow.optim.muon import Muon, share_out
+from radflow.optim.muon import Muon
 from radflow.training.loss import build_loss
 from radflow.training.loss_config import LossConfig
 from radflow.training.step import TrainingStep
-
-Arrays = list[np.ndarray]
-Reference = Callable[[np.ndarray, Arrays, list[float]], np.ndarray]
-"""Start value, gradient of each step, learning rate of each step -> value after the last step."""
 
 CONFIGS = {
     "adam": OptimizerConfig(optimizer="adam"),
@@ -41,137 +35,6 @@ CONFIGS = {
     "lamb": OptimizerConfig(optimizer="lamb", weight_decay=0.3),
     "muon": OptimizerConfig(optimizer="muon", momentum=0.7, weight_decay=0.3),
 }
-
-
-def adam_moments(gradients: Arrays) -> Iterable[tuple[np.ndarray, np.ndarray, float]]:
-    """Kingma & Ba 2015 (arXiv:1412.6980), algorithm 1: corrected mean, root of the corrected square, its correction."""
-    first, second = 0.0, 0.0
-    for step, gradient in enumerate(gradients, start=1):
-        first = 0.9 * first + 0.1 * gradient
-        second = 0.999 * second + 0.001 * gradient**2
-        yield first / (1 - 0.9**step), np.sqrt(second / (1 - 0.999**step)), math.sqrt(1 - 0.999**step)
-
-
-def adamw(weight: np.ndarray, gradients: Arrays, rates: list[float], decay: float = 0.3) -> np.ndarray:
-    """Loshchilov & Hutter 2019 (arXiv:1711.05101), algorithm 2; biases do not decay.
-
-    Keras' epsilon is the "epsilon hat" of Kingma & Ba, section 2: it is added before the correction.
-    """
-    decay = decay if weight.ndim > 1 else 0.0
-    for (mean, root, correction), rate in zip(adam_moments(gradients), rates, strict=True):
-        weight = weight - rate * (mean / (root + 1e-7 / correction) + decay * weight)
-    return weight
-
-
-def adam(weight: np.ndarray, gradients: Arrays, rates: list[float]) -> np.ndarray:
-    return adamw(weight, gradients, rates, decay=0.0)
-
-
-def adadelta(weight: np.ndarray, gradients: Arrays, rates: list[float]) -> np.ndarray:
-    """Zeiler 2012 (arXiv:1212.5701), algorithm 1, times a learning rate."""
-    mean_gradient, mean_change = np.zeros_like(weight), np.zeros_like(weight)
-    for gradient, rate in zip(gradients, rates, strict=True):
-        mean_gradient = 0.95 * mean_gradient + 0.05 * gradient**2
-        change = -np.sqrt(mean_change + 1e-7) / np.sqrt(mean_gradient + 1e-7) * gradient
-        mean_change = 0.95 * mean_change + 0.05 * change**2
-        weight = weight + rate * change
-    return weight
-
-
-def sgd(weight: np.ndarray, gradients: Arrays, rates: list[float]) -> np.ndarray:
-    """Sutskever et al. 2013, equations 1 and 2."""
-    velocity = np.zeros_like(weight)
-    for gradient, rate in zip(gradients, rates, strict=True):
-        velocity = 0.7 * velocity - rate * gradient
-        weight = weight + velocity
-    return weight
-
-
-def nesterov(weight: np.ndarray, gradients: Arrays, rates: list[float]) -> np.ndarray:
-    """Sutskever et al. 2013, equations 3 and 4, where gradients are taken at weight + momentum * velocity.
-
-    That look-ahead point is what frameworks store as the weight.
-    """
-    velocity = np.zeros_like(weight)
-    for gradient, rate in zip(gradients, rates, strict=True):
-        velocity = 0.7 * velocity - rate * gradient
-        weight = weight + velocity
-    return weight + 0.7 * velocity
-
-
-def lars(weight: np.ndarray, gradients: Arrays, rates: list[float]) -> np.ndarray:
-    """You et al. 2017 (arXiv:1708.03888), algorithm 1, with eta 0.001; biases take plain SGD with momentum."""
-    if weight.ndim == 1:
-        return sgd(weight, gradients, rates)
-    velocity = np.zeros_like(weight)
-    for gradient, rate in zip(gradients, rates, strict=True):
-        weight_norm, gradient_norm = math.sqrt((weight**2).sum()), math.sqrt((gradient**2).sum())
-        local_rate = 0.001 * weight_norm / (gradient_norm + 0.3 * weight_norm)
-        velocity = 0.7 * velocity + rate * local_rate * (gradient + 0.3 * weight)
-        weight = weight - velocity
-    return weight
-
-
-def lamb(weight: np.ndarray, gradients: Arrays, rates: list[float]) -> np.ndarray:
-    """You et al. 2020 (arXiv:1904.00962), algorithm 2; biases take plain Adam, as in the authors' code."""
-    for (mean, root, _), rate in zip(adam_moments(gradients), rates, strict=True):
-        direction = mean / (root + 1e-6)
-        if weight.ndim > 1:
-            direction = direction + 0.3 * weight
-            direction = direction * math.sqrt((weight**2).sum() / (direction**2).sum())
-        weight = weight - rate * direction
-    return weight
-
-
-def muon(weight: np.ndarray, gradients: Arrays, rates: list[float]) -> np.ndarray:
-    """Jordan et al. 2024, at the scale of Liu et al. 2025 (arXiv:2502.16982), equation 4; biases take plain Adam."""
-    if weight.ndim == 1:
-        return adam(weight, gradients, rates)
-    momentum = np.zeros_like(weight)
-    for gradient, rate in zip(gradients, rates, strict=True):
-        momentum = 0.7 * momentum + gradient
-        matrix = (gradient + 0.7 * momentum).reshape(-1, weight.shape[-1])
-        update = newton_schulz(matrix) * 0.2 * math.sqrt(max(matrix.shape))
-        weight = weight - rate * (update.reshape(weight.shape) + 0.3 * weight)
-    return weight
-
-
-def newton_schulz(matrix: np.ndarray) -> np.ndarray:
-    """The authors' iteration on the singular values, which leaves the singular vectors as they are."""
-    left, values, right = np.linalg.svd(matrix, full_matrices=False)
-    values = values / math.sqrt((values**2).sum())
-    for _ in range(5):
-        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
-    return left @ np.diag(values) @ right
-
-
-REFERENCES: dict[str, Reference] = {
-    "adam": adam, "adamw": adamw, "adadelta": adadelta, "sgd": sgd, "nesterov": nesterov, "lars": lars, "lamb": lamb,
-    "muon": muon,
-}  # fmt: skip
-
-
-def variables_of(values: Arrays) -> list[keras.Variable]:
-    return [keras.Variable(value.astype(np.float32)) for value in values]
-
-
-def take_steps(
-    optimizer: keras.optimizers.Optimizer, weights: list[keras.Variable], gradients: list[Arrays], rates: list[float]
-) -> Arrays:
-    """Weights after the last step, taken as the training step does: built first, then one graph, rate by rate."""
-    optimizer.build(weights)
-    sums = [tf.Variable(tf.zeros(weight.shape)) for weight in weights]
-
-    @tf.function(jit_compile=False)
-    def update() -> None:
-        optimizer.apply(list(sums), weights)
-
-    for of_step, rate in zip(gradients, rates, strict=True):
-        for total, gradient in zip(sums, of_step, strict=True):
-            total.assign(gradient)
-        optimizer.learning_rate.assign(rate)
-        update()
-    return [weight.numpy() for weight in weights]
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -225,87 +88,6 @@ def test_lamb_without_decay_is_keras_own_on_kernels():
     theirs = take_steps(keras.optimizers.Lamb(0.0, epsilon=1e-7), variables_of(start), gradients, rates)
     for left, right in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-7)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("shape", [(40, 8), (8, 40), (3, 3, 16, 4)])
-@pytest.mark.parametrize("scale", [1.0, 1e-12])
-def test_an_update_of_muon_moves_all_directions_of_a_kernel_alike(shape, dtype, scale):
-    """Between .68 and 1.14 times as far as makes the root mean square of the elements 0.2, as an update of Adam has."""
-    generator = np.random.default_rng(2)
-    gradient = scale * generator.normal(size=shape) * np.geomspace(1, 30, shape[-1])
-    (after,) = take_steps(Muon(0.0, matrix_dtype=dtype), variables_of([np.zeros(shape)]), [[gradient]], [1.0])
-    update = -after.reshape(-1, shape[-1])
-    values = np.linalg.svd(update, compute_uv=False) / (0.2 * math.sqrt(max(update.shape)))
-    assert values.min() > 0.65
-    assert values.max() < 1.16
-
-
-def test_muon_leaves_the_head_to_adam():
-    """A head that starts at zero has a gradient of few directions, and its rate is that of Adam."""
-    generator = np.random.default_rng(4)
-    start = [generator.normal(size=(3, 3, 2, 4)), generator.normal(size=(4, 2)), generator.normal(size=2)]
-    gradients = [[generator.normal(size=value.shape) for value in start] for _ in range(3)]
-    rates = [0.1, 0.2, 0.05]
-    for body_lr_factor in (1.0, 0.5):
-        weights = variables_of(start)
-        config = OptimizerConfig(optimizer="muon", body_lr_factor=body_lr_factor)
-        body, *head = take_steps(build_optimizer(config, weights, weights[1:]), weights, gradients, rates)
-        for place, value in enumerate(head, start=1):
-            expected = adam(start[place], [of_step[place] for of_step in gradients], rates)
-            np.testing.assert_allclose(value, expected, rtol=1e-5, atol=3e-6)
-        assert np.abs(body - adam(start[0], [of_step[0] for of_step in gradients], rates)).max() > 1e-2
-
-
-class OneOfTwo:
-    """One of two ranks in threads, who wait for each other in a sum."""
-
-    size = 2
-
-    def __init__(self, rank: int, tables: list[list[tf.Tensor]], barrier: threading.Barrier) -> None:
-        self.rank, self._tables, self._barrier = rank, tables, barrier
-        self.computed = 0
-
-    def allreduce_sum(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
-        self.computed += sum(bool(tf.reduce_any(tensor != 0)) for tensor in tensors)
-        self._tables[self.rank] = tensors
-        self._barrier.wait(60)
-        sums = [first + second for first, second in zip(*self._tables, strict=True)]
-        self._barrier.wait(60)
-        return sums
-
-
-def test_two_ranks_of_muon_share_the_kernels_and_move_as_one_alone():
-    generator = np.random.default_rng(6)
-    start = [generator.normal(size=shape) for shape in [(3, 3, 4, 8), (8,), (8, 8), (8, 2), (1, 1, 8, 4)]]
-    gradients = [[generator.normal(size=value.shape) for value in start] for _ in range(3)]
-    tables: list[list[tf.Tensor]] = [[], []]
-    barrier = threading.Barrier(2)
-    ranks = [OneOfTwo(rank, tables, barrier) for rank in range(2)]
-
-    def train(rank: OneOfTwo | None) -> list[np.ndarray]:
-        weights, optimizer = variables_of(start), Muon(0.1, ranks=rank)
-        optimizer.build(weights)
-        for of_step in gradients:  # no graph, in which threads would not wait
-            optimizer.apply([tf.constant(gradient, tf.float32) for gradient in of_step], weights)
-        return [weight.numpy() for weight in weights]
-
-    with ThreadPoolExecutor(2) as pool:
-        together = list(pool.map(train, ranks))
-    for both in zip(*together, train(None), strict=True):
-        np.testing.assert_array_equal(both[0], both[1])
-        np.testing.assert_array_equal(both[0], both[2])
-    assert [rank.computed for rank in ranks] == [3, 9]  # the first kernel is more work than the others together
-
-
-@given(st.lists(st.tuples(st.integers(1, 600), st.integers(1, 600)), max_size=40), st.integers(1, 9))
-def test_kernels_are_shared_out_evenly(matrices, ranks):
-    """Nobody has more than an even share and one kernel."""
-    owners = share_out(matrices, ranks)
-    work = [min(shape) * math.prod(shape) for shape in matrices]
-    loads = [sum(load for load, owner in zip(work, owners, strict=True) if owner == rank) for rank in range(ranks)]
-    assert max(loads) <= sum(work) / ranks + max(work, default=0)
-    assert owners == share_out(matrices, ranks)
 
 
 def small_network() -> keras.Model:
