@@ -57,7 +57,7 @@ class ServedClassifier(mlflow.pyfunc.PythonModel):
         self._description.check(self._probabilities)
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
-        """A table with a row per film: its number, probabilities, `above/<finding>`, `error` and `warning`.
+        """A table with a row per film: its number, calibrated probabilities, `above/<finding>`, `error` and `warning`.
 
         Raises RefusedError for what is no table with a column of films, or is one without rows.
         """
@@ -69,7 +69,7 @@ class ServedClassifier(mlflow.pyfunc.PythonModel):
             rows = range(start, min(start + BATCH, len(entries)))
             self._predict_batch(entries, rows, probabilities, errors, warnings)
         description = self._description
-        table = description.table(range(len(entries)), probabilities, errors, warnings, description.thresholds)
+        table = description.table(range(len(entries)), probabilities, errors, warnings, description.limits())
         return table.astype(object).where(table.notna(), None)  # JSON has null, not NaN
 
     def _predict_batch(
@@ -93,7 +93,7 @@ class ServedClassifier(mlflow.pyfunc.PythonModel):
                 films.append(resize_film(film, self._size, self._description.fit))
                 readable.append(row)
         if readable:
-            probabilities[readable] = self._probabilities(np.stack(films))
+            probabilities[readable] = self._description.shown(self._probabilities(np.stack(films)))
 
     def _probabilities(self, films: np.ndarray) -> np.ndarray:
         return self._graph(films).numpy()

@@ -40,7 +40,12 @@ def predict(config: PredictConfig) -> pd.DataFrame:
         started = time.perf_counter()
         with progress_bar("predicting", "films", len(films)) as move:
             table = model.predict(
-                films, config.chosen_thresholds, config.heatmaps or None, config.heatmap_findings, move
+                films,
+                config.chosen_thresholds,
+                config.calibrated,
+                config.heatmaps or None,
+                config.heatmap_findings,
+                move,
             )
         seconds = time.perf_counter() - started
         rejected = table.loc[table["error"].notna(), ["film", "error"]]

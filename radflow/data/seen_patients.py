@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from radflow.data.dataset.manifest import Manifest
-from radflow.data.dataset.reading import Dataset
+from radflow.data.dataset.reading import ALL, Dataset
 from radflow.files import atomic_file
 
 PATIENTS_FILE = "patients.json"
@@ -106,6 +106,10 @@ class SeenPatients:
         patients, trained, validated = (sum(getattr(each, name) for each in found) for name in Leakage.COUNTS)
         return Leakage(split, patients, trained, validated, self.unknown)
 
+    def knows(self, dataset: Dataset) -> bool:
+        """Whether films of its source, or of one that shares patients' ids with it, were among those seen."""
+        return any(self._related(source_marks(part.manifest)) for part in dataset.parts)
+
     def count(self, marks: frozenset[str], patient_ids: Iterable[str], split: str) -> Leakage:
         """Count patients of a source with these marks among them."""
         patients, related = hashes(patient_ids), self._related(marks)
@@ -149,7 +153,8 @@ class SeenPatients:
 
 def _patients_of(dataset: Dataset, split: str) -> list[str]:
     """The patients of a split; none where a dataset that is joined to others has no such split."""
-    return dataset.split(split).patient_ids.tolist() if dataset.manifest.splits[split].rows else []
+    has_films = split == ALL or dataset.manifest.splits[split].rows
+    return dataset.split(split).patient_ids.tolist() if has_films else []
 
 
 def hashes(patient_ids: Iterable[str]) -> frozenset[str]:

@@ -18,10 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from radflow.evaluation.patients import CONFIDENCE, draw_patients, patient_numbers
 from radflow.evaluation.predictions import Predictions
-
-CONFIDENCE = 0.95
-_REPLICATES_AT_ONCE = 100  # keeps the bootstrap's largest array under 50 MB for all films of ChestX-ray14
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def auc_with_interval(labels: ArrayLike, scores: ArrayLike, patient_ids: ArrayLi
     negatives = len(truth) - positives
     if not (positives and negatives):
         return FindingAuc(math.nan, math.nan, math.nan, positives, negatives)
-    clusters = _cluster_numbers(patient_ids, len(truth))
+    clusters = patient_numbers(patient_ids, len(truth))
     auc, patients = _patient_sums(truth, checked_scores, clusters)
     low, high = _interval(auc, patients)
     return FindingAuc(auc, low, high, positives, negatives)
@@ -90,7 +88,7 @@ def auc_with_interval(labels: ArrayLike, scores: ArrayLike, patient_ids: ArrayLi
 
 def auc_per_finding(predictions: Predictions) -> dict[str, FindingAuc]:
     """AUC, interval and class counts of every finding, in their order, of the films of which it is known."""
-    clusters = _cluster_numbers(predictions.patient_ids, len(predictions))
+    clusters = patient_numbers(predictions.patient_ids, len(predictions))
     results = {}
     for index, finding in enumerate(predictions.findings):
         rows, labels, probabilities = predictions.of_finding(index)
@@ -124,17 +122,14 @@ def resampled_mean_aucs(models: Sequence[Predictions], replicates: int, seed: in
     All models get the same draws, so that their differences are paired. NaN where no finding has both classes, and in
     all replicates with fewer than two patients.
     """
-    clusters = _cluster_numbers(models[0].patient_ids, len(models[0]))
+    clusters = patient_numbers(models[0].patient_ids, len(models[0]))
     patients = int(clusters.max(initial=-1)) + 1
     usable = np.flatnonzero(models[0].has_both_classes)
     if patients < 2 or not len(usable):
         return np.full((len(models), replicates), np.nan)
-    generator = np.random.default_rng(seed)
     means = []
-    for start in range(0, replicates, _REPLICATES_AT_ONCE):
-        count = min(_REPLICATES_AT_ONCE, replicates - start)
-        draws = generator.multinomial(patients, np.full(patients, 1 / patients), size=count)
-        weights = np.ascontiguousarray(draws.T[clusters], dtype=np.float32)
+    for draws in draw_patients(patients, replicates, seed):
+        weights = draws[clusters]
         means.append([_resampled_means(model, usable, weights) for model in models])
     return np.concatenate(means, axis=1)
 
@@ -161,20 +156,6 @@ def _share_beaten(scores: NDArray[np.floating], ordered: NDArray[np.floating]) -
     below = np.searchsorted(ordered, scores, side="left")
     not_above = np.searchsorted(ordered, scores, side="right")
     return (below + not_above) / (2.0 * len(ordered))
-
-
-def _cluster_numbers(patient_ids: ArrayLike | None, films: int) -> NDArray[np.intp]:
-    """Return each film's patient as a number from 0; a film without a patient id gets a number of its own."""
-    if patient_ids is None:
-        return np.arange(films)
-    ids = np.asarray(patient_ids)
-    if ids.shape != (films,):
-        raise ValueError(f"patient_ids has shape {ids.shape}; expected ({films},), one per film")
-    _, numbers = np.unique(ids, return_inverse=True)
-    if ids.dtype.kind == "U" and (unknown := ids == "").any():
-        numbers[unknown] = numbers.max() + 1 + np.arange(int(unknown.sum()))
-        _, numbers = np.unique(numbers, return_inverse=True)
-    return numbers
 
 
 @dataclass(frozen=True)
@@ -250,7 +231,7 @@ def _logistic(value: float) -> float:
     return 0.5 * (1 + math.tanh(value / 2))  # tanh does not overflow
 
 
-def _weighted_aucs(
+def weighted_aucs(
     truth: NDArray[np.bool_], scores: NDArray[np.floating], weights: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     """AUCs of one finding in R replicates, [R], where film i counts weights[i, r] times; NaN where a class is absent.
@@ -274,13 +255,13 @@ def _resampled_means(model: Predictions, usable: NDArray[np.intp], weights: NDAr
     aucs = []
     for index in usable:
         rows, labels, probabilities = model.of_finding(index)
-        aucs.append(_weighted_aucs(labels, probabilities, weights if len(rows) == len(weights) else weights[rows]))
-    return _mean_of_present(np.stack(aucs))
+        aucs.append(weighted_aucs(labels, probabilities, weights if len(rows) == len(weights) else weights[rows]))
+    return mean_of_present(np.stack(aucs))
 
 
-def _mean_of_present(aucs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over findings [F, R] -> [R] without those that are NaN; NaN where all are."""
-    present = ~np.isnan(aucs)
-    counts = present.sum(axis=0)
-    totals = np.where(present, aucs, 0.0).sum(axis=0)
-    return np.divide(totals, counts, out=np.full(len(counts), np.nan), where=counts > 0)
+def mean_of_present(values: NDArray[np.float64], axis: int = 0) -> NDArray[np.float64]:
+    """Mean over the axis of findings without those that are NaN; NaN where all are."""
+    present = ~np.isnan(values)
+    counts = present.sum(axis=axis)
+    totals = np.where(present, values, 0.0).sum(axis=axis)
+    return np.divide(totals, counts, out=np.full(counts.shape, np.nan), where=counts > 0)

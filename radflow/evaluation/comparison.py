@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from radflow.errors import UserError
 from radflow.evaluation.auc import auc_per_finding, mean_auc, resampled_mean_aucs
+from radflow.evaluation.patients import count_patients
 from radflow.evaluation.predictions import Predictions
 
 
@@ -67,7 +68,7 @@ def compare_paired(
         p_value=_p_value(differences),
         confidence=confidence,
         films=len(first),
-        patients=_patients(first),
+        patients=count_patients(first.patient_ids),
     )
 
 
@@ -102,8 +103,3 @@ def _p_value(differences: NDArray[np.float64]) -> float:
     draws = len(differences)
     below, above = (differences <= 0).sum(), (differences >= 0).sum()
     return float(min(1.0, 2 * (1 + min(below, above)) / (draws + 1)))
-
-
-def _patients(predictions: Predictions) -> int:
-    known = predictions.patient_ids != ""
-    return len(np.unique(predictions.patient_ids[known])) + int((~known).sum())

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from radflow.errors import UserError
-from radflow.evaluation.auc import CONFIDENCE, auc_per_finding, mean_auc, resampled_mean_aucs
+from radflow.evaluation.auc import auc_per_finding, mean_auc, resampled_mean_aucs
+from radflow.evaluation.patients import CONFIDENCE, count_patients
 from radflow.evaluation.predictions import Predictions
 
 REPLICATES = 1000
@@ -54,7 +55,7 @@ def compare_repeated(first: Sequence[Predictions], second: Sequence[Predictions]
     of_patients = (resampled[:runs].mean(axis=0) - resampled[runs:].mean(axis=0)).astype(np.float64)
     aucs = np.array([mean_auc(auc_per_finding(model)) for model in [*first, *second]])
     by_seed = aucs[:runs] - aucs[runs:]
-    patients = _count_patients(first[0])
+    patients = count_patients(first[0].patient_ids)
     parts = [(float(np.nanvar(of_patients, ddof=1)), patients - 1)]
     if runs > 1:
         parts.append((float(np.var(by_seed, ddof=1)) / runs, runs - 1))
@@ -89,14 +90,9 @@ def _check(first: Sequence[Predictions], second: Sequence[Predictions]) -> None:
     for other in [*first, *second]:
         if other.findings != reference.findings or not _equal(other.image_ids, reference.image_ids):
             raise UserError("the trainings were tested on different films or findings; test all on the same dataset")
-    if not reference.has_both_classes.any() or _count_patients(reference) < 2:
+    if not reference.has_both_classes.any() or count_patients(reference.patient_ids) < 2:
         raise UserError("the test films have not both classes, or are of one patient; AUCs cannot be compared on them")
 
 
 def _equal(one: NDArray[np.str_], other: NDArray[np.str_]) -> bool:
     return len(one) == len(other) and bool((one == other).all())
-
-
-def _count_patients(predictions: Predictions) -> int:
-    known = predictions.patient_ids != ""
-    return len(np.unique(predictions.patient_ids[known])) + int((~known).sum())

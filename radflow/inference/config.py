@@ -4,26 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 from radflow.errors import UserError
 
 TABLE_SUFFIXES = (".csv", ".parquet")
 
-Thresholds = Literal["model", "none"] | float
-"""Probability from which a finding counts as present: the model's own choice, no such columns, or one for all."""
+Rule = Literal["youden", "sensitive", "specific"]
+"""How a model's thresholds were chosen, as evaluation/thresholds.py says."""
+Thresholds = Rule | Literal["none"] | float
+"""Probability from which a finding counts as present: the model's, by a rule; no such columns; or one for all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """Assess a model on a split of a dataset."""
+    """Evaluate a model on any dataset: its own test films, or those of another hospital."""
 
     model: str = "models:/radflow-chest-densenet121@champion"
     """Any MLflow model URI of a model that radflow trained."""
     data: str = "sample"
     """Dataset made by `preprocess`, a folder or s3://bucket/prefix; `sample` stands for the phantom films."""
-    split: Literal["val", "test"] = "test"
-    """Films to assess on."""
+    split: Literal["auto", "val", "test", "all"] = "auto"
+    """Films to evaluate on; auto is test of the dataset that the model was trained on, and all of any other."""
+    overlap: Literal["refuse", "allow"] = "refuse"
+    """What to do where patients of these films were trained on: their AUCs would be too high."""
     out: str = "runs"
     """Folder for the predictions; each job makes its own folder in it."""
     threads: int = 0
@@ -41,8 +45,12 @@ class PredictConfig:
     phantom films."""
     output: str = "predictions.csv"
     """Table to write, .csv or .parquet; films that cannot be read are listed beside it in *.rejected.csv too."""
-    thresholds: str = "model"
-    """Probability from which above/FINDING is true: model (those found on validation films), none, or a number."""
+    thresholds: str = "youden"
+    """Probability from which above/FINDING is true: a number, or by a rule that chose it on validation films: youden
+    (sensitivity + specificity largest), sensitive (sensitivity 90 %) or specific (specificity 90 %); none leaves the
+    columns out."""
+    calibrated: bool = True
+    """Probabilities as calibrated on validation films; false for the network's own, which rank films just so."""
     heatmaps: str = ""
     """Folder for pictures of where in a film the evidence for a finding lies; empty draws none."""
     heatmap_findings: int = 0
@@ -63,12 +71,13 @@ class PredictConfig:
     @property
     def chosen_thresholds(self) -> Thresholds:
         """`thresholds` as a word or a number."""
-        if self.thresholds in ("model", "none"):
+        if self.thresholds in (*get_args(Rule), "none"):
             return cast(Thresholds, self.thresholds)
         try:
             probability = float(self.thresholds)
         except ValueError:
             probability = -1.0
         if not 0 <= probability <= 1:
-            raise UserError(f"thresholds={self.thresholds} must be model, none or a probability from 0 to 1")
+            rules = ", ".join(get_args(Rule))
+            raise UserError(f"thresholds={self.thresholds} must be {rules}, none or a probability from 0 to 1")
         return probability

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,9 @@ from PIL import Image
 
 DESCRIPTION_FILE = "classifier.json"
 GOLDEN_FILM_FILE = "golden.png"
+
+DEFAULT_RULE = "youden"
+"""Threshold of the `above/<finding>` columns unless another is asked for, as evaluation/thresholds.py has it."""
 
 ABOVE_PREFIX = "above/"
 """Prefix of a finding's name: the column that says whether the finding's probability reaches its threshold."""
@@ -29,6 +32,9 @@ Ten times the most by which float32 and bfloat16 differed (0.023: eight films, a
 DenseNet-121); films of half their brightness moved the same networks by 0.45 to 4.3.
 """
 
+
+SMALLEST = 1e-7
+"""Probabilities are taken to be at least so far from 0 and 1 before they are calibrated."""
 
 Fit = Literal["pad", "squash", "breast"]
 """As in film.py, which models carry under another package's name than radflow's."""
@@ -47,38 +53,67 @@ class NotReproducedError(ValueError):
 
 
 @dataclass(frozen=True)
-class Description:
-    """Description of a classifier of films [size, size] with F findings.
+class Calibration:
+    """What makes a network's probabilities calibrated ones: logistic(slope * log-odds + offset) of each finding."""
+
+    slopes: NDArray[np.float64] = field(default_factory=lambda: np.array(1.0))
+    """float [F], positive, so that the order of films stays; a single 1 with an offset of 0 changes nothing."""
+    offsets: NDArray[np.float64] = field(default_factory=lambda: np.array(0.0))
+
+    def __call__(self, probabilities: np.ndarray) -> NDArray[np.float64]:
+        """Calibrated probabilities [n, F] of a network's probabilities [n, F], or of its thresholds; NaN stays."""
+        clipped = np.clip(np.asarray(probabilities, np.float64), SMALLEST, 1 - SMALLEST)
+        log_odds = np.log(clipped / (1 - clipped))
+        return 1 / (1 + np.exp(-(self.slopes * log_odds + self.offsets)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """What the F outputs of a classifier mean.
 
     Attributes
     ----------
     findings
-        Names of the outputs, in their order.
+        Their names, in their order.
     thresholds
-        Probability from which each finding counts as present; NaN for one without.
-    golden_film
-        uint8 [size, size].
-    golden_probabilities
-        float [F], what the model gave for it when it was saved.
-    about
-        More words about the model: data digest, version of radflow.
+        By rule, the network's probability from which each finding counts as present, float [F]; NaN for one without.
+    calibration
+        What makes the network's probabilities those that people read.
     fit
         How films become square: `pad`, `squash` or `breast`.
     """
 
     findings: tuple[str, ...]
-    thresholds: NDArray[np.float64]
+    thresholds: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    calibration: Calibration = field(default_factory=Calibration)
+    fit: Fit = "squash"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description(Outputs):
+    """Description of a classifier of films [size, size].
+
+    Attributes
+    ----------
+    golden_film
+        uint8 [size, size].
+    golden_probabilities
+        float [F], what the network gave for it when it was saved.
+    about
+        More words about the model: data digest, version of radflow.
+    """
+
     golden_film: NDArray[np.uint8]
     golden_probabilities: NDArray[np.float64]
     about: dict[str, str]
-    fit: Fit = "squash"
 
     def write(self, folder: Path) -> None:
         """Write the description into a model's folder."""
         Image.fromarray(self.golden_film).save(folder / GOLDEN_FILM_FILE)
         content = {
             "findings": self.findings,
-            "thresholds": [None if np.isnan(threshold) else float(threshold) for threshold in self.thresholds],
+            "thresholds": {rule: _without_nan(values) for rule, values in self.thresholds.items()},
+            "calibration": {"slopes": self.calibration.slopes.tolist(), "offsets": self.calibration.offsets.tolist()},
             "golden_probabilities": [float(probability) for probability in self.golden_probabilities],
             "about": self.about,
             "fit": self.fit,
@@ -93,12 +128,13 @@ class Description:
             with Image.open(folder / GOLDEN_FILM_FILE, formats=("PNG",)) as film:
                 golden_film = np.asarray(film)
             return cls(
-                tuple(content["findings"]),
-                np.array(content["thresholds"], np.float64),  # None becomes NaN
-                golden_film,
-                np.array(content["golden_probabilities"], np.float64),
-                dict(content["about"]),
-                fit_named(content.get("fit", "squash")),
+                findings=tuple(content["findings"]),
+                thresholds=_read_thresholds(content["thresholds"]),
+                calibration=_read_calibration(content.get("calibration", {}), len(content["findings"])),
+                fit=fit_named(content.get("fit", "squash")),
+                golden_film=golden_film,
+                golden_probabilities=np.array(content["golden_probabilities"], np.float64),
+                about=dict(content["about"]),
             )
         except (KeyError, TypeError, AttributeError, RecursionError, Image.DecompressionBombError) as error:
             raise ValueError(f"{DESCRIPTION_FILE} is not whole: {error!r}") from error
@@ -123,6 +159,15 @@ class Description:
                 "TensorFlow computes something else"
             )
 
+    def shown(self, probabilities: np.ndarray, calibrated: bool = True) -> np.ndarray:
+        """The probabilities that people read of a network's probabilities [n, F]."""
+        return self.calibration(probabilities) if calibrated else probabilities
+
+    def limits(self, rule: str = DEFAULT_RULE, calibrated: bool = True) -> np.ndarray:
+        """The thresholds [F] of a rule among the shown probabilities; NaN for a finding without one."""
+        thresholds = self.thresholds.get(rule, np.full(len(self.findings), np.nan))
+        return self.shown(thresholds, calibrated)
+
     def table(
         self,
         films: Sequence[str | int],
@@ -146,6 +191,25 @@ class Description:
         table["error"] = pd.Series(list(errors), dtype="string")
         table["warning"] = pd.Series([warning or None for warning in warnings], dtype="string")
         return table
+
+
+def _without_nan(values: NDArray[np.float64]) -> list[float | None]:
+    return [None if np.isnan(value) else float(value) for value in values]
+
+
+def _read_thresholds(content: Any) -> dict[str, NDArray[np.float64]]:
+    """Thresholds by rule; an earlier radflow wrote those of one rule alone."""
+    by_rule = content if isinstance(content, dict) else {DEFAULT_RULE: content}
+    return {str(rule): np.array(values, np.float64) for rule, values in by_rule.items()}  # None becomes NaN
+
+
+def _read_calibration(content: Any, findings: int) -> Calibration:
+    """The calibration; an earlier radflow had none."""
+    calibration = Calibration(**{name: np.array(values, np.float64) for name, values in content.items()})
+    for name, values in vars(calibration).items():
+        if values.shape not in ((), (findings,)):
+            raise ValueError(f"{name} of the calibration have shape {values.shape}, expected ({findings},)")
+    return calibration
 
 
 def _log_odds(probabilities: np.ndarray) -> NDArray[np.float64]:

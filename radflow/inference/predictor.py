@@ -53,7 +53,8 @@ class FilmPredictor:
     def predict(
         self,
         films: FilmSource,
-        thresholds: Thresholds = "model",
+        thresholds: Thresholds = "youden",
+        calibrated: bool = True,
         heatmaps: str | Path | None = None,
         heatmap_findings: int = 0,
         on_progress: Callable[[int], None] | None = None,
@@ -70,7 +71,10 @@ class FilmPredictor:
             A folder, searched in depth for PNG, JPEG, JPEG 2000, TIFF, PGM and DICOM; a film; a list of films; or grey
             uint8 [n, H, W].
         thresholds
-            Probability from which `above/<finding>` is true; "none" leaves these columns out.
+            Probability from which `above/<finding>` is true, or the rule by which one was chosen for each finding on
+            validation films: "youden", "sensitive" or "specific"; "none" leaves these columns out.
+        calibrated
+            Whether the probabilities are calibrated; the network's own rank the films of one finding alike.
         heatmaps
             Folder for pictures of where in the film the evidence lies, one per finding, <film>.<finding>.png.
         heatmap_findings
@@ -81,29 +85,38 @@ class FilmPredictor:
         Raises
         ------
         UserError
-            No films, or heat maps of a model that has none.
+            No films, heat maps of a model that has none, or thresholds by a rule that the model does not have.
         """
         sources = list_films(films)
-        limits = self._limits(thresholds)
-        pictures = HeatMaps(Path(heatmaps), self.classifier.description, limits, heatmap_findings) if heatmaps else None
+        description = self.classifier.description
+        limits = self._limits(thresholds, calibrated)
+        pictures = HeatMaps(Path(heatmaps), description, limits, heatmap_findings) if heatmaps else None
         probabilities = np.full((len(sources), len(self.findings)), np.nan)
         errors: list[str | None] = [None] * len(sources)
         warnings: list[str | None] = [None] * len(sources)
         with closing(pictures) if pictures else nullcontext():
             for rows, batch in self._batches(sources, errors, warnings):
-                probabilities[rows], maps = self._compute(batch, with_maps=pictures is not None)
+                computed, maps = self._compute(batch, with_maps=pictures is not None)
+                probabilities[rows] = description.shown(computed, calibrated)
                 if pictures:
                     pictures.draw([sources[row] for row in rows], probabilities[rows], maps)
                 if on_progress:
                     on_progress(rows[-1] + 1)
-        return self.classifier.description.table(
-            [film.name for film in sources], probabilities, errors, warnings, limits
-        )
+        return description.table([film.name for film in sources], probabilities, errors, warnings, limits)
 
-    def _limits(self, thresholds: Thresholds) -> np.ndarray | None:
-        if thresholds == "model":
-            return self.classifier.description.thresholds
-        return None if thresholds == "none" else np.full(len(self.findings), float(thresholds))
+    def _limits(self, thresholds: Thresholds, calibrated: bool) -> np.ndarray | None:
+        """Limits of the shown probabilities, [F]."""
+        if thresholds == "none":
+            return None
+        if not isinstance(thresholds, str):
+            return np.full(len(self.findings), float(thresholds))
+        description = self.classifier.description
+        if description.thresholds and thresholds not in description.thresholds:
+            raise UserError(
+                f"thresholds={thresholds}: the model has those of {', '.join(description.thresholds)}; name one of "
+                "them, a probability or none"
+            )
+        return description.limits(thresholds, calibrated)
 
     def _batches(
         self, films: Sequence[Film], errors: list[str | None], warnings: list[str | None]

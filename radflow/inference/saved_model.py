@@ -21,7 +21,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 
-from radflow.inference.description import ABOVE_PREFIX, GOLDEN_FILM_FILE, Description, fit_named
+from radflow.inference.description import ABOVE_PREFIX, GOLDEN_FILM_FILE, Description, Outputs
 from radflow.registry_files import registry_file
 from radflow.versions import installed_versions
 
@@ -39,19 +39,10 @@ _CARRIED_MODULES = (
 
 _SERVED_PACKAGES = ("pandas", "pillow", "isal", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg")
 
-FINDINGS_PARAM = "findings"
-"""The model param, and entry of its metadata, that names the outputs, joined by commas."""
-
-THRESHOLDS_PARAM = "thresholds"
-"""Likewise, the probability from which each finding counts as present; nan for one without."""
-
-
-FIT_PARAM = "fit"
-"""Likewise, how films become square: pad, squash or breast."""
-
 
 def save_classifier(
     model: keras.Model,
+    outputs: Outputs,
     example: np.ndarray,
     folder: Path,
     metadata: Mapping[str, str] | None = None,
@@ -60,17 +51,16 @@ def save_classifier(
     """Write a model as an MLflow model folder with both flavours, without pickling anything.
 
     The first film of `example`, uint8 [N, size, size], and what the model gives for it now go along: a model that does
-    not reproduce it is not loaded. `metadata` stays with the folder wherever it goes; its FINDINGS_PARAM and
-    THRESHOLDS_PARAM say what the outputs mean. Copies of `files` lie beside it. The requirements are given, since
-    MLflow would else load and run the model in a second process to find them.
+    not reproduce it is not loaded. `metadata` stays with the folder wherever it goes. Copies of `files` lie beside it.
+    The requirements are given, since MLflow would else load and run the model in a second process to find them.
 
-    Raises ValueError if `example` is not uint8 [N, size, size].
+    Raises ValueError if `example` is not uint8 [N, size, size], or `outputs` are not those of the model.
     """
     import mlflow.tensorflow
 
     if example.dtype != np.uint8 or example.ndim != 3 or example.shape[1] != example.shape[2]:
         raise ValueError(f"example is {example.dtype} {list(example.shape)}; expected uint8 films [N, size, size]")
-    description = _describe(model, example[:1], metadata or {})
+    description = _describe(model, outputs, example[:1], metadata or {})
     with _registered_classes_hidden():
         mlflow.tensorflow.save_model(
             model,
@@ -85,23 +75,19 @@ def save_classifier(
     _add_served_flavour(folder, _signature(description.findings))
 
 
-def _describe(model: keras.Model, golden_film: np.ndarray, metadata: Mapping[str, str]) -> Description:
-    """What the folder says of the model; outputs without names are numbered."""
-    outputs = model.output_shape[-1]
-    named = metadata.get(FINDINGS_PARAM)
-    findings = tuple(named.split(",")) if named else tuple(f"output_{number}" for number in range(outputs))
-    thresholds = [float(value) for value in metadata.get(THRESHOLDS_PARAM, ",".join(["nan"] * outputs)).split(",")]
-    if {len(findings), len(thresholds)} != {outputs}:
-        raise ValueError(f"{len(findings)} findings, {len(thresholds)} thresholds; expected {outputs}, one an output")
-    told = (FINDINGS_PARAM, THRESHOLDS_PARAM, FIT_PARAM)
-    about = {name: value for name, value in metadata.items() if name not in told}
+def _describe(
+    model: keras.Model, outputs: Outputs, golden_film: np.ndarray, metadata: Mapping[str, str]
+) -> Description:
+    """What the folder says of the model."""
+    given = {"findings": len(outputs.findings), **{rule: len(each) for rule, each in outputs.thresholds.items()}}
+    for name, count in given.items():
+        if count != model.output_shape[-1]:
+            raise ValueError(f"{count} {name} are given; expected {model.output_shape[-1]}, one an output")
     return Description(
-        findings,
-        np.array(thresholds),
-        golden_film[0],
-        np.asarray(model(golden_film, training=False), np.float64)[0],
-        {**about, **{f"version_{name}": version for name, version in installed_versions(("radflow",)).items()}},
-        fit_named(metadata.get(FIT_PARAM, "squash")),
+        **vars(outputs),
+        golden_film=golden_film[0],
+        golden_probabilities=np.asarray(model(golden_film, training=False), np.float64)[0],
+        about={**metadata, **{f"version_{name}": told for name, told in installed_versions(("radflow",)).items()}},
     )
 
 

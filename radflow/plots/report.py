@@ -7,14 +7,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.table import Table
 
 from radflow.evaluation.auc import FindingAuc, mean_auc
+from radflow.evaluation.evaluation import Evaluation
 from radflow.evaluation.groups import Group
+from radflow.evaluation.thresholds import YOUDEN
 from radflow.plots.tables import escaped, markdown_table, terminal_table
 
 RESEARCH_ONLY = "Research use only; not a medical device."
 _ABSENT = "-"
+_OF_PROBABILITIES = (
+    "Finding", "Average precision", "Brier", "Calibration error", "Threshold", "Sensitivity", "Specificity", "PPV",
+    "NPV",
+)  # fmt: skip
 _HEADINGS = ("Finding", "AUC", "95 % interval", "Positives", "Films")
 _OF_CROPS = (
     "Images are crops. A lesion, or the normal tissue of a film, has the mean probability of its crops; so have all "
@@ -93,6 +101,32 @@ def auc_table(
     table.columns[0].no_wrap = True
     table.add_section()
     table.add_row("Mean", _number(mean_auc(results)), _range(*(mean_interval or (math.nan, math.nan))), style="bold")
+    return table
+
+
+def probability_table(evaluation: Evaluation, limits: NDArray[np.float64] | None, title: str) -> Table:
+    """Lay out for the terminal what probabilities are worth, and what Youden's thresholds come to.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+    limits : float [findings], optional
+        The thresholds among the calibrated probabilities.
+    title : str
+    """
+    points = evaluation.operating_points.get(YOUDEN, {})
+    rows = []
+    for index, (finding, measures) in enumerate(evaluation.measures.items()):
+        before, after = evaluation.uncalibrated[finding].calibration_error, measures.calibration_error
+        error = f"{_number(before.value)} to {_number(after.value)}" if after.is_known else _ABSENT
+        point = points.get(finding)
+        shares = [_number(share.value) for share in vars(point).values()] if point else [_ABSENT] * 4
+        limit = _number(float(limits[index])) if limits is not None else _ABSENT
+        rows.append(
+            (finding, _number(measures.average_precision.value), _number(measures.brier.value), error, limit, *shares)
+        )
+    table = terminal_table(f"{title}: probabilities, and thresholds of Youden", _OF_PROBABILITIES, rows, "lrrrrrrrr")
+    table.columns[0].no_wrap = True
     return table
 
 

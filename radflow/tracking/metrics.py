@@ -15,7 +15,8 @@ class MetricRow(NamedTuple):
     meaning: str
 
 
-# <split> is train, val or test; <Finding> is a finding's name, with underscores for signs that a key may not hold.
+# <split> is train, val, test, all or external (films of another dataset than the model's own); <Finding> is a
+# finding's name, with underscores for signs that a key may not hold.
 METRICS: tuple[MetricRow, ...] = (
     MetricRow(
         "train/loss",
@@ -51,6 +52,23 @@ METRICS: tuple[MetricRow, ...] = (
     MetricRow("<split>/auc_per_<group>_ci_high/<Finding>", "0 to 1", "upper end of its 95 % interval"),
     MetricRow("<split>/auc_in/<dataset>/mean", "0 to 1", "of several datasets: <split>/auc/mean on the films of one"),
     MetricRow("<split>/auc_in/<dataset>/<Finding>", "0 to 1", "likewise <split>/auc/<Finding>, if it is known there"),
+    MetricRow("<split>/average_precision/mean", "0 to 1", "mean average precision over the findings"),
+    MetricRow("<split>/average_precision/<Finding>", "0 to 1", "area under the precision-recall curve, a sum of steps"),
+    MetricRow("<split>/brier/mean", "0 to 1", "mean Brier score over the findings"),
+    MetricRow("<split>/brier/<Finding>", "0 to 1", "mean squared difference of calibrated probability and truth"),
+    MetricRow("<split>/calibration_error/mean", "0 to 1", "mean calibration error over the findings"),
+    MetricRow(
+        "<split>/calibration_error/<Finding>",
+        "0 to 1",
+        "expected calibration error: calibrated probability against share of films, in ten groups of equal size",
+    ),
+    MetricRow("<split>/uncalibrated_error/mean", "0 to 1", "mean calibration error of the network's own probabilities"),
+    MetricRow(
+        "<split>/sensitivity/<Finding>", "0 to 1", "films called positive of those with the finding, Youden's threshold"
+    ),
+    MetricRow("<split>/specificity/<Finding>", "0 to 1", "films called negative of those without the finding"),
+    MetricRow("<split>/ppv/<Finding>", "0 to 1", "films with the finding of those called positive"),
+    MetricRow("<split>/npv/<Finding>", "0 to 1", "films without the finding of those called negative"),
     MetricRow("optim/learning_rate", "1", "learning rate of the epoch's last optimiser step"),
     MetricRow(
         "throughput/images_per_second",
@@ -99,9 +117,9 @@ METRICS: tuple[MetricRow, ...] = (
 )
 
 _PLACEHOLDERS = {
-    "<split>": "(?:train|val|test)",
+    "<split>": "(?:train|val|test|all|external)",
     "<arm>": "(?:pretrained|scratch)",
-    "<group>": "(?:lesion|film)",
+    "<group>": "(?:lesion|film|breast)",
     "<dataset>": "[^/]+",
     "<Finding>": "[^/]+",
     "<measure>": "[^/]+",

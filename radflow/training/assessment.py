@@ -1,34 +1,39 @@
-"""What a classifier is worth on a split: predictions, AUCs with intervals, figures; written down and sent to MLflow."""
+"""What a classifier is worth on a split: predictions, numbers with intervals and figures, written and logged."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from radflow.data.dataset.reading import Dataset, Split
+from radflow.data.dataset.reading import ALL, Dataset, Split
 from radflow.data.findings import key_of
-from radflow.evaluation.auc import FindingAuc, auc_per_finding, mean_auc, mean_auc_interval
+from radflow.evaluation.auc import FindingAuc, mean_auc
 from radflow.evaluation.cross_entropy import mean_cross_entropy
-from radflow.evaluation.groups import Group, auc_per_group
+from radflow.evaluation.evaluation import MEAN, Evaluation, evaluate, rates
+from radflow.evaluation.measures import mean_measures
 from radflow.evaluation.predictions import Predictions, write_predictions
-from radflow.plots.report import auc_table
+from radflow.evaluation.thresholds import YOUDEN
+from radflow.files import atomic_file
+from radflow.inference.description import Outputs
+from radflow.plots.calibration import reliability_figure
+from radflow.plots.report import auc_table, probability_table
 from radflow.plots.roc import auc_figure, roc_figure
 from radflow.terminal import print_table, say
 from radflow.tracking.run import TrackedRun
 from radflow.training.job_folder import PREDICTIONS_FILE
 
+NUMBERS_FILE = "evaluation.csv"
+"""Name of the table of every number with its interval, in the folders of jobs and of artefacts."""
+
 
 @dataclass(frozen=True)
 class Assessment:
-    """AUCs of a split, by finding and in the mean, with 95 % intervals between patients."""
+    """An evaluation, and what of it MLflow has as metrics."""
 
-    results: dict[str, FindingAuc]
-    mean_interval: tuple[float, float]
-    groups: dict[Group, dict[str, FindingAuc]]
-    """Results for crops with lesions, and with films, as units."""
+    evaluation: Evaluation
     metrics: dict[str, float]
     """Metrics under the keys of the split."""
 
@@ -36,6 +41,9 @@ class Assessment:
 def log_inputs(dataset: Dataset, splits: Sequence[str], run: TrackedRun) -> None:
     """Say in the run which films it uses, with their counts: the UI shows them as its datasets."""
     contexts = {"train": "training", "val": "validation", "test": "testing"}
+    if ALL in splits:
+        splits = [split for split, counts in dataset.manifest.splits.items() if counts.rows]
+        contexts = dict.fromkeys(splits, "testing")
     for split in splits:
         counts = dataset.manifest.splits[split]
         profile = {"films": counts.rows, "patients": counts.patients, "positives": counts.positives}
@@ -48,38 +56,57 @@ def predictions_of(split: Split, findings: tuple[str, ...], probabilities: np.nd
 
 
 def assess(
-    predictions: Predictions, split: str, title: str, folder: Path, run: TrackedRun, step: int = 0
+    predictions: Predictions,
+    outputs: Outputs,
+    split: str,
+    title: str,
+    folder: Path,
+    run: TrackedRun,
+    step: int = 0,
 ) -> Assessment:
-    """Write the predictions file into `folder`, log it with metrics and figures, and print the table of AUCs."""
-    path = folder / PREDICTIONS_FILE
-    write_predictions(path, predictions)
-    results, interval = auc_per_finding(predictions), mean_auc_interval(predictions)
-    groups = auc_per_group(predictions)
-    by_dataset = {name: auc_per_finding(films) for name, films in predictions.by_dataset().items()}
-    metrics = _metrics(predictions, split, results, interval) | _group_metrics(split, groups)
-    metrics |= _dataset_metrics(split, by_dataset)
-    assessment = Assessment(results, interval, groups, metrics)
+    """Evaluate a network's predictions with its model's thresholds and calibration, and tell what they are worth.
+
+    The predictions and all numbers are written into `folder` and logged, with metrics of the split and figures, and
+    the numbers are printed.
+    """
+    calibrated = replace(predictions, probabilities=outputs.calibration(predictions.probabilities).astype(np.float32))
+    evaluation = evaluate(predictions, calibrated, outputs.thresholds)
+    assessment = Assessment(evaluation, _metrics(evaluation, split))
+    write_predictions(folder / PREDICTIONS_FILE, predictions)
+    with atomic_file(folder / NUMBERS_FILE) as temporary:
+        evaluation.table().to_csv(temporary, index=False, float_format="%.6f")
     run.log_metrics(assessment.metrics, step)
-    run.log_file(path, "predictions")
-    run.log_figure(auc_figure(results, title), f"figures/auc_{split}.png")
+    run.log_file(folder / PREDICTIONS_FILE, "predictions")
+    run.log_file(folder / NUMBERS_FILE, "predictions")
+    run.log_figure(auc_figure(evaluation.aucs, title), f"figures/auc_{split}.png")
     run.log_figure(roc_figure(predictions, title), f"figures/roc_{split}.png")
-    print_table(auc_table(results, title, interval, groups))
-    for name, of_dataset in by_dataset.items():
-        print_table(auc_table(of_dataset, f"{title} of {name}"))
-    say(f"predictions: {path}")
+    run.log_figure(reliability_figure(evaluation, title), f"figures/reliability_{split}.png")
+    _print(evaluation, outputs, title)
+    say(f"predictions: {folder / PREDICTIONS_FILE}")
     return assessment
 
 
-def _metrics(
-    predictions: Predictions, split: str, results: dict[str, FindingAuc], interval: tuple[float, float]
-) -> dict[str, float]:
-    of_split = {
-        f"{split}/loss": mean_cross_entropy(predictions),
-        f"{split}/auc/mean": mean_auc(results),
-        f"{split}/auc_ci_low/mean": interval[0],
-        f"{split}/auc_ci_high/mean": interval[1],
+def _print(evaluation: Evaluation, outputs: Outputs, title: str) -> None:
+    print_table(auc_table(evaluation.aucs, title, evaluation.mean_auc.interval, evaluation.groups))
+    for name, of_dataset in evaluation.by_dataset.items():
+        print_table(auc_table(of_dataset, f"{title} of {name}"))
+    limits = outputs.calibration(outputs.thresholds[YOUDEN]) if YOUDEN in outputs.thresholds else None
+    print_table(probability_table(evaluation, limits, title))
+
+
+def _metrics(evaluation: Evaluation, split: str) -> dict[str, float]:
+    area = evaluation.mean_auc
+    metrics = {
+        f"{split}/loss": mean_cross_entropy(evaluation.predictions),
+        f"{split}/auc/{MEAN}": area.value,
+        f"{split}/auc_ci_low/{MEAN}": area.low,
+        f"{split}/auc_ci_high/{MEAN}": area.high,
     }
-    return of_split | _auc_metrics(f"{split}/auc", results)
+    metrics |= _auc_metrics(f"{split}/auc", evaluation.aucs)
+    for group, results in evaluation.groups.items():
+        metrics |= _auc_metrics(f"{split}/auc_per_{group}", results)
+    metrics |= _dataset_metrics(split, evaluation.by_dataset)
+    return metrics | _probability_metrics(evaluation, split)
 
 
 def _auc_metrics(name: str, results: dict[str, FindingAuc]) -> dict[str, float]:
@@ -105,8 +132,13 @@ def _dataset_metrics(split: str, by_dataset: dict[str, dict[str, FindingAuc]]) -
     return metrics
 
 
-def _group_metrics(split: str, groups: dict[Group, dict[str, FindingAuc]]) -> dict[str, float]:
-    metrics: dict[str, float] = {}
-    for group, results in groups.items():
-        metrics |= _auc_metrics(f"{split}/auc_per_{group}", results)
+def _probability_metrics(evaluation: Evaluation, split: str) -> dict[str, float]:
+    """What calibrated probabilities are worth, and what Youden's thresholds come to; intervals are in the table."""
+    metrics = {f"{split}/{name}/{MEAN}": value for name, value in mean_measures(evaluation.measures).items()}
+    before = mean_measures(evaluation.uncalibrated)["calibration_error"]
+    metrics[f"{split}/uncalibrated_error/{MEAN}"] = before
+    for finding, found in evaluation.measures.items():
+        metrics |= {f"{split}/{name}/{key_of(finding)}": each.value for name, each in vars(found).items()}
+    for finding, name, share in rates(evaluation.operating_points.get(YOUDEN, {})):
+        metrics[f"{split}/{name}/{key_of(finding)}"] = share.value
     return metrics

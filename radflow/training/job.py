@@ -17,8 +17,12 @@ from radflow.cluster.watchdog import CONCLUDING
 from radflow.data.dataset.reading import Dataset
 from radflow.data.phantom.chest.films import golden_film
 from radflow.data.seen_patients import PATIENTS_FILE, Leakage, SeenPatients
-from radflow.evaluation.thresholds import youden_thresholds
-from radflow.inference.saved_model import FINDINGS_PARAM, FIT_PARAM, THRESHOLDS_PARAM, save_classifier
+from radflow.evaluation.calibration import fit_platt
+from radflow.evaluation.evaluation import Evaluation
+from radflow.evaluation.predictions import Predictions
+from radflow.evaluation.thresholds import choose_thresholds
+from radflow.inference.description import Calibration, Outputs, fit_named
+from radflow.inference.saved_model import save_classifier
 from radflow.inference.split_predictor import SplitPredictor
 from radflow.models.classifier import build_classifier
 from radflow.optim.factory import build_optimizer
@@ -27,7 +31,7 @@ from radflow.plots.learning_curves import learning_curves_figure, learning_rate_
 from radflow.plots.report import RunFacts, summary_markdown
 from radflow.terminal import say
 from radflow.tracking.run import SilentRun, TrackedRun, resume_run, tracking_run
-from radflow.training.assessment import Assessment, assess, log_inputs, predictions_of
+from radflow.training.assessment import assess, log_inputs, predictions_of
 from radflow.training.checkpoint import CheckpointFolder, Checkpoints, NoCheckpoints
 from radflow.training.config import TrainingConfig
 from radflow.training.initial_weights import patients_seen_by, resolve_alias, weights_file
@@ -146,11 +150,21 @@ def _conclude(
     """Assess the test films from the probabilities [films, findings] of each split and log figures, note and model."""
     predictions = predictions_of(dataset.split("test"), dataset.findings, probabilities["test"])
     title = f"{plan.config.model.arch} on {dataset.name}, test films"
-    assessment = assess(predictions, "test", title, folder, run, state.epoch)
-    run.set_note(_note(plan, dataset, state, assessment, leakage))
-    thresholds = youden_thresholds(predictions_of(dataset.split("val"), dataset.findings, probabilities["val"]))
-    _log_model(plan, dataset, state, thresholds, assessment, folder, run)
+    outputs = _outputs(dataset, predictions_of(dataset.split("val"), dataset.findings, probabilities["val"]))
+    assessment = assess(predictions, outputs, "test", title, folder, run, state.epoch)
+    run.set_note(_note(plan, dataset, state, assessment.evaluation, leakage))
+    _log_model(plan, dataset, state, outputs, assessment.metrics, folder, run)
     say(run.url())
+
+
+def _outputs(dataset: Dataset, validation: Predictions) -> Outputs:
+    """What the network's outputs mean, with thresholds and calibration from what it says of validation films."""
+    return Outputs(
+        findings=dataset.findings,
+        thresholds=choose_thresholds(validation),
+        calibration=Calibration(*fit_platt(validation)),
+        fit=fit_named(dataset.manifest.fit),
+    )
 
 
 def _settings(plan: TrainingPlan, dataset: Dataset) -> dict[str, Any]:
@@ -187,7 +201,7 @@ def _draw_learning_rate(config: TrainingConfig, dataset: Dataset, learning_rate:
     return learning_rate_figure(epochs, [learning_rate.at(epoch) for epoch in epochs], title)
 
 
-def _note(plan: TrainingPlan, dataset: Dataset, state: TrainingState, assessment: Assessment, leakage: Leakage) -> str:
+def _note(plan: TrainingPlan, dataset: Dataset, state: TrainingState, evaluation: Evaluation, leakage: Leakage) -> str:
     # The first epoch includes tracing of the graph; the median says what training costs.
     facts = RunFacts(
         model=f"{plan.config.model.arch}, norm {plan.recipe.norm}",
@@ -205,29 +219,29 @@ def _note(plan: TrainingPlan, dataset: Dataset, state: TrainingState, assessment
         seconds_per_epoch=float(np.nanmedian([epoch["throughput/seconds_per_epoch"] for epoch in state.history])),
         leakage=leakage.warning,
     )
-    return summary_markdown(facts, assessment.results, assessment.mean_interval, assessment.groups)
+    return summary_markdown(facts, evaluation.aucs, evaluation.mean_auc.interval, evaluation.groups)
 
 
 def _log_model(
     plan: TrainingPlan,
     dataset: Dataset,
     state: TrainingState,
-    thresholds: np.ndarray,
-    assessment: Assessment,
+    outputs: Outputs,
+    metrics: dict[str, float],
     folder: Path,
     run: TrackedRun,
 ) -> None:
     params = {
-        FINDINGS_PARAM: ",".join(dataset.findings),
-        THRESHOLDS_PARAM: ",".join(f"{threshold:.9g}" for threshold in thresholds),
+        "findings": ",".join(dataset.findings),
         "arch": plan.config.model.arch,
         "norm": plan.recipe.norm,
         "data_digest": dataset.digest,
-        FIT_PARAM: dataset.manifest.fit,
+        "task": dataset.manifest.task,
+        "fit": dataset.manifest.fit,
     }
     film, seen = golden_film(dataset.image_size)[np.newaxis], [folder / PATIENTS_FILE]
 
     def write(place: Path) -> None:
-        save_classifier(state.classifier, film, place, params, seen)
+        save_classifier(state.classifier, outputs, film, place, params, seen)
 
-    run.log_model(write, metrics=assessment.metrics, params=params)
+    run.log_model(write, metrics=metrics, params=params)

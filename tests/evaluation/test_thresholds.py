@@ -2,24 +2,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from drawn_predictions import drawn_predictions, predictions_of
+from sklearn.metrics import confusion_matrix
 
-from radflow.evaluation.predictions import Predictions
-from radflow.evaluation.thresholds import youden_thresholds
+from radflow.evaluation.thresholds import FIXED_SHARE, choose_thresholds, operating_points
 
 
-def thresholds_of(labels: np.ndarray, probabilities: np.ndarray, known: np.ndarray | None = None) -> np.ndarray:
-    films, findings = labels.shape
-    return youden_thresholds(
-        Predictions(
-            findings=tuple("ABC"[:findings]),
-            image_ids=np.arange(films).astype(str),
-            patient_ids=np.arange(films).astype(str),
-            splits=np.full(films, "val"),
-            labels=labels,
-            probabilities=probabilities,
-            known=np.ones(labels.shape, bool) if known is None else known,
-        )
-    )
+def thresholds_of(
+    labels: np.ndarray, probabilities: np.ndarray, known: np.ndarray | None = None, rule: str = "youden"
+) -> np.ndarray:
+    return choose_thresholds(predictions_of(labels, probabilities, known=known))[rule]
 
 
 def youden(truth: np.ndarray, above: np.ndarray) -> float:
@@ -63,3 +55,31 @@ def test_films_of_which_a_finding_is_not_known_do_not_count() -> None:
     truth = np.array([[False], [True], [False], [False]])
     scores = np.array([[0.2], [0.6], [0.9], [0.95]])
     assert thresholds_of(truth, scores, np.array([[True], [True], [False], [False]])) == pytest.approx([0.4])
+
+
+def test_fixed_shares_are_reached_and_by_no_better_threshold() -> None:
+    """The sensitive threshold is the highest that reaches its share, the specific one the lowest."""
+    drawn = drawn_predictions(1000, 1, np.random.default_rng(1))
+    chosen = choose_thresholds(drawn)
+    truth, scores = drawn.labels[:, 0], drawn.probabilities[:, 0].astype(float)
+    sensitive, specific = float(chosen["sensitive"][0]), float(chosen["specific"][0])
+    assert (scores[truth] >= sensitive).mean() >= FIXED_SHARE
+    assert (scores[~truth] < specific).mean() >= FIXED_SHARE
+    stricter, laxer = scores[scores > sensitive].min() + 1e-9, scores[scores < specific].max()
+    assert (scores[truth] >= stricter).mean() < FIXED_SHARE or stricter > scores[truth].max()
+    assert (scores[~truth] < laxer).mean() < FIXED_SHARE
+
+
+def test_what_a_threshold_comes_to_is_what_scikit_learn_counts() -> None:
+    drawn = drawn_predictions(800, 2, np.random.default_rng(3), findings=2)
+    points = operating_points(drawn, np.array([0.2, np.nan]))
+    point = points["A"]
+    assert point is not None
+    true_negative, false_positive, false_negative, true_positive = confusion_matrix(
+        drawn.labels[:, 0], drawn.probabilities[:, 0] >= 0.2
+    ).ravel()
+    assert point.sensitivity.value == pytest.approx(true_positive / (true_positive + false_negative))
+    assert point.specificity.value == pytest.approx(true_negative / (true_negative + false_positive))
+    assert point.ppv.value == pytest.approx(true_positive / (true_positive + false_positive))
+    assert point.npv.value == pytest.approx(true_negative / (true_negative + false_negative))
+    assert points["B"] is None

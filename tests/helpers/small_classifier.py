@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
 from PIL import Image
 
+from radflow.inference.description import Calibration, Outputs
 from radflow.inference.saved_model import save_classifier
 
 SIZE = 32
 FINDINGS = ("Mass", "Nodule", "Edema")
-THRESHOLDS = (0.5, 0.0, float("nan"))
+OUTPUTS = Outputs(findings=FINDINGS, thresholds={"youden": np.array([0.5, 0.0, np.nan])})
+CALIBRATED = replace(OUTPUTS, calibration=Calibration(np.array([2.0, 1.0, 0.5]), np.array([0.0, 1.0, -1.0])))
 
 
 def small_classifier(seed: int = 0) -> keras.Model:
@@ -28,11 +32,10 @@ def small_classifier(seed: int = 0) -> keras.Model:
     return keras.Model(films, keras.layers.Activation("sigmoid")(logits))
 
 
-def save_small_classifier(folder: Path) -> keras.Model:
+def save_small_classifier(folder: Path, files: Sequence[Path] = (), outputs: Outputs = OUTPUTS) -> keras.Model:
     """Save one as `train` does; returns the Keras model."""
     model = small_classifier()
-    params = {"findings": ",".join(FINDINGS), "thresholds": ",".join(map(str, THRESHOLDS))}
-    save_classifier(model, random_films(1), folder, params)
+    save_classifier(model, outputs, random_films(1), folder, files=files)
     return model
 
 

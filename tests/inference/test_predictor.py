@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from small_classifier import FINDINGS, encoded, random_films, save_small_classifier, small_classifier
+from small_classifier import CALIBRATED, FINDINGS, encoded, random_films, save_small_classifier, small_classifier
 
 from radflow.commands.predict import PredictConfig
 from radflow.errors import UserError
@@ -76,6 +76,22 @@ def test_flags_are_the_probabilities_against_the_thresholds(predictor, folder, e
     assert list(predictor.predict(FILMS, thresholds="none").columns) == ["film", *FINDINGS, "error", "warning"]
     damaged = predictor.predict(folder)["above/Nodule"]
     assert list(np.flatnonzero(damaged.isna())) == [1, BATCH + 4]
+
+
+def test_probabilities_are_calibrated_unless_they_are_to_rank(expected, tmp_path) -> None:
+    """logistic(slope * log-odds + offset) by hand; what is above a threshold stays so."""
+    save_small_classifier(tmp_path / "model", outputs=CALIBRATED)
+    predictor = FilmPredictor(load_classifier(str(tmp_path / "model")))
+    shown, own = predictor.predict(FILMS), predictor.predict(FILMS, calibrated=False)
+    np.testing.assert_allclose(own[list(FINDINGS)], expected, rtol=1e-5)
+    odds = np.log(expected / (1 - expected)) * [2, 1, 0.5] + [0, 1, -1]
+    np.testing.assert_allclose(shown[list(FINDINGS)], 1 / (1 + np.exp(-odds)), rtol=1e-4)
+    pd.testing.assert_series_equal(shown["above/Mass"], own["above/Mass"])
+
+
+def test_a_rule_that_the_model_does_not_have_is_one_line(predictor) -> None:
+    with pytest.raises(UserError, match="thresholds=specific: the model has those of youden"):
+        predictor.predict(FILMS, thresholds="specific")
 
 
 def test_heat_maps_are_drawn_of_what_is_above_its_threshold(predictor, folder, expected, tmp_path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from mlflow.exceptions import MlflowException
 from request_forms import FORMS
-from small_classifier import FINDINGS, base64_of, encoded, random_films, save_small_classifier
+from small_classifier import CALIBRATED, FINDINGS, base64_of, encoded, random_films, save_small_classifier
 
 if TYPE_CHECKING:
     import keras
@@ -57,6 +57,15 @@ def test_a_film_gets_what_the_model_gives(served, kind) -> None:
     assert row["above/Nodule"] is True
     assert row["above/Edema"] is None
     assert (row["film"], row["error"]) == (0, None)
+
+
+def test_what_is_served_is_calibrated(tmp_path) -> None:
+    model = save_small_classifier(tmp_path / "model", outputs=CALIBRATED)
+    _, (row,) = ask((mlflow.pyfunc.load_model(str(tmp_path / "model")), model), films(GOOD))
+    own = np.asarray(model(FILM[np.newaxis]), np.float64)[0]
+    odds = np.log(own / (1 - own)) * [2, 1, 0.5] + [0, 1, -1]
+    np.testing.assert_allclose([row[finding] for finding in FINDINGS], 1 / (1 + np.exp(-odds)), rtol=1e-4)
+    assert row["above/Mass"] == (own[0] >= 0.5)
 
 
 def test_more_films_than_a_batch_come_in_their_order(served) -> None:

@@ -160,7 +160,7 @@ def old_policy(workplace: Path) -> None:
         (["predict", "--output=table.xlsx"], ["table.xlsx", ".csv or .parquet"]),
         (["predict", "--model=models:/nobody@champion", "--input=films"], ["nobody", "promote"]),
         (["evaluate", "--model=models:/nobody@champion", "--data=dataset"], ["nobody", "promote"]),
-        (["evaluate", "--split=train"], ["--split", '"val", "test"']),
+        (["evaluate", "--split=train"], ["--split", '"val", "test"', '"all"']),
         (["train", "--data=dataset", "--config=nowhere.yaml"], ["nowhere.yaml"]),
         (["promote", "--policy=old.yaml"], ["old.yaml", "no key 'version'", "version: 2"]),
         (["promote", "--rollback=true", "--run=0123"], ["rollback=true", "neither run nor data"]),

@@ -74,7 +74,11 @@ def test_an_evaluation_counts_the_patients_that_the_model_has_seen(
     judged = official_test_patients(workplace)
     seen, words = expected_words(patients_of(random_split, "train"), patients_of(random_split, "val"), judged)
     assert 0 < seen < len(judged)
-    ended = command("evaluate", f"--model=runs:/{of_random_split.info.run_id}/model", "--data=dataset")
+    model = f"--model=runs:/{of_random_split.info.run_id}/model"
+    refused = command("evaluate", model, "--data=dataset")
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1].startswith(f"error: {words}; AUCs of patients who were trained on")
+    ended = command("evaluate", model, "--data=dataset", "--overlap=allow")
     assert ended.returncode == 0, ended.stderr
     assert warnings_of(ended.stderr) == [f"warning: {words}; these AUCs are too high"]
     run = runs_of(workplace)[0]

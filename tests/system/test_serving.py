@@ -27,6 +27,7 @@ from test_bad_input import bomb
 
 from radflow.data.images.dicom import decode_dicom
 from radflow.data.images.film import resize_film
+from radflow.inference.description import Outputs
 from radflow.inference.saved_model import save_classifier
 
 pytestmark = [
@@ -50,8 +51,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     environment = {**user_environment(folder), "PYTHONPATH": ""}
     mlflow.set_tracking_uri(environment["MLFLOW_TRACKING_URI"])
     client = MlflowClient()
-    params = {"findings": ",".join(FINDINGS), "thresholds": "0.5,0.5,0.5"}
-    save_classifier(small_classifier(), random_films(1), folder / "model", params)
+    outputs = Outputs(findings=FINDINGS, thresholds={"youden": np.full(3, 0.5)})
+    save_classifier(small_classifier(), outputs, random_films(1), folder / "model")
     client.create_registered_model("small")
     version = client.create_model_version("small", source=str(folder / "model"))
     client.set_registered_model_alias("small", "champion", version.version)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from radflow.evaluation.groups import GROUPS
 from radflow.plots.tables import markdown_table
 from radflow.tracking.metrics import METRICS, check_metric_key
 
@@ -43,3 +44,8 @@ def test_the_documented_table_is_the_one_that_is_checked() -> None:
     documented = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
     rows = [(f"`{row.pattern}`", row.unit, row.meaning) for row in METRICS]
     assert documented.endswith(markdown_table(("key", "unit", "meaning"), rows) + "\n")
+
+
+def test_every_group_of_images_has_its_keys() -> None:
+    for group in GROUPS:
+        check_metric_key(f"test/auc_per_{group}/Tumour")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -15,6 +16,7 @@ from number_formats import FLOAT32_ROUNDING
 from PIL import Image
 
 from radflow.errors import UserError
+from radflow.inference.description import Calibration, Outputs
 from radflow.inference.loaded_model import load_classifier
 from radflow.inference.saved_model import save_classifier
 from radflow.tracking.run import tracking_run
@@ -27,7 +29,11 @@ pytestmark = [
 ]
 
 FILMS = np.arange(2 * 12 * 12).astype(np.uint8).reshape(2, 12, 12)
-PARAMS = {"findings": "A,B,C", "thresholds": "0.4,0.6,nan", "arch": "tiny"}
+PARAMS = {"arch": "tiny"}
+OUTPUTS = Outputs(
+    findings=("A", "B", "C"),
+    thresholds={"youden": np.array([0.4, 0.6, np.nan])},
+)
 
 
 def png(film: np.ndarray) -> str:
@@ -51,7 +57,7 @@ def logged(store: MlflowClient, model: keras.Model) -> tuple[str, str]:
     with tracking_run("model", {}) as run:
         run.log_metrics({"test/auc/mean": 0.75, "test/loss": 0.2}, step=3)
         uri = run.log_model(
-            lambda folder: save_classifier(model, FILMS[:1], folder, PARAMS),
+            lambda folder: save_classifier(model, OUTPUTS, FILMS[:1], folder, PARAMS),
             metrics={"test/auc/mean": 0.75},
             params=PARAMS,
         )
@@ -105,7 +111,7 @@ def test_nothing_in_a_saved_model_is_pickled(model: keras.Model, tmp_path: Path)
     class Registered(keras.layers.Layer):
         pass
 
-    save_classifier(model, FILMS[:1], tmp_path / "model")
+    save_classifier(model, OUTPUTS, FILMS[:1], tmp_path / "model")
     names = sorted(str(file.relative_to(tmp_path / "model")) for file in (tmp_path / "model").rglob("*"))
     assert "data/model.keras" in names
     assert not [name for name in names if "pickle" in name or name.endswith(".pkl")]
@@ -114,10 +120,14 @@ def test_nothing_in_a_saved_model_is_pickled(model: keras.Model, tmp_path: Path)
 
 
 def test_a_model_keeps_its_findings_thresholds_and_golden_film(model: keras.Model, tmp_path: Path) -> None:
-    save_classifier(model, FILMS, tmp_path / "model", {**PARAMS, "data_digest": "abc"})
+    calibration = Calibration(np.array([2.0, 1.0, 0.5]), np.array([0.0, 0.0, -1.0]))
+    outputs = dataclasses.replace(OUTPUTS, calibration=calibration)
+    save_classifier(model, outputs, FILMS, tmp_path / "model", {**PARAMS, "data_digest": "abc"})
     description = load_classifier(str(tmp_path / "model")).description
     assert description.findings == ("A", "B", "C")
-    np.testing.assert_array_equal(description.thresholds, [0.4, 0.6, np.nan])
+    np.testing.assert_array_equal(description.thresholds["youden"], [0.4, 0.6, np.nan])
+    np.testing.assert_array_equal(description.calibration.slopes, [2, 1, 0.5])
+    np.testing.assert_array_equal(description.calibration.offsets, [0, 0, -1])
     np.testing.assert_array_equal(description.golden_film, FILMS[0])
     np.testing.assert_allclose(description.golden_probabilities, np.asarray(model(FILMS[:1]))[0], rtol=1e-6)
     assert description.about["data_digest"] == "abc"
@@ -127,7 +137,7 @@ def test_a_model_keeps_its_findings_thresholds_and_golden_film(model: keras.Mode
 def test_a_model_that_computes_something_else_is_not_loaded(model: keras.Model, tmp_path: Path) -> None:
     """Weights that were exchanged, a TensorFlow that computes otherwise: the golden film tells, to both doors."""
     folder = tmp_path / "model"
-    save_classifier(model, FILMS, folder, PARAMS)
+    save_classifier(model, OUTPUTS, FILMS, folder, PARAMS)
     other = keras.models.clone_model(model)
     other.save(folder / "data" / "model.keras")
     with pytest.raises(UserError, match="golden film") as error:
@@ -138,7 +148,7 @@ def test_a_model_that_computes_something_else_is_not_loaded(model: keras.Model, 
 
 
 def test_rounding_of_another_machine_is_no_reason_to_refuse_a_model(model: keras.Model, tmp_path: Path) -> None:
-    save_classifier(model, FILMS, tmp_path / "model", PARAMS)
+    save_classifier(model, OUTPUTS, FILMS, tmp_path / "model", PARAMS)
     file = tmp_path / "model" / "classifier.json"
     content = json.loads(file.read_text())
     content["golden_probabilities"] = [1.02 * probability for probability in content["golden_probabilities"]]
@@ -147,7 +157,7 @@ def test_rounding_of_another_machine_is_no_reason_to_refuse_a_model(model: keras
 
 
 def test_a_model_that_does_not_describe_itself_is_one_line(model: keras.Model, tmp_path: Path) -> None:
-    save_classifier(model, FILMS, tmp_path / "model", PARAMS)
+    save_classifier(model, OUTPUTS, FILMS, tmp_path / "model", PARAMS)
     (tmp_path / "model" / "classifier.json").write_text("{}")
     with pytest.raises(UserError, match="does not describe itself") as error:
         load_classifier(str(tmp_path / "model"))
@@ -159,7 +169,7 @@ def test_requirements_are_pinned_to_what_is_installed(
 ) -> None:
     # As in an environment made by uv, which has no pip.
     monkeypatch.setattr("mlflow.utils.environment._get_package_version", lambda _: None)
-    save_classifier(model, FILMS[:1], tmp_path / "model")
+    save_classifier(model, OUTPUTS, FILMS[:1], tmp_path / "model")
     assert "WARNING" not in capfd.readouterr().err
     requirements = (tmp_path / "model/requirements.txt").read_text().split()
     assert f"keras=={keras.__version__}" in requirements
@@ -167,10 +177,28 @@ def test_requirements_are_pinned_to_what_is_installed(
     assert all("==" in requirement for requirement in requirements)
 
 
+def test_a_model_of_an_earlier_radflow_has_thresholds_of_one_rule_and_no_calibration(
+    model: keras.Model, tmp_path: Path
+) -> None:
+    save_classifier(model, OUTPUTS, FILMS, tmp_path / "model", PARAMS)
+    file = tmp_path / "model" / "classifier.json"
+    content = json.loads(file.read_text())
+    del content["calibration"]
+    file.write_text(json.dumps({**content, "thresholds": [0.4, 0.6, None]}))
+    description = load_classifier(str(tmp_path / "model")).description
+    np.testing.assert_array_equal(description.thresholds["youden"], [0.4, 0.6, np.nan])
+    np.testing.assert_allclose(description.calibration(np.array([[0.1, 0.5, 0.9]])), [[0.1, 0.5, 0.9]])
+
+
+def test_outputs_that_are_not_the_model_s_are_refused(model: keras.Model, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="2 findings are given; expected 3"):
+        save_classifier(model, Outputs(findings=("A", "B")), FILMS, tmp_path / "model")
+
+
 @pytest.mark.parametrize("example", [FILMS.astype(np.float32), FILMS[0], FILMS[:, :6]])
 def test_an_example_that_is_not_films_is_refused(model: keras.Model, example: np.ndarray, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected uint8 films \[N, size, size\]"):
-        save_classifier(model, example, tmp_path / "model")
+        save_classifier(model, OUTPUTS, example, tmp_path / "model")
 
 
 @pytest.mark.parametrize(

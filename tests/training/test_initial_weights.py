@@ -10,6 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from radflow.errors import UserError
+from radflow.inference.description import Outputs
 from radflow.inference.saved_model import save_classifier
 from radflow.models.classifier import build_classifier
 from radflow.models.config import ModelConfig
@@ -36,10 +37,11 @@ def vgg(weights: str = "none", file: Path | None = None, findings: int = 1, seed
 def logged(store: MlflowClient):
     """A chest classifier with 14 findings in a run, and registered with an alias."""
     model = vgg(findings=14, seed=5)
-    params = {"findings": ",".join(f"Finding{number}" for number in range(14)), "arch": "vgg16", "norm": "none"}
+    outputs = Outputs(findings=tuple(f"Finding{number}" for number in range(14)))
+    params = {"arch": "vgg16", "norm": "none"}
     film = np.zeros((1, SIZE, SIZE), np.uint8)
     with tracking_run("chest", {}) as run:
-        uri = run.log_model(lambda folder: save_classifier(model, film, folder, params))
+        uri = run.log_model(lambda folder: save_classifier(model, outputs, film, folder, params))
     version = mlflow.register_model(uri, "radflow-chest-vgg16")
     store.set_registered_model_alias("radflow-chest-vgg16", "champion", version.version)
     return model, run.run_id

@@ -8,11 +8,10 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow import MlflowClient
-from small_classifier import random_films, small_classifier
+from small_classifier import save_small_classifier
 
 from radflow.data.seen_patients import PATIENTS_FILE, SeenPatients, SeenSource, hashes
 from radflow.errors import UserError
-from radflow.inference.saved_model import save_classifier
 from radflow.tracking.run import tracking_run
 from radflow.training.initial_weights import patients_seen_by
 from radflow.training.leakage import read_seen_patients
@@ -29,7 +28,7 @@ SEEN = SeenPatients((SeenSource(frozenset({"cxr"}), hashes("123"), hashes("45"))
 def log_classifier(*files: Path) -> str:
     """URI of a classifier that is logged with these files."""
     with tracking_run("model", {}) as run:
-        uri = run.log_model(lambda folder: save_classifier(small_classifier(), random_films(1), folder, files=files))
+        uri = run.log_model(lambda folder: save_small_classifier(folder, files))
     assert uri is not None
     return uri
 

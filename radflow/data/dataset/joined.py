@@ -32,16 +32,14 @@ class JoinedDataset(Dataset):
         """The datasets that it is made of."""
         return self.joined
 
-    def split(self, name: str) -> Split:
-        """The films of a split of all datasets that have it; see `Dataset.split`."""
-        if name not in self._opened:
-            parts = [part for part in self.joined if name in part.manifest.splits and part.manifest.splits[name].rows]
-            if not parts:
-                raise UserError(f"none of the datasets {self.name} has films in split {name!r}")
-            tables = [_joined_table(part, part.split(name).table, self.findings) for part in parts]
-            films = [shard for part in parts for shard in part.split(name).films]
-            self._opened[name] = Split(name, self.image_size, FilmTable.concatenate(tables), films)
-        return self._opened[name]
+    def _open(self, name: str) -> Split:
+        """The films of a split of all datasets that have it."""
+        parts = [part for part in self.joined if name in part.manifest.splits and part.manifest.splits[name].rows]
+        if not parts:
+            raise UserError(f"none of the datasets {self.name} has films in split {name!r}")
+        tables = [_joined_table(part, part.split(name).table, self.findings) for part in parts]
+        films = [shard for part in parts for shard in part.split(name).films]
+        return Split(name, self.image_size, FilmTable.concatenate(tables), films)
 
 
 def join_datasets(datasets: Sequence[Dataset]) -> JoinedDataset:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from radflow.data.dataset.manifest import MANIFEST_NAME, Manifest, read_with_digest
-from radflow.data.dataset.shards import FilmTable, map_shard
+from radflow.data.dataset.shards import FLAGS, FilmTable, map_shard
 from radflow.data.dataset.verified import verify, verify_once
+from radflow.data.images.film import resize_film
 from radflow.errors import UserError
 from radflow.files import sha256_file
+
+ALL = "all"
+"""Name of the split of all films, one split after the other."""
 
 
 class Split:
@@ -33,6 +37,12 @@ class Split:
         """Map the shards of a split; raises `UserError` for a damaged one."""
         tables, films = zip(*(map_shard(path, image_size, findings) for path in shard_paths), strict=True)
         return cls(name, image_size, FilmTable.concatenate(list(tables)), list(films))
+
+    @classmethod
+    def joined(cls, name: str, splits: list[Split]) -> Split:
+        """Join splits of one dataset, at least one, end to end."""
+        table = FilmTable.concatenate([split.table for split in splits])
+        return cls(name, splits[0].image_size, table, [films for split in splits for films in split.films])
 
     def __len__(self) -> int:
         return len(self._table)
@@ -83,6 +93,23 @@ class Split:
         return gathered
 
 
+class SplitForModel(Split):
+    """A split whose films are resized, and whose labels are chosen, as a model takes them."""
+
+    def __init__(self, split: Split, image_size: int, columns: list[int]) -> None:
+        """`columns` are those of the split's labels that remain, in their order."""
+        flags = {name: getattr(split.table, name)[:, columns] for name in FLAGS}
+        super().__init__(split.name, split.image_size, replace(split.table, **flags), split.films)
+        self._wanted_size = image_size
+
+    def gather(self, indices: NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Copy the films at `indices`, resized: uint8 [n, size, size]."""
+        films = super().gather(indices)
+        if self._wanted_size == self.image_size:
+            return films
+        return np.stack([resize_film(film, self._wanted_size) for film in films])
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A dataset on disk. Splits are mapped when first asked for."""
@@ -114,22 +141,26 @@ class Dataset:
         return (self,)
 
     def split(self, name: str) -> Split:
-        """Return a split by name (train, val, test), its shards compared with their hashes (`verify_once`).
+        """Return a split by name (train, val, test, or all), its shards compared with their hashes (`verify_once`).
 
         Films that are mapped stay as they are when the dataset is replaced later; one that is replaced before is an
         error, since its films would not be those of the manifest. Raises `UserError` for that, for an unknown or empty
         split and for a damaged shard.
         """
         if name not in self._opened:
-            shards = [shard for shard in self.manifest.shards if shard.split == name]
-            if not shards:
-                there = ", ".join(f"{split} ({counts.rows})" for split, counts in self.manifest.splits.items())
-                raise UserError(f"the dataset at {self.path} has no films in split {name!r}; it has {there}")
-            with self.unchanged():
-                verify_once(self.path, shards)
-                paths = [self.path / shard.file for shard in shards]
-                self._opened[name] = Split.mapped(name, paths, self.image_size, len(self.findings))
+            splits = [self.split(each) for each, counts in self.manifest.splits.items() if name == ALL and counts.rows]
+            self._opened[name] = Split.joined(name, splits) if splits else self._open(name)
         return self._opened[name]
+
+    def _open(self, name: str) -> Split:
+        shards = [shard for shard in self.manifest.shards if shard.split == name]
+        if not shards:
+            there = ", ".join(f"{split} ({counts.rows})" for split, counts in self.manifest.splits.items())
+            raise UserError(f"the dataset at {self.path} has no films in split {name!r}; it has {there}")
+        with self.unchanged():
+            verify_once(self.path, shards)
+            paths = [self.path / shard.file for shard in shards]
+            return Split.mapped(name, paths, self.image_size, len(self.findings))
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
