@@ -15,6 +15,7 @@ from radflow.inference.config import EvaluateConfig
 from radflow.inference.description import Description
 from radflow.inference.judged_films import JudgedFilms, judged_films
 from radflow.inference.loaded_model import load_classifier
+from radflow.inference.subgroup_columns import subgroup_columns
 from radflow.terminal import import_tensorflow, say, warn
 from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.run import tracking_run
@@ -71,7 +72,8 @@ def evaluate(config: EvaluateConfig) -> Assessment:
         predictions = predictions_of(judged.split, judged.outputs.findings, probabilities)
         title = f"{loaded.model.name} on {dataset.name}, {split} films"
         folder = make_job_folder(Path(config.out), "evaluate")
-        assessment = assess(predictions, judged.outputs, tags[EVALUATION_TAG], title, folder, run)
+        columns = subgroup_columns(predictions, config.subgroups, config.subgroup_table)
+        assessment = assess(predictions, judged.outputs, tags[EVALUATION_TAG], title, folder, run, columns=columns)
         evaluation = assessment.evaluation
         note = evaluation_markdown(title, evaluation.aucs, evaluation.mean_auc.interval, leakage.warning)
         run.set_note(note)
@@ -93,10 +95,10 @@ def _check_overlap(leakage: Leakage, config: EvaluateConfig) -> None:
 
 def _tell(dataset: Dataset, judged: JudgedFilms, description: Description, image_size: int) -> None:
     """Say how the dataset differs from what the model was trained on."""
-    for findings, what in ((judged.untested, "are not tested, the films have no labels of them"),
-                           (judged.unknown, "are labelled, and the model does not give them")):  # fmt: skip
+    for findings, what in ((judged.untested, "not tested, since the films have no such labels"),
+                           (judged.unknown, "labelled, but not given by the model")):  # fmt: skip
         if findings:
-            say(f"{', '.join(findings)} {what}")
+            say(f"{what}: {', '.join(findings)}")
     if dataset.image_size != image_size:
         say(f"films of {dataset.image_size} px are resized to {image_size} px, which the model takes")
     if dataset.manifest.fit != description.fit:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 
 import pandas as pd
@@ -12,7 +12,8 @@ from radflow.evaluation.estimates import Estimate
 from radflow.evaluation.groups import Group, auc_per_group
 from radflow.evaluation.measures import FindingMeasures, measure
 from radflow.evaluation.predictions import Predictions
-from radflow.evaluation.thresholds import OperatingPoint, Thresholds, operating_points
+from radflow.evaluation.subgroups import Columns, Subgroup, evaluate_subgroups, known_columns
+from radflow.evaluation.thresholds import YOUDEN, OperatingPoint, Thresholds, operating_points
 
 MEAN = "mean"
 """What stands for a finding where a number is of all of them."""
@@ -37,6 +38,7 @@ class Evaluation:
     uncalibrated: dict[str, FindingMeasures]
     operating_points: dict[str, dict[str, OperatingPoint | None]]
     """By rule and finding, what the thresholds come to; None for a finding without one."""
+    subgroups: list[Subgroup]
 
     def table(self) -> pd.DataFrame:
         """Every number as a row: finding, measure, value, low, high; the measure names the rule of a threshold."""
@@ -54,8 +56,13 @@ class Evaluation:
                     yield finding, f"{name}_{rule}", *astuple(estimate)
 
 
-def evaluate(predictions: Predictions, calibrated: Predictions, thresholds: Thresholds) -> Evaluation:
-    """Evaluate the network's own and the calibrated predictions of the same films, and thresholds of the former."""
+def evaluate(
+    predictions: Predictions, calibrated: Predictions, thresholds: Thresholds, columns: Columns | None = None
+) -> Evaluation:
+    """Evaluate the network's own and the calibrated predictions of the same films, and thresholds of the former.
+
+    Subgroups are those of `columns`; of sex, age and view unless given.
+    """
     aucs = auc_per_finding(predictions)
     return Evaluation(
         predictions=predictions,
@@ -67,7 +74,24 @@ def evaluate(predictions: Predictions, calibrated: Predictions, thresholds: Thre
         measures=measure(calibrated),
         uncalibrated=measure(predictions),
         operating_points={rule: operating_points(predictions, values) for rule, values in thresholds.items()},
+        subgroups=evaluate_subgroups(
+            predictions, calibrated, thresholds.get(YOUDEN), known_columns(predictions) if columns is None else columns
+        ),
     )
+
+
+def subgroup_table(subgroups: Sequence[Subgroup]) -> pd.DataFrame:
+    """A row a subgroup: column, value, counts, and each number with the ends of its interval."""
+    rows = []
+    for subgroup in subgroups:
+        cells: dict[str, object] = {}
+        for name, value in vars(subgroup).items():
+            if isinstance(value, Estimate):
+                cells |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
+            else:
+                cells[name] = value
+        rows.append(cells)
+    return pd.DataFrame(rows)
 
 
 def rates(points: Mapping[str, OperatingPoint | None]) -> Iterator[tuple[str, str, Estimate]]:

@@ -68,7 +68,7 @@ def known_columns(predictions: Predictions, names: Sequence[str] = DEFAULT_COLUM
 
 
 def evaluate_subgroups(
-    predictions: Predictions, thresholds: NDArray[np.float64] | None, columns: Columns, calibrated: Predictions
+    predictions: Predictions, calibrated: Predictions, thresholds: NDArray[np.float64] | None, columns: Columns
 ) -> list[Subgroup]:
     """Evaluate every part of the films that a column makes; films of which it is not known are in none.
 

@@ -28,6 +28,10 @@ class EvaluateConfig:
     """Films to evaluate on; auto is test of the dataset that the model was trained on, and all of any other."""
     overlap: Literal["refuse", "allow"] = "refuse"
     """What to do where patients of these films were trained on: their AUCs would be too high."""
+    subgroups: str = "sex,age,view"
+    """Columns of the films by which results are divided, with commas: sex, age, view, side, pathology, dataset."""
+    subgroup_table: str = ""
+    """CSV file with a column image_id, or patient_id, and others by which results are divided too."""
     out: str = "runs"
     """Folder for the predictions; each job makes its own folder in it."""
     threads: int = 0

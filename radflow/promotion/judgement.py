@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from radflow.errors import UserError
 from radflow.evaluation.auc import auc_per_finding, mean_auc, mean_auc_interval
 from radflow.evaluation.comparison import PairedComparison, compare_paired
+from radflow.evaluation.subgroups import evaluate_subgroups, known_columns, largest_deficit
 from radflow.inference.loaded_model import load_classifier
 from radflow.promotion.contenders import Contender
 from radflow.promotion.policy import BETTER, Rules
 from radflow.training.leakage import LEAKAGE_TAG, UNKNOWN_TAG
 
 SAME_DATA, UNSEEN_PATIENTS, MINIMUM_AUC = "same data", "unseen patients", "minimum AUC"
-AGAINST_CHAMPION, GOLDEN_IMAGE = "against champion", "golden image"
+AGAINST_CHAMPION, GOLDEN_IMAGE, LARGEST_GAP = "against champion", "golden image", "largest gap"
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class Judgement:
 def judge(rules: Rules, candidate: Contender, champion: Contender | None, champion_name: str) -> Judgement:
     """Judge every rule; the model is fetched and loaded only if it could still become champion or challenger."""
     checks = [_minimum_auc(rules, candidate), _against_champion(rules, candidate, champion, champion_name)]
+    if rules.largest_gap < 1:
+        checks.append(_largest_gap(rules, candidate))
     if rules.unseen_patients:
         checks.insert(0, _unseen_patients(candidate))
     if champion and rules.same_data:
@@ -93,6 +96,21 @@ def _minimum_auc(rules: Rules, candidate: Contender) -> Check:
     auc = mean_auc(auc_per_finding(candidate.predictions))
     low, high = mean_auc_interval(candidate.predictions)
     return Check(MINIMUM_AUC, asked, f"{auc:.3f} ({low:.3f} to {high:.3f})", auc >= rules.minimum_auc)
+
+
+def _largest_gap(rules: Rules, candidate: Contender) -> Check:
+    asked = f"no subgroup's mean AUC lower than that of the others by more than {rules.largest_gap:g}, beyond chance"
+    if isinstance(candidate.predictions, UserError):
+        return Check(LARGEST_GAP, asked, "no test predictions", passed=None)
+    predictions = candidate.predictions
+    subgroups = evaluate_subgroups(predictions, predictions, None, known_columns(predictions))
+    worst = largest_deficit(subgroups)
+    if worst is None:
+        seen = f"none of {len(subgroups)} subgroups is lower beyond chance" if subgroups else "no subgroups are known"
+        return Check(LARGEST_GAP, asked, seen, passed=True)
+    gap = worst.auc_difference
+    seen = f"{worst.column} {worst.value}: {gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})"
+    return Check(LARGEST_GAP, asked, seen, -gap.value <= rules.largest_gap)
 
 
 def _against_champion(rules: Rules, candidate: Contender, champion: Contender | None, champion_name: str) -> Check:

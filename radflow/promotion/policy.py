@@ -28,6 +28,7 @@ class Rules:
     confidence: float
     golden_image: bool
     unseen_patients: bool = True
+    largest_gap: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ _ALLOWED: dict[str, tuple[str, Any]] = {
     "against_champion": (f"{BETTER} or {NOT_WORSE}", lambda value: value in (BETTER, NOT_WORSE)),
     "margin": ("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1),
     "confidence": ("a number from 0.5 to 0.999", lambda value: _is_number(value) and 0.5 <= value <= 0.999),
+    "largest_gap": ("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1),
     "golden_image": ("true or false", lambda value: isinstance(value, bool)),
     "unseen_patients": ("true or false", lambda value: isinstance(value, bool)),
 }

@@ -15,8 +15,8 @@ class MetricRow(NamedTuple):
     meaning: str
 
 
-# <split> is train, val, test, all or external (films of another dataset than the model's own); <Finding> is a
-# finding's name, with underscores for signs that a key may not hold.
+# <judged> is test, all, or external, which is films of another dataset than the model's own; <split> is that, train or
+# val; <Finding> is a finding's name, with underscores for signs that a key may not hold.
 METRICS: tuple[MetricRow, ...] = (
     MetricRow(
         "train/loss",
@@ -27,7 +27,7 @@ METRICS: tuple[MetricRow, ...] = (
         "val/loss", "nats", "plain binary cross-entropy per finding whatever `loss` is, mean over all validation films"
     ),
     MetricRow(
-        "test/loss", "nats", "plain binary cross-entropy per finding whatever `loss` is, mean over all test films"
+        "<judged>/loss", "nats", "plain binary cross-entropy per finding whatever `loss` is, mean over all films judged"
     ),
     MetricRow("val/auc/mean", "0 to 1", "mean ROC AUC over the findings that have both classes in the split"),
     MetricRow("val/auc/<Finding>", "0 to 1", "ROC AUC of one finding; not a number when it has only one class"),
@@ -37,12 +37,12 @@ METRICS: tuple[MetricRow, ...] = (
     MetricRow("val/auc_ci_high/<Finding>", "0 to 1", "upper end of the 95 % interval of the finding's AUC"),
     MetricRow("best/epoch", "epochs", "the epoch of highest val/auc/mean so far; in the end the model has its weights"),
     MetricRow("best/val_auc", "0 to 1", "val/auc/mean of that epoch"),
-    MetricRow("test/auc/mean", "0 to 1", "as val/auc/mean, on the test films"),
-    MetricRow("test/auc/<Finding>", "0 to 1", "as val/auc/<Finding>, on the test films"),
-    MetricRow("test/auc_ci_low/mean", "0 to 1", "as val/auc_ci_low/mean, on the test films"),
-    MetricRow("test/auc_ci_high/mean", "0 to 1", "as val/auc_ci_high/mean, on the test films"),
-    MetricRow("test/auc_ci_low/<Finding>", "0 to 1", "as val/auc_ci_low/<Finding>, on the test films"),
-    MetricRow("test/auc_ci_high/<Finding>", "0 to 1", "as val/auc_ci_high/<Finding>, on the test films"),
+    MetricRow("<judged>/auc/mean", "0 to 1", "as val/auc/mean, on the films judged"),
+    MetricRow("<judged>/auc/<Finding>", "0 to 1", "as val/auc/<Finding>, on the films judged"),
+    MetricRow("<judged>/auc_ci_low/mean", "0 to 1", "as val/auc_ci_low/mean, on the films judged"),
+    MetricRow("<judged>/auc_ci_high/mean", "0 to 1", "as val/auc_ci_high/mean, on the films judged"),
+    MetricRow("<judged>/auc_ci_low/<Finding>", "0 to 1", "as val/auc_ci_low/<Finding>, on the films judged"),
+    MetricRow("<judged>/auc_ci_high/<Finding>", "0 to 1", "as val/auc_ci_high/<Finding>, on the films judged"),
     MetricRow(
         "<split>/auc_per_<group>/<Finding>",
         "0 to 1",
@@ -69,6 +69,11 @@ METRICS: tuple[MetricRow, ...] = (
     MetricRow("<split>/specificity/<Finding>", "0 to 1", "films called negative of those without the finding"),
     MetricRow("<split>/ppv/<Finding>", "0 to 1", "films with the finding of those called positive"),
     MetricRow("<split>/npv/<Finding>", "0 to 1", "films without the finding of those called negative"),
+    MetricRow(
+        "<split>/subgroup_deficit",
+        "0 to 1",
+        "how far the mean AUC of a subgroup is below that of the other films, where that is beyond chance; the largest",
+    ),
     MetricRow("optim/learning_rate", "1", "learning rate of the epoch's last optimiser step"),
     MetricRow(
         "throughput/images_per_second",
@@ -117,6 +122,7 @@ METRICS: tuple[MetricRow, ...] = (
 )
 
 _PLACEHOLDERS = {
+    "<judged>": "(?:test|all|external)",
     "<split>": "(?:train|val|test|all|external)",
     "<arm>": "(?:pretrained|scratch)",
     "<group>": "(?:lesion|film|breast)",

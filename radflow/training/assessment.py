@@ -12,21 +12,23 @@ from radflow.data.dataset.reading import ALL, Dataset, Split
 from radflow.data.findings import key_of
 from radflow.evaluation.auc import FindingAuc, mean_auc
 from radflow.evaluation.cross_entropy import mean_cross_entropy
-from radflow.evaluation.evaluation import MEAN, Evaluation, evaluate, rates
+from radflow.evaluation.evaluation import MEAN, Evaluation, evaluate, rates, subgroup_table
 from radflow.evaluation.measures import mean_measures
 from radflow.evaluation.predictions import Predictions, write_predictions
+from radflow.evaluation.subgroups import Columns, largest_deficit
 from radflow.evaluation.thresholds import YOUDEN
 from radflow.files import atomic_file
 from radflow.inference.description import Outputs
 from radflow.plots.calibration import reliability_figure
 from radflow.plots.report import auc_table, probability_table
 from radflow.plots.roc import auc_figure, roc_figure
+from radflow.plots.subgroups import subgroup_figure, subgroups_table
 from radflow.terminal import print_table, say
 from radflow.tracking.run import TrackedRun
 from radflow.training.job_folder import PREDICTIONS_FILE
 
-NUMBERS_FILE = "evaluation.csv"
-"""Name of the table of every number with its interval, in the folders of jobs and of artefacts."""
+NUMBERS_FILE, SUBGROUPS_FILE = "evaluation.csv", "subgroups.csv"
+"""Names of the tables of every number with its interval, in the folders of jobs and of artefacts."""
 
 
 @dataclass(frozen=True)
@@ -63,24 +65,29 @@ def assess(
     folder: Path,
     run: TrackedRun,
     step: int = 0,
+    columns: Columns | None = None,
 ) -> Assessment:
     """Evaluate a network's predictions with its model's thresholds and calibration, and tell what they are worth.
 
     The predictions and all numbers are written into `folder` and logged, with metrics of the split and figures, and
-    the numbers are printed.
+    the numbers are printed. Subgroups are those of `columns`; of sex, age and view unless given.
     """
     calibrated = replace(predictions, probabilities=outputs.calibration(predictions.probabilities).astype(np.float32))
-    evaluation = evaluate(predictions, calibrated, outputs.thresholds)
+    evaluation = evaluate(predictions, calibrated, outputs.thresholds, columns)
     assessment = Assessment(evaluation, _metrics(evaluation, split))
     write_predictions(folder / PREDICTIONS_FILE, predictions)
-    with atomic_file(folder / NUMBERS_FILE) as temporary:
-        evaluation.table().to_csv(temporary, index=False, float_format="%.6f")
+    tables = {NUMBERS_FILE: evaluation.table(), SUBGROUPS_FILE: subgroup_table(evaluation.subgroups)}
+    for name, table in tables.items():
+        with atomic_file(folder / name) as temporary:
+            table.to_csv(temporary, index=False, float_format="%.6f")
     run.log_metrics(assessment.metrics, step)
-    run.log_file(folder / PREDICTIONS_FILE, "predictions")
-    run.log_file(folder / NUMBERS_FILE, "predictions")
+    for name in (PREDICTIONS_FILE, *tables):
+        run.log_file(folder / name, "predictions")
     run.log_figure(auc_figure(evaluation.aucs, title), f"figures/auc_{split}.png")
     run.log_figure(roc_figure(predictions, title), f"figures/roc_{split}.png")
     run.log_figure(reliability_figure(evaluation, title), f"figures/reliability_{split}.png")
+    if evaluation.subgroups:
+        run.log_figure(subgroup_figure(evaluation.subgroups, title), f"figures/subgroups_{split}.png")
     _print(evaluation, outputs, title)
     say(f"predictions: {folder / PREDICTIONS_FILE}")
     return assessment
@@ -92,6 +99,8 @@ def _print(evaluation: Evaluation, outputs: Outputs, title: str) -> None:
         print_table(auc_table(of_dataset, f"{title} of {name}"))
     limits = outputs.calibration(outputs.thresholds[YOUDEN]) if YOUDEN in outputs.thresholds else None
     print_table(probability_table(evaluation, limits, title))
+    if evaluation.subgroups:
+        print_table(subgroups_table(evaluation.subgroups, title))
 
 
 def _metrics(evaluation: Evaluation, split: str) -> dict[str, float]:
@@ -139,6 +148,8 @@ def _probability_metrics(evaluation: Evaluation, split: str) -> dict[str, float]
     metrics[f"{split}/uncalibrated_error/{MEAN}"] = before
     for finding, found in evaluation.measures.items():
         metrics |= {f"{split}/{name}/{key_of(finding)}": each.value for name, each in vars(found).items()}
+    if worst := largest_deficit(evaluation.subgroups):
+        metrics[f"{split}/subgroup_deficit"] = -worst.auc_difference.value
     for finding, name, share in rates(evaluation.operating_points.get(YOUDEN, {})):
         metrics[f"{split}/{name}/{key_of(finding)}"] = share.value
     return metrics

@@ -28,7 +28,7 @@ def films_of_sexes(seed: int = 0, worse: float = 0.0, films: int = 1200) -> Pred
 
 def test_numbers_are_those_of_the_films_alone() -> None:
     films = films_of_sexes(worse=0.5)
-    women, men = evaluate_subgroups(films, np.array([0.3, np.nan]), known_columns(films, ["sex"]), films)
+    women, men = evaluate_subgroups(films, films, np.array([0.3, np.nan]), known_columns(films, ["sex"]))
     assert (women.value, men.value) == ("F", "M")
     assert women.films + men.films == len(films)
     scores = [
@@ -51,7 +51,7 @@ def test_a_difference_that_is_there_is_found_and_one_that_is_not_rarely() -> Non
 
 
 def _by_sex(films: Predictions) -> list:
-    return evaluate_subgroups(films, None, known_columns(films, ["sex"]), films)
+    return evaluate_subgroups(films, films, None, known_columns(films, ["sex"]))
 
 
 def test_findings_with_few_films_and_films_that_are_not_known_do_not_count() -> None:
@@ -71,7 +71,7 @@ def test_ages_come_in_bands_and_one_value_makes_no_subgroup() -> None:
     )
     columns = known_columns(films)
     assert columns["age"].tolist() == ["", "0 to 17", "0 to 17", "18 to 39", "60 to 79", "80+"]
-    values = [(part.column, part.value) for part in evaluate_subgroups(films, None, columns, films)]
+    values = [(part.column, part.value) for part in evaluate_subgroups(films, films, None, columns)]
     assert values == [("age", "0 to 17"), ("age", "18 to 39"), ("age", "60 to 79"), ("age", "80+")]
 
 

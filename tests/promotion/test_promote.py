@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,7 @@ def test_a_worse_run_is_refused_with_its_reasons_and_becomes_challenger(store: M
             ("unseen patients", True),
             ("minimum AUC", True),
             ("against champion", False),
+            ("largest gap", True),
         ]
         assert (aliases(store), versions(store)["2"]) == ({"champion": "1", "challenger": "2"}, worse)
     tags = store.get_model_version(NAME, "2").tags
@@ -88,6 +90,21 @@ def test_a_better_run_takes_over_and_is_no_challenger_any_more(store: MlflowClie
     assert promoted().outcome == "version 2 is champion, before it version 1"
     assert (aliases(store), versions(store)["2"]) == ({"champion": "2"}, better)
     assert store.get_model_version(NAME, "2").tags["radflow.previous_champion"] == "1"
+
+
+def test_a_run_that_does_worse_for_women_is_refused(store: MlflowClient, promoted: Promote) -> None:
+    """The policy allows a gap of .1; a gap that is beyond chance and smaller is told and allowed."""
+    tested = predictions(1.5, films=1200)
+    sexes = np.where(np.arange(1200) // 2 % 2 == 0, "F", "M")
+    blind = predictions(0.3, films=1200).probabilities
+    told = np.where((sexes == "F")[:, np.newaxis], blind, tested.probabilities)
+    finished_run(store, tested=replace(tested, sexes=sexes, probabilities=told))
+    decision = promoted()
+    assert decision.outcome == "refused; there is no champion"
+    (gap,) = decision.judgement.failed
+    assert gap.rule == "largest gap"
+    assert gap.seen.startswith("sex F: -0.2")
+    assert promoted(largest_gap=0.4).outcome == "version 1 is champion"
 
 
 def test_a_challenger_that_a_laxer_policy_lets_through_keeps_its_version(

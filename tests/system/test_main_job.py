@@ -64,9 +64,13 @@ def test_a_distributed_job_is_one_run_with_all_that_a_user_compares(trained: Pat
     assert artifacts == {
         "figures/auc_test.png",
         "figures/roc_test.png",
+        "figures/reliability_test.png",
+        "figures/subgroups_test.png",
         "figures/learning_curves.png",
         "figures/learning_rate.png",
         "predictions/predictions.parquet",
+        "predictions/evaluation.csv",
+        "predictions/subgroups.csv",
     }
     assert len(run.outputs.model_outputs) == 1
 
