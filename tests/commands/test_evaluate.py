@@ -117,5 +117,5 @@ def test_a_table_that_divides_nothing_is_one_line(dataset: Dataset, tmp_path: Pa
 
 def test_no_common_finding_is_one_line(dataset: Dataset, tmp_path: Path, store: MlflowClient) -> None:
     save_small_classifier(tmp_path / "model", outputs=replace(OUTPUTS, findings=("A", "B", "C")))
-    with pytest.raises(UserError, match="gives A, B, C, and data=.*data has none of these but Hernia"):
+    with pytest.raises(UserError, match=r"gives A, B, C, and data=.*data has none of these but Hernia"):
         evaluate(EvaluateConfig(model=str(tmp_path / "model"), data="data", threads=1))
