@@ -44,10 +44,11 @@ def evaluate(config: EvaluateConfig) -> Assessment:
     import_tensorflow()
     from radflow.inference.split_predictor import SplitPredictor
     from radflow.plots.report import evaluation_markdown
-    from radflow.training.assessment import assess, log_inputs, predictions_of
+    from radflow.training.assessment import Subject, assess, log_inputs, predictions_of
     from radflow.training.initial_weights import patients_seen_by, resolve_alias
     from radflow.training.job_folder import make_job_folder
     from radflow.training.leakage import report_leakage
+    from radflow.training.looked_at import look_at_films
 
     dataset = open_data(config.data)
     prepare_tracking()
@@ -70,10 +71,12 @@ def evaluate(config: EvaluateConfig) -> Assessment:
         report_leakage(leakage, "these AUCs are too high", run)
         probabilities = SplitPredictor(loaded.model, BATCH).predict(judged.split)[:, judged.columns]
         predictions = predictions_of(judged.split, judged.outputs.findings, probabilities)
-        title = f"{loaded.model.name} on {dataset.name}, {split} films"
-        folder = make_job_folder(Path(config.out), "evaluate")
         columns = subgroup_columns(predictions, config.subgroups, config.subgroup_table)
-        assessment = assess(predictions, judged.outputs, tags[EVALUATION_TAG], title, folder, run, columns=columns)
+        folder = make_job_folder(Path(config.out), "evaluate")
+        title = f"{loaded.model.name} on {dataset.name}, {split} films"
+        subject = Subject(tags[EVALUATION_TAG], title, model, dataset, leakage)
+        sections = look_at_films(loaded.model, dataset, judged, predictions, folder, run)
+        assessment = assess(predictions, judged.outputs, subject, folder, run, columns=columns, extra=sections)
         evaluation = assessment.evaluation
         note = evaluation_markdown(title, evaluation.aucs, evaluation.mean_auc.interval, leakage.warning)
         run.set_note(note)

@@ -68,6 +68,21 @@ def proportion(counted: NDArray[np.bool_], hits: NDArray[np.bool_], numbers: NDA
     return Estimate(share, *_wilson(share, independent))
 
 
+def mean_of_films(values: NDArray[np.floating], numbers: NDArray[np.intp]) -> Estimate:
+    """Mean of a number between 0 and 1 over films, at least one, with Student's interval between their patients.
+
+    0 to 1 with a single patient.
+    """
+    _, patient_of = np.unique(numbers, return_inverse=True)
+    patients, mean = int(patient_of.max()) + 1, float(values.mean())
+    if patients < 2:
+        return Estimate(mean, 0.0, 1.0)
+    excess = np.bincount(patient_of, weights=values - mean)
+    error = math.sqrt(patients / (patients - 1) * float(np.sum(excess**2))) / len(values)
+    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, patients - 1)) * error
+    return Estimate(mean, max(mean - reach, 0.0), min(mean + reach, 1.0))
+
+
 def _wilson(share: float, films: float) -> tuple[float, float]:
     """Wilson's score interval of a share of so many independent films."""
     square = NORMAL_QUANTILE**2 / films

@@ -28,14 +28,20 @@ def draw_heatmap(film: NDArray[np.uint8], evidence: np.ndarray, caption: str, fi
     """
     grey = Image.fromarray(cut_breast(film) if fit == "breast" else film)
     grey.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    picture = Image.new("RGB", (grey.width, grey.height + _CAPTION_HEIGHT))
+    picture.paste(tint(grey, evidence, fit))
+    font = ImageFont.load_default(_CAPTION_HEIGHT // 2)
+    ImageDraw.Draw(picture).text((4, grey.height + _CAPTION_HEIGHT // 4), caption, fill="white", font=font)
+    return picture
+
+
+def tint(grey: Image.Image, evidence: np.ndarray, fit: Fit = "squash") -> Image.Image:
+    """A grey picture with the evidence for one finding in colour; see `draw_heatmap`."""
     strength = _strength(evidence, grey.size, fit)
     colours = (mpl.colormaps["inferno"](strength)[..., :3] * 255).astype(np.uint8)
     cover = Image.fromarray(np.rint(strength * _STRONGEST_COLOUR * 255).astype(np.uint8))
-    picture = Image.new("RGB", (grey.width, grey.height + _CAPTION_HEIGHT))
-    picture.paste(grey.convert("RGB"))
+    picture = grey.convert("RGB")
     picture.paste(Image.fromarray(colours), (0, 0), cover)
-    font = ImageFont.load_default(_CAPTION_HEIGHT // 2)
-    ImageDraw.Draw(picture).text((4, grey.height + _CAPTION_HEIGHT // 4), caption, fill="white", font=font)
     return picture
 
 

@@ -27,7 +27,7 @@ class SheetFilm:
     """One film of a sheet with what stands under it."""
 
     pixels: NDArray[np.uint8]
-    """uint8 [H, W]"""
+    """uint8 [H, W], or [H, W, 3] in colours, then a square"""
     image_id: str
     facts: str
     """Split, view and other findings."""
@@ -55,17 +55,25 @@ def draw_sheet(heading: str, films: list[SheetFilm]) -> Image.Image:
     """Draw films in rows with their captions; what is too long for a caption is cut short."""
     rows = -(-len(films) // COLUMNS)
     cell_width, cell_height = _FILM + _GAP, _FILM + _CAPTION + _GAP
-    sheet = Image.new("L", (COLUMNS * cell_width + _GAP, _HEADING + rows * cell_height), _PAPER)
+    mode = "RGB" if any(film.pixels.ndim == 3 for film in films) else "L"
+    paper = _PAPER if mode == "L" else (_PAPER,) * 3
+    sheet = Image.new(mode, (COLUMNS * cell_width + _GAP, _HEADING + rows * cell_height), paper)
     draw = ImageDraw.Draw(sheet)
     _write(draw, (_GAP, 9), heading, ImageFont.load_default(18), _INK, sheet.width - 2 * _GAP)
     caption = ImageFont.load_default(12)
     for number, film in enumerate(films):
         left = _GAP + number % COLUMNS * cell_width
         top = _HEADING + number // COLUMNS * cell_height
-        sheet.paste(Image.fromarray(resize_film(film.pixels, _FILM)), (left, top))
+        sheet.paste(_picture(film.pixels), (left, top))
         _write(draw, (left, top + _FILM + 3), film.image_id, caption, _INK, _FILM)
         _write(draw, (left, top + _FILM + 18), film.facts, caption, _GREY, _FILM)
     return sheet
+
+
+def _picture(pixels: NDArray[np.uint8]) -> Image.Image:
+    if pixels.ndim == 2:
+        return Image.fromarray(resize_film(pixels, _FILM))
+    return Image.fromarray(pixels).resize((_FILM, _FILM), Image.Resampling.LANCZOS)
 
 
 def _film_at(splits: list[Split], findings: tuple[str, ...], place: int, sheet: str) -> SheetFilm:
@@ -88,4 +96,4 @@ def _name_of_none(findings: tuple[str, ...]) -> str:
 def _write(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, font: Font, ink: int, width: int) -> None:
     while draw.textlength(text, font) > width:
         text = text.removesuffix("...")[:-1] + "..."
-    draw.text(place, text, ink, font)
+    draw.text(place, text, ink if draw.mode == "L" else (ink,) * 3, font)

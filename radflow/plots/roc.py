@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
 from radflow.evaluation.auc import FindingAuc, auc_per_finding, mean_auc
+from radflow.evaluation.literature import LITERATURE_AUCS
 from radflow.evaluation.predictions import Predictions
 from radflow.plots.style import (
     BLUE,
@@ -26,25 +27,6 @@ from radflow.plots.style import (
     new_rows,
     write_beside,
 )
-
-LITERATURE_AUCS: dict[str, dict[str, float]] = {
-    "Wang 2017": {
-        "Atelectasis": 0.716, "Cardiomegaly": 0.807, "Effusion": 0.784, "Infiltration": 0.609, "Mass": 0.706,
-        "Nodule": 0.671, "Pneumonia": 0.633, "Pneumothorax": 0.806, "Consolidation": 0.708, "Edema": 0.835,
-        "Emphysema": 0.815, "Fibrosis": 0.769, "Pleural_Thickening": 0.708, "Hernia": 0.767,
-    },
-    "Yao 2017": {
-        "Atelectasis": 0.772, "Cardiomegaly": 0.904, "Effusion": 0.859, "Infiltration": 0.695, "Mass": 0.792,
-        "Nodule": 0.717, "Pneumonia": 0.713, "Pneumothorax": 0.841, "Consolidation": 0.788, "Edema": 0.882,
-        "Emphysema": 0.829, "Fibrosis": 0.767, "Pleural_Thickening": 0.765, "Hernia": 0.914,
-    },
-    "CheXNet 2017": {
-        "Atelectasis": 0.8094, "Cardiomegaly": 0.9248, "Effusion": 0.8638, "Infiltration": 0.7345, "Mass": 0.8676,
-        "Nodule": 0.7802, "Pneumonia": 0.7680, "Pneumothorax": 0.8887, "Consolidation": 0.7901, "Edema": 0.8878,
-        "Emphysema": 0.9371, "Fibrosis": 0.8047, "Pleural_Thickening": 0.8062, "Hernia": 0.9164,
-    },
-}  # fmt: skip
-"""AUCs of ChestX-ray14 as Table 1 of CheXNet (arXiv:1711.05225) prints them; random patient splits of 70/10/20."""
 
 ANCHOR_CAPTION = (
     "Literature: random patient splits of 70/10/20, about .03 easier than the official test list; "

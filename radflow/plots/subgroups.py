@@ -14,12 +14,17 @@ from radflow.evaluation.subgroups import Subgroup
 from radflow.plots.style import BLUE, GREY, ORANGE, in_words, new_figure, tidy
 from radflow.plots.tables import terminal_table
 
-_HEADINGS = ("Subgroup", "Films (findings)", "AUC", "against the rest", "Sensitivity", "Probability - share")
+SUBGROUP_HEADINGS = ("Subgroup", "Films (findings)", "AUC", "against the rest", "Sensitivity", "Probability - share")
 
 
 def subgroups_table(subgroups: Sequence[Subgroup], title: str) -> Table:
-    """Lay out for the terminal the AUC, its difference from the rest, sensitivity and calibration of each subgroup."""
-    rows = [
+    """Lay out `subgroup_rows` for the terminal."""
+    return terminal_table(f"{title}: subgroups", SUBGROUP_HEADINGS, subgroup_rows(subgroups), align="llrrrr")
+
+
+def subgroup_rows(subgroups: Sequence[Subgroup]) -> list[tuple[str, ...]]:
+    """A row a subgroup: its AUC, the difference from the rest, sensitivity and calibration, each with its interval."""
+    return [
         (
             f"{each.column}: {each.value}",
             f"{each.films:,} ({each.findings})",
@@ -30,7 +35,6 @@ def subgroups_table(subgroups: Sequence[Subgroup], title: str) -> Table:
         )
         for each in subgroups
     ]
-    return terminal_table(f"{title}: subgroups", _HEADINGS, rows, align="llrrrr")
 
 
 def signed(estimate: Estimate) -> str:

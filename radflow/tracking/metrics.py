@@ -74,6 +74,12 @@ METRICS: tuple[MetricRow, ...] = (
         "0 to 1",
         "how far the mean AUC of a subgroup is below that of the other films, where that is beyond chance; the largest",
     ),
+    MetricRow(
+        "boxes/pointing/<Finding>",
+        "0 to 1",
+        "films whose heat map is largest in a radiologist's box (evaluate)",
+    ),
+    MetricRow("boxes/overlap/<Finding>", "0 to 1", "mean intersection over union of boxes and the heat map's region"),
     MetricRow("optim/learning_rate", "1", "learning rate of the epoch's last optimiser step"),
     MetricRow(
         "throughput/images_per_second",

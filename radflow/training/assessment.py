@@ -10,25 +10,29 @@ import numpy as np
 
 from radflow.data.dataset.reading import ALL, Dataset, Split
 from radflow.data.findings import key_of
+from radflow.data.seen_patients import Leakage
 from radflow.evaluation.auc import FindingAuc, mean_auc
 from radflow.evaluation.cross_entropy import mean_cross_entropy
 from radflow.evaluation.evaluation import MEAN, Evaluation, evaluate, rates, subgroup_table
+from radflow.evaluation.literature import DATASET as LITERATURE_DATASET
 from radflow.evaluation.measures import mean_measures
+from radflow.evaluation.patients import count_patients
 from radflow.evaluation.predictions import Predictions, write_predictions
 from radflow.evaluation.subgroups import Columns, largest_deficit
 from radflow.evaluation.thresholds import YOUDEN
 from radflow.files import atomic_file
 from radflow.inference.description import Outputs
-from radflow.plots.calibration import reliability_figure
+from radflow.plots.evaluation_report import Section, evaluation_figures, evaluation_html
 from radflow.plots.report import auc_table, probability_table
-from radflow.plots.roc import auc_figure, roc_figure
-from radflow.plots.subgroups import subgroup_figure, subgroups_table
+from radflow.plots.subgroups import subgroups_table
 from radflow.terminal import print_table, say
 from radflow.tracking.run import TrackedRun
 from radflow.training.job_folder import PREDICTIONS_FILE
+from radflow.versions import installed_versions
 
-NUMBERS_FILE, SUBGROUPS_FILE = "evaluation.csv", "subgroups.csv"
-"""Names of the tables of every number with its interval, in the folders of jobs and of artefacts."""
+NUMBERS_FILE, SUBGROUPS_FILE, REPORT_FILE = "evaluation.csv", "subgroups.csv", "report.html"
+"""Names of the tables of every number with its interval and of the report, in folders of jobs and of artefacts."""
+_SOFTWARE = ("radflow", "tensorflow", "tensorflow-cpu", "keras")
 
 
 @dataclass(frozen=True)
@@ -57,39 +61,82 @@ def predictions_of(split: Split, findings: tuple[str, ...], probabilities: np.nd
     return Predictions(findings, probabilities=probabilities, **vars(split.table))
 
 
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated: a model on films of a dataset."""
+
+    split: str
+    """In metric keys: test, all or external."""
+    title: str
+    model: str
+    """As a reader finds it: an architecture, or the address of a saved model."""
+    dataset: Dataset
+    leakage: Leakage
+
+    @property
+    def has_literature(self) -> bool:
+        """Whether published results are of such films."""
+        return self.dataset.name == LITERATURE_DATASET and self.split == "test"
+
+    def facts(self, predictions: Predictions) -> dict[str, str]:
+        """What a reader of a report must know, by name."""
+        rule = self.dataset.manifest.split_rule
+        return {
+            "Model": self.model,
+            "Dataset": f"{self.dataset.name}, manifest SHA-256 {self.dataset.digest}",
+            "Films": f"{len(predictions):,} of {count_patients(predictions.patient_ids):,} patients, {self.split}",
+            "Split": f"{rule.rule}, seed {rule.seed}",
+            "Patients seen in training": str(self.leakage),
+            "Software": ", ".join(f"{name} {version}" for name, version in installed_versions(_SOFTWARE).items()),
+        }
+
+
 def assess(
     predictions: Predictions,
     outputs: Outputs,
-    split: str,
-    title: str,
+    subject: Subject,
     folder: Path,
     run: TrackedRun,
     step: int = 0,
     columns: Columns | None = None,
+    extra: Sequence[Section] = (),
 ) -> Assessment:
     """Evaluate a network's predictions with its model's thresholds and calibration, and tell what they are worth.
 
-    The predictions and all numbers are written into `folder` and logged, with metrics of the split and figures, and
-    the numbers are printed. Subgroups are those of `columns`; of sex, age and view unless given.
+    The predictions, all numbers and a report are written into `folder` and logged, with metrics of the split and
+    figures, and the numbers are printed. Subgroups are those of `columns`; of sex, age and view unless given. The
+    report ends with the sections `extra`.
     """
     calibrated = replace(predictions, probabilities=outputs.calibration(predictions.probabilities).astype(np.float32))
     evaluation = evaluate(predictions, calibrated, outputs.thresholds, columns)
-    assessment = Assessment(evaluation, _metrics(evaluation, split))
+    assessment = Assessment(evaluation, _metrics(evaluation, subject.split))
     write_predictions(folder / PREDICTIONS_FILE, predictions)
-    tables = {NUMBERS_FILE: evaluation.table(), SUBGROUPS_FILE: subgroup_table(evaluation.subgroups)}
-    for name, table in tables.items():
+    figures = evaluation_figures(evaluation, subject.title, subject.has_literature)
+    report = evaluation_html(
+        evaluation,
+        figures,
+        subject.title,
+        subject.facts(predictions),
+        subject.leakage.warning,
+        subject.has_literature,
+        extra,
+    )
+    texts = {
+        NUMBERS_FILE: evaluation.table().to_csv(index=False, float_format="%.6f"),
+        SUBGROUPS_FILE: subgroup_table(evaluation.subgroups).to_csv(index=False, float_format="%.6f"),
+        REPORT_FILE: report,
+    }
+    for name, text in texts.items():
         with atomic_file(folder / name) as temporary:
-            table.to_csv(temporary, index=False, float_format="%.6f")
+            temporary.write_text(text, encoding="utf-8")
     run.log_metrics(assessment.metrics, step)
-    for name in (PREDICTIONS_FILE, *tables):
+    for name in (PREDICTIONS_FILE, *texts):
         run.log_file(folder / name, "predictions")
-    run.log_figure(auc_figure(evaluation.aucs, title), f"figures/auc_{split}.png")
-    run.log_figure(roc_figure(predictions, title), f"figures/roc_{split}.png")
-    run.log_figure(reliability_figure(evaluation, title), f"figures/reliability_{split}.png")
-    if evaluation.subgroups:
-        run.log_figure(subgroup_figure(evaluation.subgroups, title), f"figures/subgroups_{split}.png")
-    _print(evaluation, outputs, title)
+    for name, figure in figures.items():
+        run.log_figure(figure, f"figures/{name}_{subject.split}.png")
+    _print(evaluation, outputs, subject.title)
     say(f"predictions: {folder / PREDICTIONS_FILE}")
+    say(f"report: {folder / REPORT_FILE}")
     return assessment
 
 

@@ -31,7 +31,7 @@ from radflow.plots.learning_curves import learning_curves_figure, learning_rate_
 from radflow.plots.report import RunFacts, summary_markdown
 from radflow.terminal import say
 from radflow.tracking.run import SilentRun, TrackedRun, resume_run, tracking_run
-from radflow.training.assessment import assess, log_inputs, predictions_of
+from radflow.training.assessment import Subject, assess, log_inputs, predictions_of
 from radflow.training.checkpoint import CheckpointFolder, Checkpoints, NoCheckpoints
 from radflow.training.config import TrainingConfig
 from radflow.training.initial_weights import patients_seen_by, resolve_alias, weights_file
@@ -151,7 +151,8 @@ def _conclude(
     predictions = predictions_of(dataset.split("test"), dataset.findings, probabilities["test"])
     title = f"{plan.config.model.arch} on {dataset.name}, test films"
     outputs = _outputs(dataset, predictions_of(dataset.split("val"), dataset.findings, probabilities["val"]))
-    assessment = assess(predictions, outputs, "test", title, folder, run, state.epoch)
+    subject = Subject("test", title, f"{plan.config.model.arch} of run {run.run_id}", dataset, leakage)
+    assessment = assess(predictions, outputs, subject, folder, run, state.epoch)
     run.set_note(_note(plan, dataset, state, assessment.evaluation, leakage))
     _log_model(plan, dataset, state, outputs, assessment.metrics, folder, run)
     say(run.url())

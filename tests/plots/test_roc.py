@@ -10,8 +10,9 @@ from sklearn.metrics import roc_auc_score
 
 from radflow.data.readers.chestxray14 import FINDINGS
 from radflow.evaluation.auc import auc_per_finding
+from radflow.evaluation.literature import LITERATURE_AUCS
 from radflow.evaluation.predictions import Predictions
-from radflow.plots.roc import LITERATURE_AUCS, auc_figure, roc_figure
+from radflow.plots.roc import auc_figure, roc_figure
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,17 @@ A dataset keeps those of its films as `boxes.csv`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from radflow.data.dataset.reading import Dataset
 from radflow.data.dataset.verified import verify_once
+from radflow.data.images.film import is_dicom
 from radflow.data.readers.whole_tables import WholeTable
 from radflow.data.tables import read_rows
 from radflow.errors import UserError
@@ -34,6 +36,9 @@ class FindingBox(NamedTuple):
     """Top edge."""
     width: float
     height: float
+    film_width: int = 0
+    """Of the released film, in whose pixels the box is; 0 where it is not known."""
+    film_height: int = 0
 
 
 def count_boxes(boxes: Sequence[FindingBox], image_ids: NDArray[np.str_]) -> list[str]:
@@ -48,7 +53,47 @@ def read_boxes(dataset: Dataset) -> list[FindingBox]:
     if all(table.file != BOXES_NAME for table in dataset.manifest.tables):
         return []
     verify_once(dataset.path, dataset.manifest.tables)
-    return read_box_table(dataset.path / BOXES_NAME, FindingBox._fields, dataset.findings)
+    path = dataset.path / BOXES_NAME
+    columns, sizes = FindingBox._fields[:6], FindingBox._fields[6:]
+    boxes = read_box_table(path, columns, dataset.findings)
+    sizes_of = [_film_size(path, row, cells[len(columns) :]) for row, cells in read_rows(path, columns, sizes)]
+    return [
+        box._replace(film_width=width, film_height=height) for box, (width, height) in zip(boxes, sizes_of, strict=True)
+    ]
+
+
+def with_film_sizes(boxes: Sequence[FindingBox], find: Callable[[str], Location | None]) -> list[FindingBox]:
+    """The same boxes with the sizes of their films, whose headers are read; films that are not found have none."""
+    sizes = {name: _stored_size(path) for name in {box.image_id for box in boxes} if (path := find(name))}
+    given = [(box, *sizes.get(box.image_id, (0, 0))) for box in boxes]
+    return [box._replace(film_width=width, film_height=height) for box, width, height in given]
+
+
+def _stored_size(path: Location) -> tuple[int, int]:
+    """Width and height of a stored film, by its header; 0 and 0 where it cannot be read, which preprocessing tells."""
+    try:
+        with path.open("rb") as file:
+            is_dicom_file = is_dicom(file.read(132))
+            file.seek(0)
+            if not is_dicom_file:
+                with Image.open(file, formats=("PNG", "JPEG")) as picture:
+                    return picture.size
+            import pydicom  # which takes longer to import than all else here
+
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
+            return int(header.Columns), int(header.Rows)
+    except (OSError, ValueError, AttributeError, TypeError, EOFError, KeyError):
+        return 0, 0
+
+
+def _film_size(path: Location, row: int, cells: list[str]) -> tuple[int, int]:
+    try:
+        width, height = (int(cell or 0) for cell in cells)
+    except ValueError:
+        width = height = -1
+    if min(width, height) < 0:
+        raise UserError(f"{path}, row {row} has film size {', '.join(cells)}; make the dataset again with preprocess")
+    return width, height
 
 
 def read_box_table(

@@ -260,7 +260,8 @@ def read_box_list(path: Location) -> list[FindingBox]:
 
     Raises `UserError` with the row for what is not a box on a film.
     """
-    return read_box_table(path, _BOX_COLUMNS, FINDINGS, FILM_SIDE, {"Infiltrate": "Infiltration"})
+    boxes = read_box_table(path, _BOX_COLUMNS, FINDINGS, FILM_SIDE, {"Infiltrate": "Infiltration"})
+    return [box._replace(film_width=FILM_SIDE, film_height=FILM_SIDE) for box in boxes]
 
 
 def compare_with_release(labels: LabelFile) -> list[str]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from radflow.data.dataset.shards import FilmTable
 from radflow.data.readers.base import ReleasePlan, Request
-from radflow.data.readers.boxes import FindingBox, corner_box
+from radflow.data.readers.boxes import FindingBox, corner_box, with_film_sizes
 from radflow.data.readers.division import divide_films
 from radflow.data.readers.film_files import FilmFiles, find_image
 from radflow.data.readers.label_columns import Labels, labels_of_flags
@@ -90,18 +90,20 @@ class VinDrCxr:
             unlabelled=divided.unlabelled,
             unlisted=divided.unlisted,
             notes=(NO_PATIENTS, *left_out),
-            boxes=[box for path in boxes.values() for box in _boxes(read_table(path), films, findings)],
+            boxes=with_film_sizes(
+                [box for path in boxes.values() for box in _boxes(read_table(path), films, findings)], self._find_film
+            ),
         )
 
     def _files(self, names: Sequence[str]) -> FilmFiles:
         return FilmFiles(dict(self._unpacked(names)), (), self._why_absent)
 
     def _unpacked(self, names: Sequence[str]) -> Iterator[tuple[str, Location]]:
-        for name in names:
-            for folder in (self.folder / "train", self.folder / "test", self.folder):
-                if path := find_image(folder, name):
-                    yield name, path
-                    break
+        return ((name, path) for name in names if (path := self._find_film(name)))
+
+    def _find_film(self, name: str) -> Location | None:
+        folders = (self.folder / "train", self.folder / "test", self.folder)
+        return next((path for folder in folders if (path := find_image(folder, name))), None)
 
     @property
     def _why_absent(self) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from radflow.data.dataset.shards import FilmTable
 from radflow.data.readers.base import ReleasePlan, Request
 from radflow.data.readers.birads import SUSPICIOUS, birads_labels
-from radflow.data.readers.boxes import FindingBox, corner_box
+from radflow.data.readers.boxes import FindingBox, corner_box, with_film_sizes
 from radflow.data.readers.cells import names_of_list, side
 from radflow.data.readers.division import divide_films
 from radflow.data.readers.film_files import FilmFiles, find_image
@@ -95,13 +95,17 @@ class VinDrMammo:
             unlabelled=divided.unlabelled,
             unlisted=divided.unlisted,
             notes=(NO_PATIENTS,),
-            boxes=[] if local is None else list(_boxes(local)),
+            boxes=[]
+            if local is None
+            else with_film_sizes(list(_boxes(local)), lambda name: self._find_film(name, places)),
         )
 
     def _files(self, names: Sequence[str], examinations: dict[str, str]) -> FilmFiles:
-        images = self.folder / "images"
-        found = {name: path for name in names if (path := find_image(images / examinations[name], name))}
+        found = {name: path for name in names if (path := self._find_film(name, examinations))}
         return FilmFiles(found, (), self._why_absent)
+
+    def _find_film(self, name: str, examinations: dict[str, str]) -> Location | None:
+        return find_image(self.folder / "images" / examinations[name], name) if name in examinations else None
 
     @property
     def _why_absent(self) -> str:

@@ -17,7 +17,14 @@ def test_the_released_list(real_data: Path) -> None:
     boxes = read_box_list(real_data / "nih_labels_full" / "BBox_List_2017.csv.gz")
     assert (len(boxes), len({box.image_id for box in boxes})) == (984, 880)
     assert boxes[0] == FindingBox(
-        "00013118_008.png", "Atelectasis", 225.084745762712, 547.019216763771, 86.7796610169491, 79.1864406779661
+        "00013118_008.png",
+        "Atelectasis",
+        225.084745762712,
+        547.019216763771,
+        86.7796610169491,
+        79.1864406779661,
+        1024,
+        1024,
     )
     assert Counter(box.finding for box in boxes)["Infiltration"] == 123
 

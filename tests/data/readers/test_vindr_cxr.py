@@ -81,9 +81,9 @@ def test_what_one_of_three_sees_is_uncertain(source: Path) -> None:
 
 def test_boxes_of_present_findings_are_kept(source: Path) -> None:
     assert read_boxes(run(source)) == [
-        FindingBox("f1", "Cardiomegaly", 691.4, 1375.1, pytest.approx(961.8), pytest.approx(456.6)),
-        FindingBox("f3", "Nodule/Mass", 10, 20, 20.5, 30),
-        FindingBox("t2", "Nodule/Mass", 1, 2, 2, 3),
+        FindingBox("f1", "Cardiomegaly", 691.4, 1375.1, pytest.approx(961.8), pytest.approx(456.6), 64, 40),
+        FindingBox("f3", "Nodule/Mass", 10, 20, 20.5, 30, 64, 40),
+        FindingBox("t2", "Nodule/Mass", 1, 2, 2, 3, 64, 40),
     ]
 
 

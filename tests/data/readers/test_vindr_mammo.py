@@ -74,7 +74,7 @@ def test_breasts_have_their_birads_and_what_is_marked_on_them(source: Path) -> N
     assert table.known.all()
     assert (table.sides[0], table.views[1], table.study_ids[0]) == ("L", "MLO", "s0")
     assert set(table.patient_ids[table.splits == "test"].tolist()) == {"s7", "s8", "s9"}
-    assert FindingBox("i1L", "Mass", 10.5, 20.0, 29.5, 50.0) in read_boxes(dataset)
+    assert FindingBox("i1L", "Mass", 10.5, 20.0, 29.5, 50.0, 64, 40) in read_boxes(dataset)
 
 
 def test_without_marks_only_the_birads_is_a_finding(source: Path) -> None:
