@@ -77,6 +77,38 @@ def sync(folder: Path | None = None, *, to: str | None = None) -> None:
     say(f"{sync_spool(folder or SPOOL_FOLDER, to)} records sent")
 
 
+@app.command
+def compare(*runs: str, out: Path = Path("comparison.html")) -> None:
+    """Compare runs on the same films: AUC by finding, loss by epoch, speed, and paired tests with Holm's correction.
+
+    Parameters
+    ----------
+    runs
+        Ids of trainings or evaluations that have finished.
+    out
+        Page to write, with figures; it needs no network.
+    """
+    from radflow.commands.compare import compare as compare_runs
+
+    compare_runs(runs, out)
+
+
+@app.command
+def repeat(run: str, *, out: Path = Path("runs")) -> None:
+    """Train again as a finished run was trained, from its own settings and data, and compare the metrics.
+
+    Parameters
+    ----------
+    run
+        Id of a training.
+    out
+        Folder in which the job makes its own.
+    """
+    from radflow.commands.repeat import repeat as repeat_run
+
+    repeat_run(run, out)
+
+
 data = cyclopts.App(name="data", help="Datasets on disk.")
 app.command(data)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,6 +71,19 @@ def compare_paired(
         films=len(first),
         patients=count_patients(first.patient_ids),
     )
+
+
+def adjust_by_holm(p_values: Sequence[float]) -> list[float]:
+    """P-values of several tests, adjusted so that the chance of any false one is kept (Holm 1979, doi:10.2307/4615733).
+
+    The smallest of n is multiplied by n, the next by n - 1 and so on; none gets smaller than one before it, or above 1.
+    """
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(np.argsort(p_values, kind="stable").tolist()):
+        largest = max(largest, min((len(p_values) - rank) * p_values[index], 1.0))
+        adjusted[index] = largest
+    return adjusted
 
 
 def _in_order(predictions: Predictions) -> Predictions:

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
-from PIL import Image
 
 from radflow.evaluation.auc import FindingAuc
 from radflow.evaluation.estimates import Estimate
@@ -18,26 +12,12 @@ from radflow.evaluation.evaluation import Evaluation
 from radflow.evaluation.literature import PUBLISHED_MEANS, remarks_on
 from radflow.evaluation.thresholds import RULES_IN_WORDS
 from radflow.plots.calibration import reliability_figure
-from radflow.plots.report import RESEARCH_ONLY
+from radflow.plots.page import Section, page_html, picture_of
 from radflow.plots.roc import ANCHOR_CAPTION, auc_figure, roc_figure
 from radflow.plots.style import in_words
 from radflow.plots.subgroups import SUBGROUP_HEADINGS, subgroup_figure, subgroup_rows
 
-_TEMPLATES = Path(__file__).parent
-TEMPLATE = "evaluation_report.html"
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading with a paragraph, remarks, a table and pictures below it."""
-
-    title: str
-    text: str = ""
-    headings: tuple[str, ...] = ()
-    rows: Sequence[Sequence[str]] = ()
-    pictures: Sequence[str] = ()
-    """As data: addresses."""
-    remarks: Sequence[str] = field(default_factory=list)
+_OF_SEEN = "AUCs of patients who were seen in training say nothing of new ones."
 
 
 def evaluation_figures(evaluation: Evaluation, title: str, has_literature: bool) -> dict[str, Figure]:
@@ -81,20 +61,7 @@ def evaluation_html(
         *([_subgroups(evaluation, figures["subgroups"])] if evaluation.subgroups else []),
         *extra,
     ]
-    environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    return environment.get_template(TEMPLATE).render(
-        title=title, research_only=RESEARCH_ONLY, facts=facts, warning=warning, sections=sections
-    )
-
-
-def picture_of(picture: Figure | Image.Image) -> str:
-    """A figure or a picture as a data: address, which a page holds in itself."""
-    file = io.BytesIO()
-    if isinstance(picture, Figure):
-        picture.savefig(file, format="png")
-    else:
-        picture.save(file, format="PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+    return page_html(title, facts, sections, f"{warning}. {_OF_SEEN}" if warning else "")
 
 
 def _discrimination(evaluation: Evaluation, figures: Sequence[Figure]) -> Section:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
@@ -14,9 +12,9 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from radflow.errors import UserError
-from radflow.evaluation.predictions import Predictions, read_predictions
+from radflow.evaluation.predictions import Predictions
 from radflow.promotion.policy import Family
-from radflow.training.job_folder import PREDICTIONS_FILE
+from radflow.training.assessment import predictions_of_run
 from radflow.training.leakage import LEAKAGE_METRIC, VALIDATION_METRIC
 
 SELECTION_METRIC = "best/val_auc"
@@ -61,10 +59,10 @@ class Contender:
         return f"{self.run.info.run_name} ({self.run.info.run_id[:8]})"
 
 
-def contender_of(client: MlflowClient, run: Run) -> Contender:
+def contender_of(run: Run) -> Contender:
     """Fetch what the run predicted of the test films."""
     try:
-        return Contender(run, _test_predictions(client, run.info.run_id))
+        return Contender(run, _test_predictions(run.info.run_id))
     except UserError as reason:
         return Contender(run, reason)
 
@@ -124,10 +122,5 @@ def _finished_runs(client: MlflowClient, family: Family) -> Iterator[Run]:
         token = page.token or ""
 
 
-def _test_predictions(client: MlflowClient, run_id: str) -> Predictions:
-    with tempfile.TemporaryDirectory(prefix="radflow-predictions-") as temporary:
-        try:
-            file = client.download_artifacts(run_id, f"predictions/{PREDICTIONS_FILE}", temporary)
-        except (MlflowException, OSError) as error:
-            raise UserError(f"run {run_id[:8]} has no predictions/{PREDICTIONS_FILE}") from error
-        return read_predictions(Path(file)).of_split("test")
+def _test_predictions(run_id: str) -> Predictions:
+    return predictions_of_run(run_id).of_split("test")

@@ -118,7 +118,7 @@ def _promote_family(promotion: _Promotion, family: Family, digest: str | None) -
     registered = RegisteredFamily(promotion.client, family.name)
     while True:
         version = registered.champion()
-        champion = contender_of(promotion.client, run_of(promotion.client, version)) if version else None
+        champion = contender_of(run_of(promotion.client, version)) if version else None
         candidate = _candidate(promotion, family, registered, champion, digest)
         if candidate is None:
             stays = f"{_words(version)} stays {CHAMPION}; no other run competes"
@@ -137,7 +137,7 @@ def _candidate(
     client, named = promotion.client, promotion.config.run
     if named:
         is_champion = champion is not None and champion.run.info.run_id == named
-        return None if is_champion else contender_of(client, named_run(client, named))
+        return None if is_champion else contender_of(named_run(client, named))
     # Without a word from the user a candidate competes on the champion's data, not on whatever came last.
     if digest is None and champion is not None:
         digest = champion.digest
@@ -146,7 +146,7 @@ def _candidate(
     if champion is not None:
         without.add(champion.run.info.run_id)
     run = best_run(client, family, digest, without)
-    return contender_of(client, run) if run else None
+    return contender_of(run) if run else None
 
 
 def _act(promotion: _Promotion, case: _Case, check_turn: Callable[[], None]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,15 +18,17 @@ from radflow.evaluation.evaluation import MEAN, Evaluation, evaluate, rates, sub
 from radflow.evaluation.literature import DATASET as LITERATURE_DATASET
 from radflow.evaluation.measures import mean_measures
 from radflow.evaluation.patients import count_patients
-from radflow.evaluation.predictions import Predictions, write_predictions
+from radflow.evaluation.predictions import Predictions, read_predictions, write_predictions
 from radflow.evaluation.subgroups import Columns, largest_deficit
 from radflow.evaluation.thresholds import YOUDEN
 from radflow.files import atomic_file
 from radflow.inference.description import Outputs
-from radflow.plots.evaluation_report import Section, evaluation_figures, evaluation_html
+from radflow.plots.evaluation_report import evaluation_figures, evaluation_html
+from radflow.plots.page import Section
 from radflow.plots.report import auc_table, probability_table
 from radflow.plots.subgroups import subgroups_table
 from radflow.terminal import print_table, say
+from radflow.tracking.finished_runs import fetch_artifact
 from radflow.tracking.run import TrackedRun
 from radflow.training.job_folder import PREDICTIONS_FILE
 from radflow.versions import installed_versions
@@ -59,6 +62,12 @@ def log_inputs(dataset: Dataset, splits: Sequence[str], run: TrackedRun) -> None
 def predictions_of(split: Split, findings: tuple[str, ...], probabilities: np.ndarray) -> Predictions:
     """Probabilities [films, findings] joined with the identity and labels of their films."""
     return Predictions(findings, probabilities=probabilities, **vars(split.table))
+
+
+def predictions_of_run(run_id: str) -> Predictions:
+    """What the model of a run said of its films; raises UserError where the run has no such file."""
+    with tempfile.TemporaryDirectory(prefix="radflow-predictions-") as folder:
+        return read_predictions(fetch_artifact(run_id, f"predictions/{PREDICTIONS_FILE}", Path(folder)))
 
 
 @dataclass(frozen=True)

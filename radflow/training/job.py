@@ -40,6 +40,7 @@ from radflow.training.leakage import keep_seen_patients
 from radflow.training.loop import Reporting, fit
 from radflow.training.plan import TrainingPlan
 from radflow.training.progress import EpochProgress, SilentProgress, TerminalProgress
+from radflow.training.record import record_start
 from radflow.training.state import TrainingState
 from radflow.training.targets import prevalences, training_targets
 from radflow.versions import installed_versions
@@ -61,6 +62,7 @@ def run_job(plan: TrainingPlan, dataset: Dataset, communicator: Communicator) ->
         if earlier:
             say(f"resuming {earlier.folder}")
         log_inputs(dataset, ("train", "val", "test"), run)
+        communicator.on_first_rank(lambda: record_start(config, resolve_alias(config.model.weights), run))
         folder = Path(share_from_first(communicator, lambda: str(_job_folder(plan, earlier, run))))
         checkpoints: Checkpoints = (
             communicator.on_first_rank(lambda: CheckpointFolder(folder, config.checkpoint_minutes)) or NoCheckpoints()

@@ -16,7 +16,7 @@ from radflow.inference.box_scores import BoxScore, score_boxes
 from radflow.inference.evidence import Maps, maps_of
 from radflow.inference.judged_films import JudgedFilms
 from radflow.inference.surest_films import surest_films
-from radflow.plots.evaluation_report import Section, picture_of
+from radflow.plots.page import Section, picture_of
 from radflow.plots.style import in_words
 from radflow.plots.tables import terminal_table
 from radflow.terminal import print_table, say

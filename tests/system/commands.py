@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -28,8 +28,17 @@ def user_environment(folder: Path) -> dict[str, str]:
 
 
 def run_entry_point(folder: Path, entry: str, *flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", f"entrypoints.{entry}", *flags]
-    settings = user_environment(folder) | environment
+    return _run(folder, [f"entrypoints.{entry}", *flags], environment)
+
+
+def run_radflow(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m radflow` with these words."""
+    return _run(folder, ["radflow", *words], environment)
+
+
+def _run(folder: Path, words: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", *words]
+    settings = user_environment(folder) | dict(environment)
     return subprocess.run(
         line,
         cwd=folder,

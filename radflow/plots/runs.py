@@ -1,0 +1,48 @@
+"""Several runs side by side, as pictures: AUC by finding, and loss by epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from radflow.evaluation.auc import FindingAuc
+from radflow.plots.style import AMBER, BLUE, GREEN, GREY, ORANGE, PURPLE, legend_above, new_axes, new_rows
+
+_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, AMBER, GREY)
+_MARKS = ("o", "s", "^", "D", "v", "P")
+
+
+def auc_by_run_figure(results: Mapping[str, Mapping[str, FindingAuc]], title: str) -> Figure:
+    """AUC of each finding with its 95 % interval, a mark for each run; `results` are by run and finding."""
+    findings = list(next(iter(results.values())))
+    figure, axes = new_rows(findings, title, height=1.9)
+    offsets = np.linspace(-0.25, 0.25, len(results)) if len(results) > 1 else [0.0]
+    for number, ((run, aucs), offset) in enumerate(zip(results.items(), offsets, strict=True)):
+        colour, mark = _COLOURS[number % len(_COLOURS)], _MARKS[number % len(_MARKS)]
+        known = [(row + offset, each) for row, each in enumerate(aucs.values()) if not math.isnan(each.auc)]
+        for row, each in known:
+            axes.plot((each.low, each.high), (row, row), color=colour, linewidth=1.2)
+        axes.plot([each.auc for _, each in known], [row for row, _ in known], mark, color=colour, label=run)
+    axes.set_xlabel("Area under the ROC curve (95 % interval)")
+    legend_above(axes, 3)
+    return figure
+
+
+def loss_by_epoch_figure(losses: Mapping[str, Sequence[tuple[int, float]]], title: str) -> Figure:
+    """Validation loss by epoch, a line for each run."""
+    figure, axes = new_axes(title, 4.2)
+    for number, (run, points) in enumerate(losses.items()):
+        if points:
+            epochs, values = zip(*points, strict=True)
+            colour, mark = _COLOURS[number % len(_COLOURS)], _MARKS[number % len(_MARKS)]
+            axes.plot(epochs, values, color=colour, marker=mark, markersize=4, label=run)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlabel("Epoch")
+    axes.set_ylabel("Validation loss (binary cross-entropy)")
+    if axes.lines:
+        legend_above(axes, 3)
+    return figure
