@@ -16,6 +16,7 @@ SETTINGS = {
     "transfer": "radflow.transfer.config:TransferConfig",
     "search": "radflow.search.config:SearchConfig",
     "evaluate": "radflow.inference.config:EvaluateConfig",
+    "ensemble": "radflow.inference.config:EnsembleConfig",
     "promote": "radflow.promotion.config:PromoteConfig",
     "predict": "radflow.inference.config:PredictConfig",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
@@ -36,6 +37,37 @@ class EvaluateConfig:
     """Folder for the predictions; each job makes its own folder in it."""
     threads: int = 0
     """Threads of the computation; 0 is one a core."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleConfig:
+    """Average several trained models, and their mirror images, into one that is registered and used like any other."""
+
+    runs: str = ""
+    """Ids of trainings, or MLflow model URIs, with commas: of the same findings and film size."""
+    mirrored: bool = False
+    """Whether each model also judges the mirror image of a film (test-time augmentation), which doubles the time."""
+    data: str = "sample"
+    """Dataset on which the ensemble is calibrated (validation films) and tested; the one that the models share."""
+    out: str = "runs"
+    """Folder for the predictions; each job makes its own folder in it."""
+    threads: int = 0
+    """Threads of the computation; 0 is one a core."""
+
+    def __post_init__(self) -> None:
+        """Check what is given; that something is, is for `members` to check."""
+        if self.runs:
+            self.members  # noqa: B018 - raises for what is no ensemble
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """URI of each model; raises UserError where there is no mean to take."""
+        names = [name.strip() for name in self.runs.split(",") if name.strip()]
+        if len(set(names)) < len(names):
+            raise UserError(f"runs={self.runs} names a model twice; name each once")
+        if len(names) < (1 if self.mirrored else 2):
+            raise UserError(f"runs={self.runs} names {len(names)} models; give two, or one and mirrored=true")
+        return tuple(f"runs:/{name}/model" if re.fullmatch(r"[0-9a-f]{32}", name) else name for name in names)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -73,13 +74,25 @@ def average_of_snapshots(classifier: keras.Model, snapshots: list[list[np.ndarra
     A snapshot ensemble (Huang et al. 2017, arXiv:1704.00109), which is saved, registered and used like any classifier.
     """
     members = []
-    for number, weights in enumerate(snapshots, start=1):
+    for weights in snapshots:
         copy = keras.models.clone_model(classifier)
         copy.set_weights(weights)
-        members.append(keras.Model(copy.input, copy.output, name=f"snapshot_{number}"))
-    films = keras.Input(classifier.input.shape[1:], dtype="uint8", name="films")
-    probabilities = keras.layers.Average(dtype="float32", name="probabilities")([member(films) for member in members])
-    return keras.Model(films, probabilities, name=classifier.name)
+        members.append(copy)
+    return average_of_members(members, classifier.name)
+
+
+def average_of_members(members: Sequence[keras.Model], name: str, mirrored: bool = False) -> keras.Model:
+    """One model whose probabilities are the means of those of its members, which keep their weights.
+
+    Mirrored, each member also judges the film's mirror image, left for right, so that two members or one mirrored are
+    the least that make a mean.
+    """
+    films = keras.Input(members[0].input.shape[1:], dtype="uint8", name="films")
+    views = [films, keras.ops.flip(films, axis=2)] if mirrored else [films]
+    named = [keras.Model(each.input, each.output, name=f"member_{number}") for number, each in enumerate(members, 1)]
+    outputs = [member(view) for member in named for view in views]
+    probabilities = keras.layers.Average(dtype="float32", name="probabilities")(outputs)
+    return keras.Model(films, probabilities, name=name)
 
 
 def _preprocess(films: keras.KerasTensor, arch: str) -> keras.KerasTensor:

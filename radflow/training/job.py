@@ -152,7 +152,7 @@ def _conclude(
     """Assess the test films from the probabilities [films, findings] of each split and log figures, note and model."""
     predictions = predictions_of(dataset.split("test"), dataset.findings, probabilities["test"])
     title = f"{plan.config.model.arch} on {dataset.name}, test films"
-    outputs = _outputs(dataset, predictions_of(dataset.split("val"), dataset.findings, probabilities["val"]))
+    outputs = outputs_of(dataset, predictions_of(dataset.split("val"), dataset.findings, probabilities["val"]))
     subject = Subject("test", title, f"{plan.config.model.arch} of run {run.run_id}", dataset, leakage)
     assessment = assess(predictions, outputs, subject, folder, run, state.epoch)
     run.set_note(_note(plan, dataset, state, assessment.evaluation, leakage))
@@ -160,7 +160,7 @@ def _conclude(
     say(run.url())
 
 
-def _outputs(dataset: Dataset, validation: Predictions) -> Outputs:
+def outputs_of(dataset: Dataset, validation: Predictions) -> Outputs:
     """What the network's outputs mean, with thresholds and calibration from what it says of validation films."""
     return Outputs(
         findings=dataset.findings,
