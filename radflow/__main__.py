@@ -109,6 +109,26 @@ def repeat(run: str, *, out: Path = Path("runs")) -> None:
     repeat_run(run, out)
 
 
+@app.command
+def export(
+    model: str, *, kind: Annotated[str, Parameter(name="--format")] = "onnx", out: Path = Path("exported")
+) -> None:
+    """Write a model for other programs: ONNX, or TensorFlow's SavedModel, held to its golden film.
+
+    Parameters
+    ----------
+    model
+        Any MLflow model URI of a model that radflow trained, or its folder.
+    kind
+        onnx or saved_model.
+    out
+        New folder for the model and what it says of itself.
+    """
+    from radflow.commands.export import export as export_model
+
+    export_model(model, kind, out)
+
+
 data = cyclopts.App(name="data", help="Datasets on disk.")
 app.command(data)
 

@@ -34,6 +34,8 @@ def predict(config: PredictConfig) -> pd.DataFrame:
     films = list_films(folder)
     output = Path(config.output).absolute()
     check_writable(output)
+    if config.features:
+        check_writable(Path(config.features).absolute())
     prepare_tracking()
     model = FilmPredictor(load_classifier(config.model))
     with tracking_run(f"predict-{folder.name}", flatten(config)) as run:
@@ -45,6 +47,7 @@ def predict(config: PredictConfig) -> pd.DataFrame:
                 config.calibrated,
                 config.heatmaps or None,
                 config.heatmap_findings,
+                config.features or None,
                 move,
             )
         seconds = time.perf_counter() - started
@@ -56,6 +59,8 @@ def predict(config: PredictConfig) -> pd.DataFrame:
         counts = {"predict/films": float(len(table) - len(rejected)), "predict/rejected_films": float(len(rejected))}
         run.log_metrics({**counts, "throughput/images_per_second": len(table) / seconds}, step=0)
     say(f"{len(table)} films in {seconds:.1f} s ({len(table) / seconds:.1f} films/s): {output}")
+    if config.features:
+        say(f"features: {config.features}")
     if odd := int(table["warning"].notna().sum()):
         warn(f"{odd} of them look unlike frontal films; the column warning says why")
     if len(rejected):

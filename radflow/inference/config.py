@@ -91,6 +91,9 @@ class PredictConfig:
     """Folder for pictures of where in a film the evidence for a finding lies; empty draws none."""
     heatmap_findings: int = 0
     """Draw that many findings of each film, the most probable ones; 0 draws those above their thresholds."""
+    features: str = ""
+    """Parquet file for what the model makes of each film before it weighs the findings (embeddings); empty writes
+    none."""
     threads: int = 0
     """Threads of the computation; 0 is one a core."""
 
@@ -98,6 +101,8 @@ class PredictConfig:
         """Check the output's format and what belongs together before anything is computed."""
         if Path(self.output).suffix not in TABLE_SUFFIXES:
             raise UserError(f"output={self.output} must end in .csv or .parquet")
+        if self.features and Path(self.features).suffix != ".parquet":
+            raise UserError(f"features={self.features} must end in .parquet")
         if self.heatmap_findings < 0 or (self.heatmap_findings and not self.heatmaps):
             raise UserError(
                 f"heatmap_findings={self.heatmap_findings} must be a number of findings beside heatmaps=FOLDER"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
-from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -49,6 +48,7 @@ class FilmPredictor:
         """What it computes with, from arrays of its own film size."""
         self.findings = classifier.findings
         """Names of the findings, in the order of the columns."""
+        self._graphs: dict[tuple[bool, bool], Callable[[np.ndarray], dict[str, tf.Tensor]]] = {}
 
     def predict(
         self,
@@ -57,6 +57,7 @@ class FilmPredictor:
         calibrated: bool = True,
         heatmaps: str | Path | None = None,
         heatmap_findings: int = 0,
+        features: str | Path | None = None,
         on_progress: Callable[[int], None] | None = None,
     ) -> pd.DataFrame:
         """A table with a row per film: `film`, a probability per finding, `above/<finding>`, `error` and `warning`.
@@ -79,6 +80,9 @@ class FilmPredictor:
             Folder for pictures of where in the film the evidence lies, one per finding, <film>.<finding>.png.
         heatmap_findings
             Draw that many findings of each film, the most probable ones; 0 draws those above their thresholds.
+        features
+            Parquet file for what the model makes of each film before it weighs the findings: columns `film` and
+            `feature_0`, `feature_1`, ... (float32), a row per film that could be read.
         on_progress
             Called with the number of films done.
 
@@ -94,14 +98,19 @@ class FilmPredictor:
         probabilities = np.full((len(sources), len(self.findings)), np.nan)
         errors: list[str | None] = [None] * len(sources)
         warnings: list[str | None] = [None] * len(sources)
+        embeddings: dict[int, np.ndarray] = {}
         with closing(pictures) if pictures else nullcontext():
             for rows, batch in self._batches(sources, errors, warnings):
-                computed, maps = self._compute(batch, with_maps=pictures is not None)
-                probabilities[rows] = description.shown(computed, calibrated)
+                computed = self._compute(batch, with_maps=pictures is not None, with_features=features is not None)
+                probabilities[rows] = description.shown(computed["probabilities"], calibrated)
                 if pictures:
-                    pictures.draw([sources[row] for row in rows], probabilities[rows], maps)
+                    pictures.draw([sources[row] for row in rows], probabilities[rows], computed["maps"])
+                if features:
+                    embeddings |= dict(zip(rows, computed["features"], strict=True))
                 if on_progress:
                     on_progress(rows[-1] + 1)
+        if features:
+            _write_features(Path(features), {sources[row].name: values for row, values in embeddings.items()})
         return description.table([film.name for film in sources], probabilities, errors, warnings, limits)
 
     def _limits(self, thresholds: Thresholds, calibrated: bool) -> np.ndarray | None:
@@ -136,23 +145,42 @@ class FilmPredictor:
                 yield rows, np.stack(pixels)
                 rows, pixels = [], []
 
-    def _compute(self, films: np.ndarray, with_maps: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities [n, F], and with them activation maps [n, h, w, F] or nothing."""
-        if not with_maps:
-            return self.classifier.predict(films), np.empty(0)
-        probabilities, maps = self._with_maps(films)
-        return probabilities.numpy(), maps.numpy()
+    def _compute(self, films: np.ndarray, with_maps: bool, with_features: bool) -> dict[str, np.ndarray]:
+        """Probabilities [n, F], and if wanted activation maps [n, h, w, F] and features [n, D]."""
+        if not (with_maps or with_features):
+            return {"probabilities": self.classifier.predict(films)}
+        key = (with_maps, with_features)
+        if key not in self._graphs:
+            self._graphs[key] = self._build_graph(with_maps, with_features)
+        return {name: values.numpy() for name, values in self._graphs[key](films).items()}
 
-    @cached_property
-    def _with_maps(self) -> Callable[[np.ndarray], tuple[tf.Tensor, tf.Tensor]]:
+    def _build_graph(self, with_maps: bool, with_features: bool) -> Callable[[np.ndarray], dict[str, tf.Tensor]]:
+        import keras
+
         from radflow.inference.graph import inference_graph  # TensorFlow
         from radflow.models.activation_maps import with_activation_maps
+        from radflow.models.activation_maps import with_features as and_features
 
+        model = self.classifier.model
+        outputs = {"probabilities": model.output}
         try:
-            model = with_activation_maps(self.classifier.model)
+            if with_maps:
+                outputs["maps"] = with_activation_maps(model).outputs[1]
+            if with_features:
+                outputs["features"] = and_features(model).outputs[1]
         except ValueError as error:
-            raise UserError(f"this model has no heat maps: {error}; leave heatmaps out") from error
-        return inference_graph(model)
+            raise UserError(
+                f"this model has no heat maps and features: {error}; leave heatmaps and features out"
+            ) from error
+        return inference_graph(keras.Model(model.input, outputs))
+
+
+def _write_features(path: Path, features: dict[str, np.ndarray]) -> None:
+    values = np.array(list(features.values()), np.float32)
+    table = pd.DataFrame(values, columns=[f"feature_{number}" for number in range(values.shape[-1])])
+    table.insert(0, "film", list(features))
+    with atomic_file(path) as temporary:
+        table.to_parquet(temporary, index=False)
 
 
 class HeatMaps:

@@ -22,6 +22,26 @@ def with_activation_maps(classifier: keras.Model) -> keras.Model:
     return keras.Model(classifier.input, means)
 
 
+def with_features(classifier: keras.Model) -> keras.Model:
+    """A model that shares `classifier`'s weights: films -> (probabilities [n, F], features [n, D]).
+
+    The features are what the head weighs: the means of the last feature maps. Those of an ensemble are its members'
+    side by side. Raises ValueError for a model whose head is another than that of `build_classifier`.
+    """
+    members = [layer for layer in classifier.layers if isinstance(layer, keras.Model) and _has_our_head(layer)]
+    if not members:
+        return keras.Model(classifier.input, [classifier.output, _pool_of(classifier).output])
+    pooled = [keras.Model(member.input, _pool_of(member).output)(classifier.input) for member in members]
+    features = keras.layers.Concatenate(dtype="float32")(pooled) if len(pooled) > 1 else pooled[0]
+    return keras.Model(classifier.input, [classifier.output, features])
+
+
+def _pool_of(model: keras.Model) -> keras.layers.Layer:
+    if not _has_our_head(model):
+        raise ValueError(f"{model.name} does not end in global average pooling and one dense layer")
+    return model.layers[-3]
+
+
 def _has_our_head(model: keras.Model) -> bool:
     pool, logits, _ = [*model.layers[-3:], None, None, None][:3]
     return isinstance(pool, keras.layers.GlobalAveragePooling2D) and isinstance(logits, keras.layers.Dense)
@@ -29,9 +49,7 @@ def _has_our_head(model: keras.Model) -> bool:
 
 def _with_maps(model: keras.Model) -> keras.Model:
     """`with_activation_maps` of a model that is no ensemble."""
-    if not _has_our_head(model):
-        raise ValueError(f"{model.name} does not end in global average pooling and one dense layer")
-    pool, logits = model.layers[-3:-1]
+    pool, logits = _pool_of(model), model.layers[-2]
     features = keras.layers.Activation("linear", dtype="float32")(pool.input)
     weigh = keras.layers.Dense(logits.units, use_bias=False, dtype="float32", name="activation_maps")
     maps = weigh(features)

@@ -94,6 +94,18 @@ def test_a_rule_that_the_model_does_not_have_is_one_line(predictor) -> None:
         predictor.predict(FILMS, thresholds="specific")
 
 
+def test_features_are_what_the_head_weighs(predictor, folder, expected, tmp_path) -> None:
+    """The head's own weights on the features give the probabilities; films that cannot be read have no row."""
+    predictor.predict(folder, features=tmp_path / "features.parquet", heatmaps=tmp_path / "maps", heatmap_findings=1)
+    features = pd.read_parquet(tmp_path / "features.parquet").set_index("film")
+    kernel, bias = (np.asarray(weights) for weights in predictor.classifier.model.get_layer("logits").get_weights())
+    good = [number for number in range(len(FILMS)) if number not in (1, BATCH + 4)]
+    probabilities = 1 / (1 + np.exp(-(features.to_numpy() @ kernel + bias)))
+    np.testing.assert_allclose(probabilities, expected[good], rtol=1e-4)
+    assert features.index[0] == "a/00.png"
+    assert list(features.columns) == [f"feature_{number}" for number in range(kernel.shape[0])]
+
+
 def test_heat_maps_are_drawn_of_what_is_above_its_threshold(predictor, folder, expected, tmp_path) -> None:
     predictor.predict(folder, heatmaps=tmp_path / "maps")
     drawn = {path.relative_to(tmp_path / "maps").as_posix() for path in (tmp_path / "maps").rglob("*.png")}
@@ -131,6 +143,7 @@ def test_heat_maps_of_nothing_are_refused(predictor, tmp_path) -> None:
         ({"heatmap_findings": 2}, "heatmap_findings=2"),
         ({"heatmap_findings": -1, "heatmaps": "maps"}, "heatmap_findings=-1"),
         ({"output": "table.xlsx"}, "output=table.xlsx"),
+        ({"features": "features.csv"}, "features=features.csv"),
     ],
 )
 def test_settings_that_mean_nothing_are_one_line(settings, says) -> None:
