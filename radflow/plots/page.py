@@ -49,10 +49,11 @@ def page_html(title: str, facts: Mapping[str, str], sections: Sequence[Section],
 
 
 def picture_of(picture: Figure | Image.Image) -> str:
-    """A figure or a picture as a data: address, which a page holds in itself."""
+    """A figure as PNG, or a picture of films as JPEG, in a data: address, which a page holds in itself."""
     file = io.BytesIO()
     if isinstance(picture, Figure):
         picture.savefig(file, format="png")
     else:
-        picture.save(file, format="PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+        picture.save(file, format="JPEG", quality=88)
+    kind = "png" if isinstance(picture, Figure) else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"

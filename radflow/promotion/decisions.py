@@ -39,6 +39,7 @@ from radflow.promotion.registry import (
     ROLLED_BACK,
     RegisteredFamily,
 )
+from radflow.promotion.reporting_checklist import write_checklist
 from radflow.tracking.run import Run as OwnRun
 from radflow.tracking.spool import root_cause
 
@@ -179,6 +180,8 @@ def _describe(promotion: _Promotion, case: _Case, number: str, outcome: str) -> 
     card = write_card(promotion.template, name, number, decision, candidate.run, candidate.tested(), case.judgement)
     case.registered.describe(number, card)
     promotion.run.log_text(card, f"model_cards/{name}-{number}.md")
+    checklist = write_checklist(name, number, candidate.run, candidate.tested())
+    promotion.run.log_text(checklist, f"model_cards/{name}-{number}-reporting_checklist.md")
     tags = {
         DIGEST_TAG: candidate.digest,
         METRIC: f"{mean_auc(auc_per_finding(candidate.tested())):.4f}",

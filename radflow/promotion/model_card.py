@@ -81,18 +81,17 @@ def write_card(
     template: Template, name: str, version: str, decision: str, run: Run, tested: Predictions, judgement: Judgement
 ) -> str:
     """Fill the template in with a run's data, training and test results, and with what it was held to."""
-    task = name.split("-")[1]
     results = auc_per_finding(tested)
     low, high = mean_auc_interval(tested)
     return template.substitute(
         name=name,
         version=version,
         research_only=RESEARCH_ONLY,
-        task_in_words=_TASKS.get(task, f"Gives probabilities of the findings of its task, {task}."),
+        task_in_words=task_in_words(name),
         decision=escaped(decision),
-        data=_data(run),
+        data=data_in_words(run),
         splits=_splits(run),
-        training=_training(run),
+        training=training_in_words(run),
         mean_auc=f"{mean_auc(results):.3f}",
         mean_interval=f"{low:.3f} to {high:.3f}",
         images=f"{len(tested):,}",
@@ -102,13 +101,20 @@ def write_card(
     )
 
 
+def task_in_words(name: str) -> str:
+    """What a registered model of this name is for."""
+    task = name.split("-")[1]
+    return _TASKS.get(task, f"Gives probabilities of the findings of its task, {task}.")
+
+
 def rules_markdown(judgement: Judgement) -> str:
     """A table of the rules: asked, seen, passed."""
     rows = [(check.rule, escaped(check.asked), escaped(check.seen), check.result) for check in judgement.checks]
     return markdown_table(RULE_HEADINGS, rows)
 
 
-def _data(run: Run) -> str:
+def data_in_words(run: Run) -> str:
+    """Name, split and digest of the dataset that a run was trained on."""
     tags, params = run.data.tags, run.data.params
     split = params.get("cfg/data_split", "not recorded")
     return (
@@ -128,7 +134,8 @@ def _splits(run: Run) -> str:
     return "\n".join(rows)
 
 
-def _training(run: Run) -> str:
+def training_in_words(run: Run) -> str:
+    """How a run was trained, and its name in MLflow."""
     params = run.data.params
     told = [f"{words} {escaped(params[f'cfg/{key}'])}" for key, words in _TRAINING_PARAMS if f"cfg/{key}" in params]
     commit = run.data.tags.get("mlflow.source.git.commit", "")
