@@ -12,6 +12,7 @@ from radflow.data.dataset.copies import on_disk
 from radflow.data.dataset.joined import join_datasets
 from radflow.data.dataset.reading import Dataset, open_dataset
 from radflow.data.phantom.chest.folder import write_phantom_films
+from radflow.data.phantom.chest.hospitals import HospitalName
 from radflow.data.phantom.mammogram.folder import write_phantom_mammograms
 from radflow.data.preprocess import preprocess
 from radflow.errors import UserError
@@ -42,6 +43,8 @@ class SampleConfig:
     """Height in pixels: 64 to 1024 of square chest films (0 is 64), 400 to 2048 of mammograms (0 is 800)."""
     archive: bool = False
     """Pack chest films as images_001.tar.gz, as the release does, instead of a folder of PNGs."""
+    hospital: HospitalName = "first"
+    """Where chest films come from: second has other exposure, more portable films and more findings (external tests)."""
     seed: int = 0
     """Same seed, same bytes."""
 
@@ -51,6 +54,8 @@ class SampleConfig:
             raise UserError(f"films={self.films} must be at least 10, or 0 for the usual number")
         if self.archive and self.kind == "mammograms":
             raise UserError("archive=true is for chest films; CBIS-DDSM is published as folders")
+        if self.hospital != "first" and self.kind == "mammograms":
+            raise UserError(f"hospital={self.hospital} is for chest films; mammograms come from the first")
 
     def settled(self) -> SampleConfig:
         """The same with what is left to the kind of film filled in."""
@@ -79,7 +84,15 @@ def make_sample(config: SampleConfig) -> None:
     say(f"making {config.films} phantom {unit} of {config.image_size} px in {folder}")
     with progress_bar(f"phantom {unit}", "films", config.films) as move:
         if config.kind == "chest":
-            write_phantom_films(folder, config.films, config.image_size, config.seed, config.archive, on_progress=move)
+            write_phantom_films(
+                folder,
+                config.films,
+                config.image_size,
+                config.seed,
+                config.archive,
+                config.hospital,
+                on_progress=move,
+            )
         else:
             write_phantom_mammograms(folder, config.films, config.image_size, config.seed, on_progress=move)
 

@@ -38,12 +38,12 @@ class FindingMeasures:
 def measure(predictions: Predictions, replicates: int = REPLICATES, seed: int = 0) -> dict[str, FindingMeasures]:
     """Measure every finding on the films of which it is known.
 
-    The intervals of average precision and Brier score are normal on the logit scale, with the bootstrap's standard
-    error there, as Boyd, Eng and Page 2013 have it for the former (doi:10.1007/978-3-642-40994-3_29). The calibration
-    error is a sum of absolute values, which chance alone makes larger than the truth, and a draw of a draw more so: of
-    its percentiles the lower is moved down by twice the bootstrap's bias, the upper by once, which in simulations
-    covers the truth in 93 to 97 % of tests, and the interval begins at 0 where the differences of all groups together
-    are within chance (chi-square at 2.5 %).
+    The interval of the average precision is normal on the logit scale, with the bootstrap's standard error there, as
+    Boyd, Eng and Page 2013 have it (doi:10.1007/978-3-642-40994-3_29), and that of the Brier score normal with the
+    bootstrap's standard error. The calibration error is a sum of absolute values, which chance alone makes larger than
+    the truth, and a draw of a draw more so: of its percentiles the lower is moved down by twice the bootstrap's bias,
+    the upper by once, which in simulations covers the truth in 93 to 97 % of tests, and the interval begins at 0 where
+    the differences of all groups together are within chance (chi-square at 2.5 %).
     """
     numbers = patient_numbers(predictions.patient_ids, len(predictions))
     columns = [_Column.of(predictions, index, numbers) for index in range(len(predictions.findings))]
@@ -124,7 +124,7 @@ class _Column:
         brier, error = (float(value[0]) for value in _errors(totals))
         return FindingMeasures(
             average_precision=_on_logit_scale(float(precision[0]), drawn[0]),
-            brier=_on_logit_scale(brier, drawn[1]),
+            brier=_normal(brier, drawn[1]),
             calibration_error=self._calibration_error(error, drawn[2]),
         )
 
@@ -178,6 +178,14 @@ def _errors(sums: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np
     """Brier score and calibration error of R replicates, from sums [2 + BINS, R] as those of `_Column`."""
     films = np.where(sums[0] > 0, sums[0], np.nan)
     return sums[1] / films, np.abs(sums[2:]).sum(axis=0) / films
+
+
+def _normal(value: float, drawn: NDArray[np.float64]) -> Estimate:
+    """Normal interval within 0 and 1; all of it where there are no draws, of a single patient."""
+    if np.isnan(drawn).all():
+        return Estimate(value, 0.0, 1.0)
+    reach = NORMAL_QUANTILE * float(np.nanstd(drawn))
+    return Estimate(value, max(value - reach, 0.0), min(value + reach, 1.0))
 
 
 def _on_logit_scale(value: float, drawn: NDArray[np.float64]) -> Estimate:

@@ -57,9 +57,7 @@ def _participants(tested: Predictions) -> str:
     """Sex and age of the test films, as far as they are known."""
     sexes = [f"{name} {int((tested.sexes == code).sum()):,}" for code, name in (("F", "women"), ("M", "men"))]
     ages = tested.ages[tested.ages >= 0]
-    age = (
-        f"; ages {ages.min()} to {ages.max()}, median {int(sorted(ages.tolist())[len(ages) // 2])}" if len(ages) else ""
-    )
+    age = f"; ages {ages.min()} to {ages.max()}, median {np.median(ages):.0f}" if len(ages) else ""
     return f"Films of the test split by sex: {', '.join(sexes)}{age}."
 
 

@@ -22,6 +22,7 @@ from radflow.data.phantom.chest.anatomy import Anatomy, draw_chest, place_chest
 from radflow.data.phantom.chest.films import render_films
 from radflow.data.phantom.chest.findings import remodel_cardiomegaly
 from radflow.data.phantom.chest.folder import write_phantom_films
+from radflow.data.phantom.chest.hospitals import HOSPITALS
 from radflow.data.phantom.chest.labels import COMBINATIONS, RAISED, combination_shares, phantom_prevalences
 from radflow.data.phantom.chest.patients import FILMS_PER_PATIENT, draw_patients, split_patients
 from radflow.data.phantom.drawing import Chance
@@ -341,3 +342,19 @@ def test_a_folder_with_content_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is there already"):
         write_phantom_films(tmp_path, 20, 64, seed=0)
     assert files_of(tmp_path) == {"film.png": b"real"}
+
+
+def test_a_second_hospital_has_darker_noisier_films_more_portable_and_sicker_patients(tmp_path: Path) -> None:
+    """The first is unchanged by there being a second: its bytes are held by the tests above."""
+    first, second = (draw_patients(8_000, seed=4, hospital=HOSPITALS[name]) for name in ("first", "second"))
+    portable, healthy = (
+        [np.mean([has(row) for row in rows]) for rows in (first, second)]
+        for has in (lambda row: row.portable, lambda row: row.combination == "No Finding")
+    )
+    assert portable[1] > portable[0] + 0.1
+    assert healthy[1] < healthy[0] - 0.1
+    labels = np.zeros((20, 14), bool)
+    films = [render_films(labels, 64, seed=1, hospital=HOSPITALS[name]).astype(int) for name in ("first", "second")]
+    assert films[1].mean() < films[0].mean() - 10
+    noise = [np.abs(np.diff(of_hospital[:, 20:40], axis=2)).mean() / of_hospital.mean() for of_hospital in films]
+    assert noise[1] > 1.2 * noise[0]

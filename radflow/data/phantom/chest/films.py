@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from radflow.data.images.film import resize_film
 from radflow.data.phantom.chest.anatomy import Anatomy, draw_chest, place_chest
 from radflow.data.phantom.chest.findings import DRAWING, REMODELLING
+from radflow.data.phantom.chest.hospitals import HOSPITALS, Hospital
 from radflow.data.phantom.drawing import Chance, Map, edge
 from radflow.data.readers.chestxray14 import FINDINGS
 from radflow.errors import UserError
@@ -33,6 +34,7 @@ def render_films(
     follow_ups: ArrayLike | None = None,
     female: ArrayLike | None = None,
     portable: ArrayLike | None = None,
+    hospital: Hospital = HOSPITALS["first"],
 ) -> NDArray[np.uint8]:
     """Films with the given findings, as uint8 [films, image_size, image_size].
 
@@ -49,6 +51,8 @@ def render_films(
         another patient unless given.
     female, portable
         bool [films]: the patient's sex, and whether the view is AP (portable) in place of PA; false unless given.
+    hospital
+        Whose exposure and noise the films have.
 
     Raises
     ------
@@ -70,7 +74,8 @@ def render_films(
     for batch in _batches(count, image_size):
         visits = zip(patients[batch], follow_ups[batch], strict=True)
         keys = [(seed, int(patient), int(follow_up)) for patient, follow_up in visits]
-        films[batch] = _render_batch(wanted[batch], image_size, keys, _column(female[batch]), _column(portable[batch]))
+        columns = _column(female[batch]), _column(portable[batch])
+        films[batch] = _render_batch(wanted[batch], image_size, keys, *columns, hospital)
     return films
 
 
@@ -104,7 +109,12 @@ def _column(values: NDArray[np.bool_]) -> Map:
 
 
 def _render_batch(
-    labels: NDArray[np.bool_], image_size: int, keys: list[tuple[int, int, int]], female: Map, portable: Map
+    labels: NDArray[np.bool_],
+    image_size: int,
+    keys: list[tuple[int, int, int]],
+    female: Map,
+    portable: Map,
+    hospital: Hospital,
 ) -> NDArray[np.uint8]:
     anatomy = Anatomy.draw(Chance([(seed, patient, 0, _PATIENT) for seed, patient, _ in keys]), female)
     film = Chance([(*key, _FILM) for key in keys])
@@ -126,7 +136,7 @@ def _render_batch(
             rows, chance = affected[finding]
             picture[rows] = draw(picture[rows], chest.of(rows), chance)
     picture = _add_devices(picture, portable, film)
-    return _expose(_shrink(picture, image_size), portable, film)
+    return _expose(_shrink(picture, image_size), portable, film, hospital)
 
 
 def _add_devices(picture: Map, portable: Map, chance: Chance) -> Map:
@@ -148,7 +158,7 @@ def _shrink(picture: Map, image_size: int) -> Map:
     return picture.reshape(len(picture), image_size, factor, image_size, factor).mean(axis=(2, 4), dtype=np.float32)
 
 
-def _expose(picture: Map, portable: Map, chance: Chance) -> NDArray[np.uint8]:
+def _expose(picture: Map, portable: Map, chance: Chance, hospital: Hospital) -> NDArray[np.uint8]:
     """Film blackening: uneven field, exposure, contrast, quantum noise, collimator and side marker."""
     size = picture.shape[1]
     axis = np.linspace(-1, 1, size, dtype=np.float32)
@@ -156,8 +166,8 @@ def _expose(picture: Map, portable: Map, chance: Chance) -> NDArray[np.uint8]:
     uneven = chance.around(0.0, 0.04) * (1 + portable) * x + chance.around(0.0, 0.04) * (1 + portable) * y
     contrast = chance.between(0.85, 1.15) - 0.06 * portable
     light = (picture + uneven - 0.5) * contrast + 0.5 + chance.around(0.0, 0.07)
-    light = np.clip(light, 0.004, 1) ** chance.between(0.75, 1.3)
-    noise = chance.between(0.006, 0.016) * (1 + 0.5 * portable)
+    light = np.clip(light, 0.004, 1) ** (chance.between(0.75, 1.3) * np.float32(hospital.gamma_factor))
+    noise = chance.between(0.006, 0.016) * (1 + 0.5 * portable) * np.float32(hospital.noise_factor)
     shutter = chance.happens(0.2) * chance.between(0.02, 0.08)
     marker = edge(0.035 - np.abs(x - chance.between(0.8, 0.9))) * edge(0.045 - np.abs(y + chance.between(0.75, 0.9)))
     # The grain is drawn last: it takes as many draws as there are pixels, the rest must not depend on the size.

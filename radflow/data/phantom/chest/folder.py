@@ -18,6 +18,7 @@ from pathlib import Path
 from PIL import Image
 
 from radflow.data.phantom.chest.films import check_image_size, render_films
+from radflow.data.phantom.chest.hospitals import HOSPITALS, Hospital, HospitalName
 from radflow.data.phantom.chest.patients import PhantomFilm, draw_patients, split_patients
 from radflow.data.phantom.folder import phantom_folder, write_films
 from radflow.errors import UserError
@@ -48,6 +49,7 @@ def write_phantom_films(
     image_size: int,
     seed: int,
     archive: bool = False,
+    hospital: HospitalName = "first",
     workers: int | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> None:
@@ -68,6 +70,8 @@ def write_phantom_films(
         At least 0; the same seed gives the same bytes, whatever the number of workers.
     archive
         Whether the films are packed, as the release's are.
+    hospital
+        first is like the release; second has other exposure, more portable films and more findings.
     workers
         Processes that draw; one per available core unless given.
     on_progress
@@ -84,8 +88,8 @@ def write_phantom_films(
     with phantom_folder(folder, seed, workers) as unfinished:
         images = unfinished / "images"
         images.mkdir()
-        rows = draw_patients(films, seed)
-        write = partial(_write_images, images=images, image_size=image_size, seed=seed)
+        rows = draw_patients(films, seed, HOSPITALS[hospital])
+        write = partial(_write_images, images=images, image_size=image_size, seed=seed, hospital=HOSPITALS[hospital])
         write_films(write, rows, _FILMS_PER_TASK, workers, on_progress)
         _write_label_file(rows, unfinished / "Data_Entry_2017.csv")
         _write_lists(rows, split_patients(rows, seed), unfinished)
@@ -93,7 +97,7 @@ def write_phantom_films(
             _pack(images, unfinished / "images_001.tar.gz")
 
 
-def _write_images(rows: Sequence[PhantomFilm], images: Path, image_size: int, seed: int) -> None:
+def _write_images(rows: Sequence[PhantomFilm], images: Path, image_size: int, seed: int, hospital: Hospital) -> None:
     films = render_films(
         [row.labels for row in rows],
         image_size,
@@ -102,6 +106,7 @@ def _write_images(rows: Sequence[PhantomFilm], images: Path, image_size: int, se
         follow_ups=[row.follow_up for row in rows],
         female=[row.female for row in rows],
         portable=[row.portable for row in rows],
+        hospital=hospital,
     )
     for row, film in zip(rows, films, strict=True):
         Image.fromarray(film).save(images / row.name, compress_level=4)

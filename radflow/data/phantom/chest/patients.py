@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from radflow.data.phantom.chest.labels import COMBINATIONS, combination_shares
+from radflow.data.phantom.chest.hospitals import HOSPITALS, Hospital
+from radflow.data.phantom.chest.labels import COMBINATIONS, NO_FINDING, combination_shares
 from radflow.data.readers.chestxray14 import FINDINGS
 
 FILMS_PER_PATIENT: tuple[tuple[int, int], ...] = (
@@ -49,12 +51,12 @@ class PhantomFilm:
         return [finding in found for finding in FINDINGS]
 
 
-def draw_patients(films: int, seed: int) -> list[PhantomFilm]:
+def draw_patients(films: int, seed: int, hospital: Hospital = HOSPITALS["first"]) -> list[PhantomFilm]:
     """Draw the rows of `films` films, ordered by patient and follow-up number."""
     chance = np.random.default_rng([seed, 0])
     rows: list[PhantomFilm] = []
     for patient, count in enumerate(_films_per_patient(films, chance), start=1):
-        rows += _visits(patient, count, chance)
+        rows += _visits(patient, count, chance, hospital)
     return rows
 
 
@@ -85,24 +87,28 @@ def _films_per_patient(films: int, chance: np.random.Generator) -> list[int]:
     return counts
 
 
-def _visits(patient: int, count: int, chance: np.random.Generator) -> list[PhantomFilm]:
+def _visits(patient: int, count: int, chance: np.random.Generator, hospital: Hospital) -> list[PhantomFilm]:
     """Draw the films of one patient, from the first visit on."""
     female = bool(chance.random() < 0.46)
     age = int(np.clip(chance.normal(45.5, 16.7), 2, 90))
     visits: list[PhantomFilm] = []
     for follow_up in range(count):
         if follow_up == 0 or chance.random() >= LABELS_STAY:
-            combination, portable = _labels_and_view(chance)
+            combination, portable = _labels_and_view(chance, hospital)
         age = min(age + int(chance.random() < 0.15), 95)
         visits.append(PhantomFilm(patient, follow_up, combination, age, female, portable))
     return visits
 
 
-def _labels_and_view(chance: np.random.Generator) -> tuple[str, bool]:
+def _labels_and_view(chance: np.random.Generator, hospital: Hospital) -> tuple[str, bool]:
     """Draw a label combination, and whether the view is AP: the sicker the patient, the likelier a portable film."""
-    number = int(np.searchsorted(_CUMULATIVE_SHARES, chance.random() * _CUMULATIVE_SHARES[-1], side="right"))
+    shares = _cumulative_shares(hospital)
+    number = int(np.searchsorted(shares, chance.random() * shares[-1], side="right"))
     combination, films, portable = COMBINATIONS[number]
-    return combination, bool(chance.random() < portable / films)
+    return combination, bool(chance.random() < (portable / films) ** hospital.portable_power)
 
 
-_CUMULATIVE_SHARES: NDArray[np.float64] = np.cumsum(combination_shares())
+@functools.cache
+def _cumulative_shares(hospital: Hospital) -> NDArray[np.float64]:
+    factors = [hospital.healthy_factor if combination == NO_FINDING else 1.0 for combination, *_ in COMBINATIONS]
+    return np.cumsum(np.array(combination_shares()) * factors)
