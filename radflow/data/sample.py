@@ -44,7 +44,7 @@ class SampleConfig:
     archive: bool = False
     """Pack chest films as images_001.tar.gz, as the release does, instead of a folder of PNGs."""
     hospital: HospitalName = "first"
-    """Where chest films come from: second has other exposure, more portable films and more findings (external tests)."""
+    """Where chest films come from: second has other exposure, more portable films and more findings."""
     seed: int = 0
     """Same seed, same bytes."""
 

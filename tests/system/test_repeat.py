@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 TRAINING = ("--arch=vgg16", "--epochs=1", "--bz=32", "--threads=1", "--schedule=constant")
 
 
-@pytest.mark.parametrize("deterministic", [True, False])
+@pytest.mark.parametrize("deterministic", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_a_run_is_repeated_and_held_against_the_first(workplace: Path, tmp_path: Path, deterministic: bool) -> None:
     shutil.copytree(workplace / "dataset", tmp_path / "data")
     flags = ("--data=data", *TRAINING, f"--deterministic={str(deterministic).lower()}")
@@ -33,6 +33,7 @@ def test_a_run_is_repeated_and_held_against_the_first(workplace: Path, tmp_path:
         assert "to the last bit" in repeated.stderr or "not deterministic: mean test AUC" in repeated.stderr
 
 
+@pytest.mark.long
 def test_other_data_is_refused(workplace: Path, tmp_path: Path) -> None:
     shutil.copytree(workplace / "dataset", tmp_path / "data")
     run_radflow(tmp_path, "train", "--data=data", *TRAINING).check_returncode()
