@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +16,17 @@ from radflow.data.phantom.chest.films import golden_film
 from radflow.data.sample import open_data
 from radflow.data.seen_patients import PATIENTS_FILE, SeenPatients
 from radflow.errors import UserError
+from radflow.evaluation.auc import auc_per_finding, mean_auc
 from radflow.inference.config import EnsembleConfig
 from radflow.inference.loaded_model import LoadedClassifier, load_classifier
+from radflow.plots.report import evaluation_markdown
 from radflow.terminal import import_tensorflow, say
 from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.run import tracking_run
 
 if TYPE_CHECKING:
+    import keras
+
     from radflow.evaluation.evaluation import Evaluation
 
 BATCH = 32
@@ -40,48 +45,62 @@ def ensemble(config: EnsembleConfig) -> Evaluation:
     """
     set_threads(config.threads)  # which TensorFlow reads once, when it is imported
     import_tensorflow()
-    from radflow.evaluation.auc import auc_per_finding, mean_auc
-    from radflow.inference.saved_model import save_classifier
-    from radflow.inference.split_predictor import SplitPredictor
     from radflow.models.classifier import average_of_members
-    from radflow.plots.report import evaluation_markdown
-    from radflow.training.assessment import Subject, assess, log_inputs, predictions_of
     from radflow.training.initial_weights import patients_seen_by, resolve_alias
-    from radflow.training.job import outputs_of, run_tags
-    from radflow.training.job_folder import make_job_folder
-    from radflow.training.leakage import keep_seen_patients
 
     dataset = open_data(config.data)
     prepare_tracking()
     uris = [resolve_alias(uri) for uri in config.members]
     members = [load_classifier(uri) for uri in uris]
     _check_alike(config.members, members, dataset)
-    arch = _architecture(members)
+    known = {member.description.about.get("arch", MIXED) for member in members}
+    arch = known.pop() if len(known) == 1 else MIXED
     model = average_of_members([member.model for member in members], f"radflow_{arch}", config.mirrored)
     seen = SeenPatients()
     for uri in uris:
         seen |= patients_seen_by(uri)
-    views = f"{len(members)} models{', mirrored too' if config.mirrored else ''}"
-    tags = {**run_tags(arch, dataset), MEMBERS_TAG: ",".join(uris)}
+    return _test_and_log(config, _Averaged(model, arch, uris, seen), dataset)
+
+
+@dataclass(frozen=True)
+class _Averaged:
+    """A model that is the mean of others."""
+
+    model: keras.Model
+    arch: str
+    members: list[str]
+    """Their URIs."""
+    seen: SeenPatients
+
+
+def _test_and_log(config: EnsembleConfig, averaged: _Averaged, dataset: Dataset) -> Evaluation:
+    from radflow.inference.saved_model import save_classifier
+    from radflow.inference.split_predictor import SplitPredictor
+    from radflow.training.assessment import Subject, assess, log_inputs, predictions_of
+    from radflow.training.job import outputs_of, run_tags
+    from radflow.training.job_folder import make_job_folder
+    from radflow.training.leakage import keep_seen_patients
+
+    arch, members = averaged.arch, ",".join(averaged.members)
+    tags = {**run_tags(arch, dataset), MEMBERS_TAG: members}
     with tracking_run(f"ensemble-{arch}-{dataset.name}", {**flatten(config), "arch": arch}, tags) as run:
         log_inputs(dataset, ("val", "test"), run)
         folder = make_job_folder(Path(config.out), "ensemble")
-        leakage = keep_seen_patients(seen, dataset, folder, run)
-        predictor = SplitPredictor(model, BATCH)
-        validation, tested = (
-            predictions_of(split, dataset.findings, predictor.predict(split))
-            for split in (dataset.split("val"), dataset.split("test"))
-        )
+        leakage = keep_seen_patients(averaged.seen, dataset, folder, run)
+        predictor = SplitPredictor(averaged.model, BATCH)
+        splits = [dataset.split("val"), dataset.split("test")]
+        validation, tested = (predictions_of(each, dataset.findings, predictor.predict(each)) for each in splits)
         run.log_metrics({"best/val_auc": mean_auc(auc_per_finding(validation))}, step=0)
         outputs = outputs_of(dataset, validation)
+        views = f"{len(averaged.members)} models{', mirrored too' if config.mirrored else ''}"
         title = f"{arch}, mean of {views}, on {dataset.name}, test films"
-        assessment = assess(tested, outputs, Subject("test", title, ", ".join(uris), dataset, leakage), folder, run)
+        assessment = assess(tested, outputs, Subject("test", title, members, dataset, leakage), folder, run)
         evaluation = assessment.evaluation
         run.set_note(evaluation_markdown(title, evaluation.aucs, evaluation.mean_auc.interval, leakage.warning))
-        params = {"arch": arch, "data_digest": dataset.digest, "task": dataset.manifest.task, "members": ",".join(uris)}
-        film = golden_film(dataset.image_size)[np.newaxis]
+        params = {"arch": arch, "data_digest": dataset.digest, "task": dataset.manifest.task, "members": members}
+        film, files = golden_film(dataset.image_size)[np.newaxis], [folder / PATIENTS_FILE]
         run.log_model(
-            lambda place: save_classifier(model, outputs, film, place, params, [folder / PATIENTS_FILE]),
+            lambda place: save_classifier(averaged.model, outputs, film, place, params, files),
             metrics=assessment.metrics,
             params=params,
         )
@@ -103,8 +122,3 @@ def _check_alike(uris: Sequence[str], members: Sequence[LoadedClassifier], datas
 
 def _told(value: object) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
-
-
-def _architecture(members: Sequence[LoadedClassifier]) -> str:
-    known = {member.description.about.get("arch", MIXED) for member in members}
-    return known.pop() if len(known) == 1 else MIXED

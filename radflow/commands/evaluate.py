@@ -16,6 +16,7 @@ from radflow.inference.description import Description
 from radflow.inference.judged_films import JudgedFilms, judged_films
 from radflow.inference.loaded_model import load_classifier
 from radflow.inference.subgroup_columns import subgroup_columns
+from radflow.plots.report import evaluation_markdown
 from radflow.terminal import import_tensorflow, say, warn
 from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.run import tracking_run
@@ -43,7 +44,6 @@ def evaluate(config: EvaluateConfig) -> Assessment:
     set_threads(config.threads)  # which TensorFlow reads once, when it is imported
     import_tensorflow()
     from radflow.inference.split_predictor import SplitPredictor
-    from radflow.plots.report import evaluation_markdown
     from radflow.training.assessment import Subject, assess, log_inputs, predictions_of
     from radflow.training.initial_weights import patients_seen_by, resolve_alias
     from radflow.training.job_folder import make_job_folder
@@ -78,8 +78,7 @@ def evaluate(config: EvaluateConfig) -> Assessment:
         sections = look_at_films(loaded.model, dataset, judged, predictions, folder, run)
         assessment = assess(predictions, judged.outputs, subject, folder, run, columns=columns, extra=sections)
         evaluation = assessment.evaluation
-        note = evaluation_markdown(title, evaluation.aucs, evaluation.mean_auc.interval, leakage.warning)
-        run.set_note(note)
+        run.set_note(evaluation_markdown(title, evaluation.aucs, evaluation.mean_auc.interval, leakage.warning))
         return assessment
 
 

@@ -34,10 +34,10 @@ class Evaluation:
     by_dataset: dict[str, dict[str, FindingAuc]]
     """AUCs on each of several datasets that are joined."""
     measures: dict[str, FindingMeasures]
-    """Of the calibrated probabilities."""
+    """Measures of the calibrated probabilities."""
     uncalibrated: dict[str, FindingMeasures]
     operating_points: dict[str, dict[str, OperatingPoint | None]]
-    """By rule and finding, what the thresholds come to; None for a finding without one."""
+    """What the thresholds come to, by rule and finding; None for a finding without one."""
     subgroups: list[Subgroup]
 
     def table(self) -> pd.DataFrame:

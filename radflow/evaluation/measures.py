@@ -93,7 +93,7 @@ class _Column:
     sums: NDArray[np.float64]
     """Films, squared errors, and by group the sum of probability - truth, of each patient, [patients, 2 + BINS]."""
     scatter: NDArray[np.float64]
-    """By group, the variance of the sum of probability - truth, were the probabilities right, [BINS]."""
+    """Variance of each group's sum of probability - truth, were the probabilities right, [BINS]."""
 
     @classmethod
     def of(cls, predictions: Predictions, index: int, numbers: NDArray[np.intp]) -> _Column:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 CONFIDENCE = 0.95
-"""Of every interval."""
+"""Share of tests whose interval holds the truth."""
 _REPLICATES_AT_ONCE = 100  # keeps the bootstrap's largest array under 50 MB for all films of ChestX-ray14
 
 

@@ -27,7 +27,7 @@ _ATTRIBUTES = {"sex": "sexes", "view": "views", "side": "sides", "pathology": "p
 """Columns of predictions by which films can be divided, beside age."""
 
 Columns = Mapping[str, NDArray[np.str_]]
-"""By name, what each film is in a column, [N]; an empty text where it is not known."""
+"""Columns by name: what each film is, [N]; an empty text where it is not known."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -95,23 +96,19 @@ class FilmPredictor:
         description = self.classifier.description
         limits = self._limits(thresholds, calibrated)
         pictures = HeatMaps(Path(heatmaps), description, limits, heatmap_findings) if heatmaps else None
-        probabilities = np.full((len(sources), len(self.findings)), np.nan)
-        errors: list[str | None] = [None] * len(sources)
-        warnings: list[str | None] = [None] * len(sources)
-        embeddings: dict[int, np.ndarray] = {}
+        results = _Results.empty(len(sources), len(self.findings))
         with closing(pictures) if pictures else nullcontext():
-            for rows, batch in self._batches(sources, errors, warnings):
+            for rows, batch in self._batches(sources, results.errors, results.warnings):
                 computed = self._compute(batch, with_maps=pictures is not None, with_features=features is not None)
-                probabilities[rows] = description.shown(computed["probabilities"], calibrated)
+                results.put(rows, description.shown(computed["probabilities"], calibrated), computed.get("features"))
                 if pictures:
-                    pictures.draw([sources[row] for row in rows], probabilities[rows], computed["maps"])
-                if features:
-                    embeddings |= dict(zip(rows, computed["features"], strict=True))
+                    pictures.draw([sources[row] for row in rows], results.probabilities[rows], computed["maps"])
                 if on_progress:
                     on_progress(rows[-1] + 1)
+        names = [film.name for film in sources]
         if features:
-            _write_features(Path(features), {sources[row].name: values for row, values in embeddings.items()})
-        return description.table([film.name for film in sources], probabilities, errors, warnings, limits)
+            results.write_features(Path(features), names)
+        return description.table(names, results.probabilities, results.errors, results.warnings, limits)
 
     def _limits(self, thresholds: Thresholds, calibrated: bool) -> np.ndarray | None:
         """Limits of the shown probabilities, [F]."""
@@ -175,12 +172,32 @@ class FilmPredictor:
         return inference_graph(keras.Model(model.input, outputs))
 
 
-def _write_features(path: Path, features: dict[str, np.ndarray]) -> None:
-    values = np.array(list(features.values()), np.float32)
-    table = pd.DataFrame(values, columns=[f"feature_{number}" for number in range(values.shape[-1])])
-    table.insert(0, "film", list(features))
-    with atomic_file(path) as temporary:
-        table.to_parquet(temporary, index=False)
+@dataclass
+class _Results:
+    """What is found out of films, row by row."""
+
+    probabilities: np.ndarray
+    """[films, findings], NaN for a film that could not be read."""
+    errors: list[str | None]
+    warnings: list[str | None]
+    features: dict[int, np.ndarray]
+    """Features [D] of the films that could be read, by row."""
+
+    @classmethod
+    def empty(cls, films: int, findings: int) -> _Results:
+        return cls(np.full((films, findings), np.nan), [None] * films, [None] * films, {})
+
+    def put(self, rows: list[int], probabilities: np.ndarray, features: np.ndarray | None) -> None:
+        self.probabilities[rows] = probabilities
+        if features is not None:
+            self.features |= dict(zip(rows, features, strict=True))
+
+    def write_features(self, path: Path, names: list[str]) -> None:
+        values = np.array(list(self.features.values()), np.float32)
+        table = pd.DataFrame(values, columns=[f"feature_{number}" for number in range(values.shape[-1])])
+        table.insert(0, "film", [names[row] for row in self.features])
+        with atomic_file(path) as temporary:
+            table.to_parquet(temporary, index=False)
 
 
 class HeatMaps:

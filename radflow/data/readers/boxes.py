@@ -37,7 +37,7 @@ class FindingBox(NamedTuple):
     width: float
     height: float
     film_width: int = 0
-    """Of the released film, in whose pixels the box is; 0 where it is not known."""
+    """Width of the released film, in whose pixels the box is; 0 where it is not known."""
     film_height: int = 0
 
 

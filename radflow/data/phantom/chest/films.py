@@ -49,10 +49,9 @@ def render_films(
     patients, follow_ups
         Numbers [films] that say who is on the film, and which film of his it is; each film is the first one of
         another patient unless given.
-    female, portable
+    female, portable, hospital
         bool [films]: the patient's sex, and whether the view is AP (portable) in place of PA; false unless given.
-    hospital
-        Whose exposure and noise the films have.
+        Exposure and noise are the hospital's.
 
     Raises
     ------

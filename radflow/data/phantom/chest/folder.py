@@ -71,7 +71,7 @@ def write_phantom_films(
     archive
         Whether the films are packed, as the release's are.
     hospital
-        first is like the release; second has other exposure, more portable films and more findings.
+        Whose patients and technique the films have.
     workers
         Processes that draw; one per available core unless given.
     on_progress

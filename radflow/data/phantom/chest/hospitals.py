@@ -15,9 +15,9 @@ class Hospital:
     portable_power: float = 1.0
     """Power of the share of portable films (AP): below 1 there are more."""
     healthy_factor: float = 1.0
-    """On the share of films without a finding."""
+    """Factor on the share of films without a finding."""
     gamma_factor: float = 1.0
-    """On the exponent of the films' brightness: above 1 they are darker."""
+    """Factor on the exponent of brightness: above 1 films are darker."""
     noise_factor: float = 1.0
 
 
