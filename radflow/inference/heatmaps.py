@@ -36,7 +36,12 @@ def draw_heatmap(film: NDArray[np.uint8], evidence: np.ndarray, caption: str, fi
 
 
 def tint(grey: Image.Image, evidence: np.ndarray, fit: Fit = "squash") -> Image.Image:
-    """A grey picture with the evidence for one finding in colour; see `draw_heatmap`."""
+    """A grey picture with the evidence for one finding in colour; see `draw_heatmap`.
+
+    A map of a single place, as small films have, says nothing of where, and colours nothing.
+    """
+    if evidence.size == 1:
+        return grey.convert("RGB")
     strength = _strength(evidence, grey.size, fit)
     colours = (mpl.colormaps["inferno"](strength)[..., :3] * 255).astype(np.uint8)
     cover = Image.fromarray(np.rint(strength * _STRONGEST_COLOUR * 255).astype(np.uint8))

@@ -50,3 +50,9 @@ def test_of_a_mammogram_the_breast_is_drawn_as_it_was_seen() -> None:
     assert picture.shape[1] == 80
     rows, columns = np.nonzero(np.ptp(picture, axis=2) > 40)
     assert (rows.mean() // 10, columns.mean() // 10) == (1, 0)
+
+
+def test_a_map_of_a_single_place_colours_nothing() -> None:
+    film = np.arange(64 * 64).astype(np.uint8).reshape(64, 64)
+    picture = np.asarray(draw_heatmap(film, np.full((1, 1), 3.0), "Mass"))
+    np.testing.assert_array_equal(picture[:64], np.repeat(film[..., np.newaxis], 3, axis=2))
