@@ -13,13 +13,16 @@ from collections.abc import Callable
 from contextlib import ExitStack, redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from radflow.errors import JobError, UserError
 from radflow.inference.description import NotReproducedError
 from radflow.inference.loaded_model import LoadedClassifier
+
+if TYPE_CHECKING:
+    import keras
 
 Format = Literal["onnx", "saved_model"]
 ONNX_FILE, SAVED_MODEL_FOLDER = "model.onnx", "saved_model"
@@ -70,10 +73,26 @@ def _write_onnx(loaded: LoadedClassifier, folder: Path) -> Predict:
     films = keras.InputSpec(shape=(None, size, size), dtype="uint8", name="films")
     path = folder / ONNX_FILE
     with _quietly():
-        loaded.model.export(path, format="onnx", input_signature=[films], verbose=False)
+        _in_float32(loaded.model).export(path, format="onnx", input_signature=[films], verbose=False)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (name,) = (each.name for each in session.get_inputs())
     return lambda batch: session.run(None, {name: batch})[0]
+
+
+def _in_float32(model: keras.Model) -> keras.Model:
+    """The same model with the same weights, computed in float32: ONNX has no convolutions of bfloat16."""
+    import keras
+
+    def settled(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: settled(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(settled(each) for each in value)
+        return "float32" if value in ("mixed_bfloat16", "bfloat16") else value
+
+    copy = keras.Model.from_config(settled(model.get_config()))
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def _write_saved_model(loaded: LoadedClassifier, folder: Path) -> Predict:

@@ -13,8 +13,12 @@ import pytest
 from small_classifier import CALIBRATED, FINDINGS, random_films, save_small_classifier
 
 from radflow.errors import JobError, UserError
+from radflow.inference.description import Outputs
 from radflow.inference.exported_model import export_classifier
 from radflow.inference.loaded_model import LoadedClassifier, load_classifier
+from radflow.inference.saved_model import save_classifier
+from radflow.models.classifier import average_of_members, build_classifier
+from radflow.models.config import ModelConfig
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
@@ -47,6 +51,20 @@ def test_onnx_gives_the_same_probabilities_of_any_number_of_films(loaded, tmp_pa
     assert tuple(described["findings"]) == FINDINGS
     assert described["calibration"]["slopes"] == CALIBRATED.calibration.slopes.tolist()
     assert (folder / "golden.png").is_file()
+
+
+def test_a_model_that_computes_in_bfloat16_is_float32_in_onnx(tmp_path: Path) -> None:
+    """A DenseNet as training builds it, mirrored: a nested model, batch normalisation, 16-bit layers."""
+    import onnxruntime
+
+    config = ModelConfig(arch="densenet121", norm="batch")
+    member = build_classifier(config, "mixed_bfloat16", 32, np.full(3, 0.3), seed=1)
+    model = average_of_members([member], "radflow_densenet121", mirrored=True)
+    films = random_films(2)
+    save_classifier(model, Outputs(findings=FINDINGS), films, tmp_path / "model")
+    folder = export_classifier(load_classifier(str(tmp_path / "model")), "onnx", tmp_path / "out")
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    np.testing.assert_allclose(session.run(None, {"films": films})[0], np.asarray(model(films)), atol=0.02)
 
 
 def test_a_saved_model_runs_where_there_is_no_radflow(loaded, tmp_path: Path) -> None:
