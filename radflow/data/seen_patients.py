@@ -67,7 +67,7 @@ class Leakage:
 
     def __str__(self) -> str:
         """Say it in words."""
-        of = f"of {self.patients:,} {self.split} patients"
+        of = f"of {self.patients:,} {'' if self.split == ALL else f'{self.split} '}patients"
         how = f"({self.trained:,} trained on, {self.validated:,} validated on)"
         found = f"{self.seen:,} {of} were seen in training {how}" if self.seen else f"none {of} was seen in training"
         doubt = f"; which patients {' and '.join(self.unknown)} has seen is not known"

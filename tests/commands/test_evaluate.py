@@ -77,7 +77,7 @@ def test_its_own_dataset_is_judged_on_test_films_and_what_it_was_trained_on_refu
     model_of(tmp_path, SeenPatients.of_training(dataset))
     config = EvaluateConfig(model=str(tmp_path / "model"), data="data", threads=1)
     assert set(evaluate(config).evaluation.predictions.splits) == {"test"}
-    with pytest.raises(UserError, match=r"40 of 48 all patients were seen in training \(32 trained on.*overlap=allow"):
+    with pytest.raises(UserError, match=r"40 of 48 patients were seen in training \(32 trained on.*overlap=allow"):
         evaluate(replace(config, split="all"))
     allowed = evaluate(replace(config, split="all", overlap="allow"))
     assert len(allowed.evaluation.predictions) == 96
