@@ -313,7 +313,7 @@ def test_boxes_are_kept_for_the_films_that_there_are(tmp_path: Path) -> None:
     (tmp_path / "nih" / "BBox_List_2017.csv").write_text("\n".join(rows))
     dataset = run(tmp_path / "nih", tmp_path / "out", max_rejected=0.1)
     assert read_boxes(dataset) == [
-        FindingBox(name, "Infiltration", 10.5, 20, 300.25, 400) for name in (names[1], names[20])
+        FindingBox(name, "Infiltration", 10.5, 20, 300.25, 400, 1024, 1024) for name in (names[1], names[20])
     ]
     assert dataset.manifest.notes == ("3 of the 4 boxes around findings are on films that have a split.",)
     assert "BBox_List_2017.csv" in dataset.manifest.sources

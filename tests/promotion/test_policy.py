@@ -34,6 +34,7 @@ def test_the_published_policy_asks_all_of_every_family() -> None:
         confidence=0.95,
         golden_image=True,
         unseen_patients=True,
+        largest_gap=0.1,
     )
     assert all(family.rules == strict for family in families)
 
