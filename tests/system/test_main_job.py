@@ -71,6 +71,7 @@ def test_a_distributed_job_is_one_run_with_all_that_a_user_compares(trained: Pat
         "predictions/predictions.parquet",
         "predictions/evaluation.csv",
         "predictions/subgroups.csv",
+        "predictions/report.html",
     }
     assert len(run.outputs.model_outputs) == 1
 
