@@ -16,6 +16,7 @@ import pytest
 from mlflow import MlflowClient
 from number_formats import FLOAT32_ROUNDING
 
+from radflow.data.readers.chestxray14 import FINDINGS
 from radflow.errors import UserError
 from radflow.inference.description import Outputs
 from radflow.inference.loaded_model import load_classifier
@@ -90,7 +91,7 @@ def test_a_run_that_ends_in_the_outage_is_completed_by_sync(
         server.kill()
         run.log_metrics({"train/loss": 0.5, "test/auc/mean": 0.75}, step=1)
         run.log_table({"finding": ["Mass"]}, "auc.json")
-        write = partial(save_classifier, model, Outputs(findings=("Mass",)), films)
+        write = partial(save_classifier, model, Outputs(findings=FINDINGS), films)
         assert run.log_model(write, metrics={"test/auc/mean": 0.75}) is None
     ended = time.time() * 1000
     assert "`radflow sync`" in caplog.text
