@@ -24,7 +24,7 @@ RULES_IN_WORDS = {
 """How a threshold is chosen, by its name."""
 
 Thresholds = Mapping[str, NDArray[np.float64]]
-"""By rule, the threshold of each finding, float [findings], NaN for one without."""
+"""Thresholds of the findings by rule, float [findings], NaN for a finding without one."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _threshold(truth: NDArray[np.bool_], scores: NDArray[np.float64], place: _Pl
 
 
 _Place = Callable[[NDArray[np.float64], NDArray[np.float64]], int]
-"""From sensitivities and specificities, of falling thresholds, which of them is chosen."""
+"""Choice among falling thresholds, by their sensitivities and specificities."""
 
 
 def _largest_sum(sensitivity: NDArray[np.float64], specificity: NDArray[np.float64]) -> int:

@@ -15,7 +15,7 @@ class JudgedFilms:
     """Films that a model judges."""
 
     split: Split
-    """Of the model's size, with labels of the common findings."""
+    """Films of the model's size, with labels of the common findings."""
     outputs: Outputs
     """What the model's outputs of the common findings mean; these have the model's names."""
     columns: list[int]

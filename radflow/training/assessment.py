@@ -75,7 +75,7 @@ class Subject:
     """What is evaluated: a model on films of a dataset."""
 
     split: str
-    """In metric keys: test, all or external."""
+    """Beginning of metric keys: test, all or external."""
     title: str
     model: str
     """As a reader finds it: an architecture, or the address of a saved model."""

@@ -13,6 +13,7 @@ from radflow.data.readers.boxes import read_boxes
 from radflow.evaluation.predictions import Predictions
 from radflow.files import atomic_file
 from radflow.inference.box_scores import BoxScore, score_boxes
+from radflow.inference.description import fit_named
 from radflow.inference.evidence import Maps, maps_of
 from radflow.inference.judged_films import JudgedFilms
 from radflow.inference.surest_films import surest_films
@@ -45,17 +46,19 @@ def look_at_films(
 
 
 def _score_boxes(dataset: Dataset, judged: JudgedFilms, maps: Maps, run: TrackedRun) -> list[Section]:
-    boxes = [box for part in dataset.parts for box in read_boxes(part)]
-    if len(dataset.parts) > 1:  # films of joined datasets have the dataset's name before theirs
-        boxes = [
-            box._replace(image_id=f"{part.name}/{box.image_id}") for part in dataset.parts for box in read_boxes(part)
-        ]
+    is_joined = len(dataset.parts) > 1  # then the name of a film begins with that of its dataset
+    boxes = [
+        box._replace(image_id=f"{part.name}/{box.image_id}") if is_joined else box
+        for part in dataset.parts
+        for box in read_boxes(part)
+    ]
+    fit = fit_named(dataset.manifest.fit)
     if not boxes:
         return []
-    if dataset.manifest.fit == "breast":
+    if fit == "breast":
         say(f"{len(boxes):,} boxes are not scored: where a breast lay in its film is not kept")
         return []
-    scores = score_boxes(judged.split, boxes, judged.outputs.findings, judged.outputs.fit, maps)
+    scores = score_boxes(judged.split, boxes, judged.outputs.findings, fit, maps)
     if not scores:
         say(f"none of {len(boxes):,} boxes is of these findings on these films")
         return []

@@ -30,7 +30,7 @@ pytestmark = [
 ]
 
 FINDINGS = ("Hernia", "nodule", "Pulmonary mass")
-"""Of the dataset: the model gives Mass, Nodule and Edema."""
+"""Findings of the dataset; the model gives Mass, Nodule and Edema."""
 
 
 @pytest.fixture
