@@ -141,7 +141,7 @@ class _Part:
         return min(int(each.sum()) for each in classes) >= FEWEST_FILMS
 
     def _sums_of(self, side: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Sums of each patient: hits, films with threshold and finding, excess of probability, films, [patients, 4 F]."""
+        """Sums of each patient: hits, films with the finding, excess of probability, films, [patients, 4 F]."""
         model, counted = self._predictions, self._counted
         known = model.known[:, counted] & side[:, np.newaxis]
         labels = model.labels[:, counted] & known & ~np.isnan(self._limits[counted])
