@@ -43,7 +43,7 @@ def measure(predictions: Predictions, replicates: int = REPLICATES, seed: int = 
     bootstrap's standard error. The calibration error is a sum of absolute values, which chance alone makes larger than
     the truth, and a draw of a draw more so: of its percentiles the lower is moved down by twice the bootstrap's bias,
     the upper by once, which in simulations covers the truth in 93 to 97 % of tests, and the interval begins at 0 where
-    the differences of all groups together are within chance (chi-square at 2.5 %).
+    the differences of all groups together are within chance (chi-square at 5 %).
     """
     numbers = patient_numbers(predictions.patient_ids, len(predictions))
     columns = [_Column.of(predictions, index, numbers) for index in range(len(predictions.findings))]
@@ -146,7 +146,7 @@ class _Column:
         filled = self.scatter > 0
         differences = self.sums[:, 2:].sum(axis=0)[filled]
         chi_square = float(np.sum(differences**2 / (design_effect * self.scatter[filled])))
-        return bool(stats.chi2.sf(chi_square, max(int(filled.sum()), 1)) > (1 - CONFIDENCE) / 2)
+        return bool(stats.chi2.sf(chi_square, max(int(filled.sum()), 1)) > 1 - CONFIDENCE)
 
 
 def weighted_average_precisions(

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_predictions import predictions_of
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 from scipy import stats
 
+from benchmarks.drawn_predictions import predictions_of
 from radflow.commands.compare import compare
 from radflow.errors import UserError
 from radflow.evaluation.comparison import adjust_by_holm, compare_paired

@@ -18,6 +18,7 @@ from small_classifier import OUTPUTS, SIZE, save_small_classifier
 from radflow.commands.evaluate import evaluate
 from radflow.data.dataset.reading import Dataset, open_dataset
 from radflow.data.dataset.writing import write_dataset
+from radflow.data.readers.boxes import BOXES_NAME, FindingBox
 from radflow.data.seen_patients import PATIENTS_FILE, SeenPatients
 from radflow.errors import UserError
 from radflow.evaluation.predictions import read_predictions
@@ -95,6 +96,22 @@ def test_results_are_divided_by_any_column_of_a_table(dataset: Dataset, tmp_path
     (table,) = Path("runs").glob("*/subgroups.csv")
     assert pd.read_csv(table)["films"].tolist() == [48] * 4
     assert len(read_predictions(table.with_name("predictions.parquet"))) == 96
+
+
+def test_boxes_lie_where_the_dataset_put_its_films(
+    tmp_path: Path, store: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wide films that were padded fill the middle half of their square, whatever the model's own films were."""
+    header = replace(small_datasets.HEADER, findings=FINDINGS, fit="pad")
+    with write_dataset(tmp_path / "data", header, small_datasets.made_table(96)) as writer:
+        for row in range(96):
+            writer.put(row, small_datasets.made_film(row))
+        boxes = [FindingBox(f"{row:04d}.png", "nodule", 0, 0, 2000, 1000, 2000, 1000) for row in range(96)]
+        writer.add_table(BOXES_NAME, FindingBox._fields, boxes)
+    model_of(tmp_path, SeenPatients())
+    evaluate(EvaluateConfig(model=str(tmp_path / "model"), data="data", threads=1))
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.split()[:2] == ["Nodule", "96"]]
+    assert " 0.500 " in row  # what pointing anywhere would reach
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from drawn_predictions import drawn_predictions, predictions_of
 from scipy import optimize, special, stats
 from sklearn.calibration import _SigmoidCalibration
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.drawn_predictions import drawn_predictions, predictions_of
 from radflow.evaluation.calibration import LEAST_SLOPE, PRIOR_DEVIATION, fit_platt, log_odds
 from radflow.evaluation.measures import measure
 from radflow.inference.description import Calibration

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from drawn_predictions import drawn_predictions, predictions_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import special
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score, brier_score_loss
 
+from benchmarks.drawn_predictions import drawn_predictions, predictions_of
+from benchmarks.interval_coverage import Kind, covers, true_values
 from radflow.evaluation.measures import (
     BINS,
     mean_measures,
@@ -99,22 +99,9 @@ def test_a_single_patient_has_numbers_and_no_narrow_interval() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("films", "films_per_patient", "slope"), [(1000, 1, 2.0), (1500, 3, 1.0), (3000, 3, 1.15)])
-def test_intervals_cover_the_truth_in_95_of_100_tests(films: int, films_per_patient: int, slope: float) -> None:
-    """The truth is that of a million films; with 200 tests, 95 % come out between 91.5 and 98.5 %."""
-    truth = _true_values(films_per_patient, slope)
-    covered = np.zeros(3)
-    for seed in range(200):
-        drawn = drawn_predictions(films, films_per_patient, np.random.default_rng(100 + seed), slope)
-        found = vars(measure(drawn, 300, seed)["A"]).values()
-        covered += [each.low <= value <= each.high for each, value in zip(found, truth, strict=True)]
-    assert (np.abs(covered / 200 - 0.95) <= 0.035).all(), covered
-
-
-def _true_values(films_per_patient: int, slope: float) -> tuple[float, float, float]:
-    many = drawn_predictions(1_000_000, films_per_patient, np.random.default_rng(1), slope)
-    probabilities = many.probabilities[:, 0].astype(float)
-    chances = special.expit(special.logit(np.clip(probabilities, 1e-12, 1 - 1e-12)) / slope)
-    excess = np.bincount(probability_groups(probabilities), weights=probabilities - chances)
-    brier = np.mean(chances * (1 - probabilities) ** 2 + (1 - chances) * probabilities**2)
-    return average_precision_score(many.labels[:, 0], probabilities), float(brier), float(np.abs(excess).sum() / 1e6)
+@pytest.mark.parametrize("kind", [Kind(1000, 1, 2.0), Kind(1500, 3, 1.0), Kind(3000, 3, 1.15)], ids=str)
+def test_intervals_cover_the_truth_in_95_of_100_tests(kind: Kind) -> None:
+    """Of 200 tests, 91 to 99 % come out where 95 % is true; `benchmarks.interval_coverage` takes 2,000 of each kind."""
+    truth = true_values(kind)
+    covered = np.mean([covers(kind, truth, seed) for seed in range(200)], axis=0)
+    assert (np.abs(covered - 0.95) <= 0.04).all(), dict(zip(truth, covered, strict=True))

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from drawn_predictions import predictions_of
 from scipy import special
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.drawn_predictions import predictions_of
 from radflow.errors import UserError
 from radflow.evaluation.predictions import Predictions
 from radflow.evaluation.subgroups import evaluate_subgroups, known_columns, largest_deficit

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from drawn_predictions import drawn_predictions, predictions_of
 from sklearn.metrics import confusion_matrix
 
+from benchmarks.drawn_predictions import drawn_predictions, predictions_of
 from radflow.evaluation.thresholds import FIXED_SHARE, choose_thresholds, operating_points
 
 

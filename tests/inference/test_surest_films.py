@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import small_datasets
-from drawn_predictions import predictions_of
 
+from benchmarks.drawn_predictions import predictions_of
 from radflow.inference import surest_films as module
 from radflow.inference.surest_films import surest_films
 

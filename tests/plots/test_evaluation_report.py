@@ -4,8 +4,8 @@ import re
 from dataclasses import replace
 
 import numpy as np
-from drawn_predictions import drawn_predictions
 
+from benchmarks.drawn_predictions import drawn_predictions
 from radflow.evaluation.evaluation import Evaluation, evaluate
 from radflow.evaluation.thresholds import choose_thresholds
 from radflow.plots.evaluation_report import evaluation_figures, evaluation_html
