@@ -65,7 +65,7 @@ PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 test: setup
 	$(PYTEST) -m "not slow and not long"
-	$(PYTEST) -m "slow and not long"
+	$(PYTEST) -m "slow and not long" --durations=25
 
 test-fast: setup
 	$(PYTEST) -m "not slow and not long"
