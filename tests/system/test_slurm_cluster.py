@@ -90,4 +90,4 @@ def test_an_interactive_allocation_is_used_whole(
     (run,) = runs_of(tmp_path)
     assert run.info.status == "FINISHED", said
     assert run.data.params["cfg/ranks"] == "2"
-    assert f"ranks with {'srun' if launcher == 'auto' else launcher}" in said
+    assert f"ranks with {'srun' if launcher == 'auto' else launcher}" in said, said
