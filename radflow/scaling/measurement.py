@@ -32,6 +32,8 @@ SUMS = ((2**12, 1), (2**18, 1), (2**20, 16), (2**22, 64), (2**24, 1), (2**24, 25
 """Bytes of the sums that are measured, and in how many tensors."""
 REPETITIONS, SECONDS = 5, 1.0
 """What is measured is done so often at least, and for so long."""
+ROUNDS = 4
+"""How often parts of steps, and whole ones, are measured in turn: no machine is equally fast at all times."""
 WARM_UP = 2
 CACHE_BYTES = 2**28
 """More than any cache holds."""
@@ -88,7 +90,7 @@ def measure_network(arch: str, config: ScaleConfig, communicator: Communicator) 
 
 
 def _measure_step(step: TrainingStep, batch: Batch, communicator: Communicator) -> MeasuredStep:
-    """Take whole steps, first with a look at the clock between the parts, and then without.
+    """Take whole steps, with a look at the clock between the parts and without, in turn.
 
     A part that is repeated by itself would find in the caches what it does not in a step.
     """
@@ -101,9 +103,10 @@ def _measure_step(step: TrainingStep, batch: Batch, communicator: Communicator) 
         look()
         step.update(LEARNING_RATE)
 
-    computing, _, updating = np.median(_laps(take, communicator), axis=0)
-    whole = _median_seconds(lambda: take(lambda: None), communicator)
-    return MeasuredStep(films, float(computing), float(updating), whole)
+    rounds = [(_laps(take, communicator), _laps(lambda _: take(lambda: None), communicator)) for _ in range(ROUNDS)]
+    parts, wholes = map(np.concatenate, zip(*rounds, strict=True))
+    computing, _, updating = np.median(parts, axis=0)
+    return MeasuredStep(films, float(computing), float(updating), float(np.median(wholes)))
 
 
 def _batches(config: ScaleConfig) -> Iterator[Batch]:
