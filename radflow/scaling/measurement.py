@@ -32,8 +32,8 @@ SUMS = ((2**12, 1), (2**18, 1), (2**20, 16), (2**22, 64), (2**24, 1), (2**24, 25
 """Bytes of the sums that are measured, and in how many tensors."""
 REPETITIONS, SECONDS = 5, 1.0
 """What is measured is done so often at least, and for so long."""
-ROUNDS = 4
-"""How often parts of steps, and whole ones, are measured in turn: no machine is equally fast at all times."""
+STEP_SECONDS = 16.0
+"""For so long steps are taken, as whole networks are compared by them."""
 WARM_UP = 2
 CACHE_BYTES = 2**28
 """More than any cache holds."""
@@ -103,10 +103,14 @@ def _measure_step(step: TrainingStep, batch: Batch, communicator: Communicator) 
         look()
         step.update(LEARNING_RATE)
 
-    rounds = [(_laps(take, communicator), _laps(lambda _: take(lambda: None), communicator)) for _ in range(ROUNDS)]
-    parts, wholes = map(np.concatenate, zip(*rounds, strict=True))
-    computing, _, updating = np.median(parts, axis=0)
-    return MeasuredStep(films, float(computing), float(updating), float(np.median(wholes)))
+    for _ in range(WARM_UP):
+        take(lambda: None)
+    turns: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+    while len(turns) < REPETITIONS or sum(parts.sum() + whole.sum() for parts, whole in turns) < STEP_SECONDS:
+        turns.append((_lap(take, communicator), _lap(lambda _: take(lambda: None), communicator)))
+    computing, _, updating = np.median([parts for parts, _ in turns], axis=0)
+    whole = float(np.median([whole for _, whole in turns]))
+    return MeasuredStep(films, float(computing), float(updating), whole)
 
 
 def _batches(config: ScaleConfig) -> Iterator[Batch]:
@@ -120,24 +124,22 @@ def _median_seconds(
     work: Callable[[], object], communicator: Communicator, before: Callable[[], object] = lambda: None
 ) -> float:
     """Median seconds until the slowest rank has done `work`, which all of them begin together, after `before`."""
-    return float(np.median(_laps(lambda _: work(), communicator, before)))
-
-
-def _laps(
-    work: Callable[[Look], object], communicator: Communicator, before: Callable[[], object] = lambda: None
-) -> NDArray[np.float64]:
-    """Seconds [repetitions, laps] of `work` from one look at the clock to the next, of the rank that is slowest then.
-
-    All ranks begin each repetition together.
-    """
     for _ in range(WARM_UP):
-        work(lambda: None)
-    laps: list[NDArray[np.float64]] = []
-    while len(laps) < REPETITIONS or np.sum(laps) < SECONDS:
+        work()
+    seconds: list[float] = []
+    while len(seconds) < REPETITIONS or sum(seconds) < SECONDS:
         before()
-        communicator.allgather(np.zeros(1))
-        moments = [time.perf_counter()]
-        work(lambda: moments.append(time.perf_counter()))  # noqa: B023 - called at once
-        moments.append(time.perf_counter())
-        laps.append(communicator.allgather(np.diff(moments)[np.newaxis]).max(axis=0))
-    return np.array(laps)
+        seconds.extend(_lap(lambda _: work(), communicator))
+    return float(np.median(seconds))
+
+
+def _lap(work: Callable[[Look], object], communicator: Communicator) -> NDArray[np.float64]:
+    """Seconds [parts] of `work` from one look at the clock to the next, of the rank that is slowest then.
+
+    All ranks begin together.
+    """
+    communicator.allgather(np.zeros(1))
+    moments = [time.perf_counter()]
+    work(lambda: moments.append(time.perf_counter()))
+    moments.append(time.perf_counter())
+    return communicator.allgather(np.diff(moments)[np.newaxis]).max(axis=0)
