@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
+from scipy.optimize import linprog
 
 from radflow.scaling.measured import MeasuredNetwork, MeasuredStep, MeasuredSum, Measurement
 
@@ -55,14 +55,21 @@ def _terms(ranks: int, size: float, tensors: float) -> tuple[float, ...]:
 
 
 def fit_sums(measured: Iterable[tuple[int, MeasuredSum]]) -> SumModel:
-    """The model that comes closest to the measured sums, in squared relative error; no cost is negative."""
+    """The model with the least mean relative error over the measured sums; no cost is negative.
+
+    Errors count as they are and not squared: small messages that a link's buffers let through at once would draw the
+    bandwidth away from that of the large ones, of which gradients are.
+    """
     points = list(measured)
-    terms = np.array([_terms(ranks, each.bytes, each.tensors) for ranks, each in points])
     seconds = np.array([each.seconds for _, each in points])
+    terms = np.array([_terms(ranks, each.bytes, each.tensors) for ranks, each in points]) / seconds[:, None]
     # Of about 1 each, since bytes are millions: else the solver takes the small ones for nothing.
-    scale = np.maximum((terms / seconds[:, None]).max(axis=0), 1e-30)
-    coefficients, _ = nnls(terms / seconds[:, None] / scale, np.ones(len(points)))
-    return SumModel(*(coefficients / scale))
+    scale = np.maximum(terms.max(axis=0), 1e-30)
+    # The coefficients, and an error of each sum that its difference from 1 on either side does not exceed.
+    sides, errors = np.vstack([terms / scale, -terms / scale]), np.tile(np.eye(len(points)), (2, 1))
+    costs = np.repeat([0.0, 1.0], [len(scale), len(points)])
+    fitted = linprog(costs, np.hstack([sides, -errors]), np.repeat([1.0, -1.0], len(points)), bounds=(0, None))
+    return SumModel(*(fitted.x[: len(scale)] / scale))
 
 
 @dataclass(frozen=True)

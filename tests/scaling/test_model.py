@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +22,15 @@ def test_latency_and_bandwidth_are_found_again(latency: float, gigabits: float) 
     for ranks in (2, 4, 64, 4096):
         expected = law(ranks, GRADIENT, 50, latency, gigabits)
         assert model.seconds(ranks, GRADIENT, 50) == pytest.approx(expected, rel=0.01)
+
+
+def test_messages_that_buffers_let_through_at_once_do_not_pass_for_bandwidth() -> None:
+    measured = [(ranks, each) for ranks in (1, 2, 4) for each in sums(ranks, 1e-3, 0.1)]
+    burst = [
+        (ranks, replace(each, seconds=each.seconds / 2) if ranks > 1 and each.bytes == 2**18 else each)
+        for ranks, each in measured
+    ]
+    assert fit_sums(burst).gigabits == pytest.approx(0.1, rel=0.02)
 
 
 def test_a_step_is_computing_and_sum_and_update() -> None:

@@ -53,16 +53,13 @@ def another_version(hosts: NetworkHosts, workplace: Path) -> None:
     hosts.replace("h2", metadata, by=other)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("differ", "told"),
     [
         (another_dataset, ("ranks have different datasets: SHA-256=", " on h1 (rank 0)", " on h2 (rank 1)")),
-        pytest.param(no_dataset, ("on h2: ",), marks=pytest.mark.long),
-        pytest.param(
-            another_version,
-            ("ranks have different versions: keras=", "keras=3.0.1 on h2 (rank 1)"),
-            marks=pytest.mark.long,
-        ),
+        (no_dataset, ("on h2: ",)),
+        (another_version, ("ranks have different versions: keras=", "keras=3.0.1 on h2 (rank 1)")),
     ],
 )
 def test_a_host_that_differs_is_named_in_one_line_before_the_first_step(

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from commands import run_radflow, runs_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 TRAINING = ("--arch=vgg16", "--epochs=1", "--bz=32", "--threads=1", "--schedule=constant")
 
 
-@pytest.mark.parametrize("deterministic", [True, pytest.param(False, marks=pytest.mark.long)])
+@pytest.mark.parametrize("deterministic", [True, False])
 def test_a_run_is_repeated_and_held_against_the_first(workplace: Path, tmp_path: Path, deterministic: bool) -> None:
     shutil.copytree(workplace / "dataset", tmp_path / "data")
     flags = ("--data=data", *TRAINING, f"--deterministic={str(deterministic).lower()}")
@@ -33,7 +33,6 @@ def test_a_run_is_repeated_and_held_against_the_first(workplace: Path, tmp_path:
         assert "to the last bit" in repeated.stderr or "not deterministic: mean test AUC" in repeated.stderr
 
 
-@pytest.mark.long
 def test_other_data_is_refused(workplace: Path, tmp_path: Path) -> None:
     shutil.copytree(workplace / "dataset", tmp_path / "data")
     run_radflow(tmp_path, "train", "--data=data", *TRAINING).check_returncode()
