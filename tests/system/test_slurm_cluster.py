@@ -18,7 +18,7 @@ from benchmarks.slurm_cluster import CAN_RUN_SLURM, SlurmCluster, slurm_cluster
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.long,
-    pytest.mark.skipif(not CAN_RUN_SLURM, reason="needs root, ip, unshare, and Slurm with munge"),
+    pytest.mark.skipif(not CAN_RUN_SLURM, reason="needs root, ip, unshare, and Slurm with munge and libpmix.so"),
 ]
 
 TRAINING = ["--arch=vgg16", "--gbz=64", "--base_lr=0.0001", "--precision=float32", "--assess=false"]
