@@ -53,6 +53,7 @@ def test_onnx_gives_the_same_probabilities_of_any_number_of_films(loaded, tmp_pa
     assert (folder / "golden.png").is_file()
 
 
+@pytest.mark.slow
 def test_a_model_that_computes_in_bfloat16_is_float32_in_onnx(tmp_path: Path) -> None:
     """A DenseNet as training builds it, mirrored: a nested model, batch normalisation, 16-bit layers."""
     import onnxruntime
