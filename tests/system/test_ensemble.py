@@ -10,7 +10,7 @@ import pytest
 from commands import REPOSITORY, run_entry_point, runs_of
 from mlflow import MlflowClient
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 TRAINING = ("--arch=vgg16", "--epochs=1", "--bz=32", "--threads=1")
 
