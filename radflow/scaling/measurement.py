@@ -33,7 +33,7 @@ SUMS = ((2**12, 1), (2**18, 1), (2**20, 16), (2**22, 64), (2**24, 1), (2**24, 25
 REPETITIONS, SECONDS = 5, 1.0
 """What is measured is done so often at least, and for so long."""
 STEP_SECONDS = 16.0
-"""For so long steps are taken, as whole networks are compared by them."""
+"""Steps are measured for longer: predictions are held against them."""
 WARM_UP = 2
 CACHE_BYTES = 2**28
 """More than any cache holds."""

@@ -101,7 +101,7 @@ def test_a_single_patient_has_numbers_and_no_narrow_interval() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [Kind(1000, 1, 2.0), Kind(1500, 3, 1.0), Kind(3000, 3, 1.15)], ids=str)
 def test_intervals_cover_the_truth_in_95_of_100_tests(kind: Kind) -> None:
-    """Of 200 tests, 91 to 99 % come out where 95 % is true; `benchmarks.interval_coverage` takes 2,000 of each kind."""
+    """Where 95 % is true, 91.5 to 98.5 % of 400 tests cover; `benchmarks.interval_coverage` takes 2,000 of a kind."""
     truth = true_values(kind)
-    covered = np.mean([covers(kind, truth, seed) for seed in range(200)], axis=0)
-    assert (np.abs(covered - 0.95) <= 0.04).all(), dict(zip(truth, covered, strict=True))
+    covered = np.mean([covers(kind, truth, seed) for seed in range(400)], axis=0)
+    assert (np.abs(covered - 0.95) <= 0.035).all(), dict(zip(truth, covered, strict=True))
