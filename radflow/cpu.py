@@ -18,6 +18,21 @@ def is_pinned() -> bool:
     return len(os.sched_getaffinity(0)) < _installed_cores()
 
 
+def share_cores(worker: int, workers: int, cores: list[int]) -> None:
+    """Keep this thread, and the processes that it starts from now on, on the worker's share of these cores.
+
+    Two trainings that each counted all cores would bind their ranks to the same ones.
+    """
+    os.sched_setaffinity(0, cores_of(worker, workers, cores))
+
+
+def cores_of(worker: int, workers: int, cores: list[int]) -> list[int]:
+    """The share of a worker: neighbouring cores; with more workers than cores several have the same one."""
+    if workers >= len(cores):
+        return [cores[worker % len(cores)]]
+    return cores[worker * len(cores) // workers : (worker + 1) * len(cores) // workers]
+
+
 _DENIED = {
     "AVX2": ("avx512", "amx", "avx_vnni"),
     "AVX2_VNNI": ("avx512", "amx"),

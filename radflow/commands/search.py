@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 
 from radflow.config import flatten
-from radflow.cpu import available_cores
+from radflow.cpu import available_cores, cores_of, share_cores
 from radflow.data.sample import open_data
 from radflow.errors import JobError, UserError
 from radflow.models.config import ModelConfig
@@ -21,7 +21,7 @@ from radflow.search.settings import check_ranks, check_settings, definition, sha
 from radflow.search.space import Space, read_space
 from radflow.search.storage import study_storage
 from radflow.search.study import create_or_load_study, ended_trials
-from radflow.search.worker import Worker, cores_of, share_cores
+from radflow.search.worker import Worker
 from radflow.search.worker_pool import STORAGE, WORKER, keep_workers_running
 from radflow.secrets import hide_secrets
 from radflow.terminal import print_table, say
@@ -44,7 +44,7 @@ def search(config: SearchConfig) -> None:
     if WORKER in os.environ:
         config = replace(config, storage=os.environ[STORAGE])
         number = int(os.environ[WORKER])
-        share_cores(number, config.workers)
+        share_cores(number, config.workers, sorted(os.sched_getaffinity(0)))
         folder = Path(config.out) / config.study
         prepare_tracking()
         Worker(config, config.study, study_storage(config.storage, folder), folder).work()

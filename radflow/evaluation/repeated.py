@@ -33,8 +33,21 @@ class RepeatedComparison:
     """Standard error of the difference that comes of the patients tested."""
     between_seeds: float
     """That which comes of the seeds; NaN with one seed."""
+    freedom: float
+    """Degrees of freedom of both together; infinite where the difference has no spread."""
     seeds: int
     patients: int
+
+    @property
+    def error(self) -> float:
+        """Standard error of the difference."""
+        return math.hypot(self.between_patients, 0.0 if math.isnan(self.between_seeds) else self.between_seeds)
+
+    def p_value_below(self, bound: float) -> float:
+        """One-sided p-value of a true difference of `bound` or less: a small one says that it is more."""
+        if self.error == 0:
+            return float(self.difference <= bound)
+        return float(stats.t.sf((self.difference - bound) / self.error, self.freedom))
 
 
 def compare_repeated(first: Sequence[Predictions], second: Sequence[Predictions], seed: int = 0) -> RepeatedComparison:
@@ -59,7 +72,7 @@ def compare_repeated(first: Sequence[Predictions], second: Sequence[Predictions]
     parts = [(float(np.nanvar(of_patients, ddof=1)), patients - 1)]
     if runs > 1:
         parts.append((float(np.var(by_seed, ddof=1)) / runs, runs - 1))
-    reach, p_value = _t_test(float(by_seed.mean()), parts)
+    reach, p_value, freedom = _t_test(float(by_seed.mean()), parts)
     return RepeatedComparison(
         difference=float(by_seed.mean()),
         low=max(float(by_seed.mean()) - reach, -1.0),
@@ -67,20 +80,21 @@ def compare_repeated(first: Sequence[Predictions], second: Sequence[Predictions]
         p_value=p_value,
         between_patients=math.sqrt(parts[0][0]),
         between_seeds=math.sqrt(parts[1][0]) if runs > 1 else math.nan,
+        freedom=freedom,
         seeds=runs,
         patients=patients,
     )
 
 
-def _t_test(difference: float, parts: Sequence[tuple[float, int]]) -> tuple[float, float]:
-    """Half of the interval's width and the p-value, from variances with their degrees of freedom."""
+def _t_test(difference: float, parts: Sequence[tuple[float, int]]) -> tuple[float, float, float]:
+    """Half of the interval's width, the p-value and its degrees of freedom, from variances with theirs."""
     variance = sum(part for part, _ in parts)
     if variance == 0:
-        return 0.0, 1.0 if difference == 0 else 0.0
+        return 0.0, 1.0 if difference == 0 else 0.0, math.inf
     freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
     error = math.sqrt(variance)
     reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
-    return reach, float(2 * stats.t.sf(abs(difference) / error, freedom))
+    return reach, float(2 * stats.t.sf(abs(difference) / error, freedom)), float(freedom)
 
 
 def _check(first: Sequence[Predictions], second: Sequence[Predictions]) -> None:

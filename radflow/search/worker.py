@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -31,21 +30,6 @@ SCORE = "val/auc/mean"
 _LIFE_EVERY = 30.0
 
 Commander = Callable[[DistributedConfig], list[str]]
-
-
-def share_cores(worker: int, workers: int) -> None:
-    """Keep this process and its children on the worker's share of the cores that it may use now.
-
-    Two trainings that each counted all cores would bind their ranks to the same ones.
-    """
-    os.sched_setaffinity(0, cores_of(worker, workers, sorted(os.sched_getaffinity(0))))
-
-
-def cores_of(worker: int, workers: int, cores: list[int]) -> list[int]:
-    """The share of a worker: neighbouring cores; with more workers than cores several have the same one."""
-    if workers >= len(cores):
-        return [cores[worker % len(cores)]]
-    return cores[worker * len(cores) // workers : (worker + 1) * len(cores) // workers]
 
 
 class Worker:

@@ -32,3 +32,10 @@ def read_epochs(path: Path) -> Iterator[dict[str, float | None]]:
             epoch = json.loads(line) if line.endswith("\n") else None
             if isinstance(epoch, dict) and "epoch" in epoch:
                 yield epoch
+
+
+def last_epochs(path: Path) -> Iterator[dict[str, float]]:
+    """Each epoch once, as it was in the end where it was validated again after an interruption; NaN for null."""
+    epochs = {epoch["epoch"]: epoch for epoch in read_epochs(path)}
+    for epoch in epochs.values():
+        yield {key: math.nan if value is None else value for key, value in epoch.items()}

@@ -33,6 +33,7 @@ from radflow.training.assessment import predictions_of
 from radflow.training.batch_statistics import BatchStatistics
 from radflow.training.checkpoint import Checkpoints
 from radflow.training.config import TrainingConfig
+from radflow.training.divergence import DIVERGED
 from radflow.training.gradient_sum import sum_as_float16, sum_as_float32
 from radflow.training.history import write_epoch
 from radflow.training.loss import build_loss
@@ -41,8 +42,6 @@ from radflow.training.progress import EpochProgress
 from radflow.training.state import Metrics, TrainingState
 from radflow.training.step import TrainingStep
 from radflow.training.targets import training_targets
-
-DIVERGED = "the loss is not finite in {}, at learning rate {:.3g}; lower base_lr or lengthen warmup_epochs"
 
 TIMELINE = "timeline.json"
 

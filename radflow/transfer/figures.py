@@ -1,4 +1,4 @@
-"""Pictures of a comparison: the paper's figures 16 to 18, with mean and range over seeds."""
+"""Speed of both halves of a comparison, as Figure 18 of the paper."""
 
 from __future__ import annotations
 
@@ -6,45 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
-from radflow.plots.style import BLUE, GREY, ORANGE, legend_above, new_axes, new_figure, tidy
-
-Curves = Mapping[str, NDArray[np.floating]]
-"""Curves by label of a half: [seeds, epochs], NaN where a training had ended."""
-
-_STYLES = ((BLUE, "o"), (ORANGE, "s"))
-
-
-def epochs_figure(curves: Curves, quantity: str, title: str, goal: float | None = None) -> Figure:
-    """A quantity by epoch: mean over seeds, a band from the lowest to the highest, and each seed as a thin line.
-
-    Parameters
-    ----------
-    curves
-        Both halves.
-    quantity : str
-        What is drawn, for the axis.
-    title : str
-    goal : float, optional
-        Drawn as a level.
-    """
-    figure, axes = new_axes(title, 4.4)
-    for (label, values), (colour, marker) in zip(curves.items(), _STYLES, strict=False):
-        epochs = np.arange(1, values.shape[1] + 1)
-        seeds = f"mean of {len(values)} seeds" if len(values) > 1 else "one seed"
-        axes.fill_between(epochs, np.nanmin(values, axis=0), np.nanmax(values, axis=0), color=colour, alpha=0.15, lw=0)
-        axes.plot(epochs, values.T, color=colour, linewidth=0.7, alpha=0.5)
-        mean = np.nanmean(values, axis=0)
-        axes.plot(epochs, mean, color=colour, marker=marker, markersize=5, linewidth=2, label=f"{label}, {seeds}")
-    if goal is not None:
-        axes.axhline(goal, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1, label=f"target {goal:.3f}")
-    axes.set_xlabel("Epoch")
-    axes.set_ylabel(quantity)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    legend_above(axes, 3)
-    return figure
+from radflow.plots.arms import STYLES, Curves
+from radflow.plots.style import new_figure, tidy
 
 
 def throughput_figure(rates: Mapping[str, Sequence[float]], minutes: Curves, areas: Curves, title: str) -> Figure:
@@ -60,7 +24,7 @@ def throughput_figure(rates: Mapping[str, Sequence[float]], minutes: Curves, are
     """
     figure = new_figure(title, 4.0, gap=0.08)
     left, right = figure.subplots(1, 2, width_ratios=(2, 3))
-    for row, ((label, values), (colour, marker)) in enumerate(zip(rates.items(), _STYLES, strict=False)):
+    for row, ((label, values), (colour, marker)) in enumerate(zip(rates.items(), STYLES, strict=False)):
         mean = float(np.mean(values))
         left.bar(row, mean, color=colour, alpha=0.25, width=0.6)
         spread = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else [0.0]

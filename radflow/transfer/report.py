@@ -14,13 +14,14 @@ from radflow.data.dataset.reading import Dataset
 from radflow.evaluation.auc import auc_per_finding
 from radflow.evaluation.groups import GROUPS, auc_per_group
 from radflow.evaluation.repeated import RepeatedComparison, compare_repeated
+from radflow.plots.arms import epochs_figure
 from radflow.plots.report import RESEARCH_ONLY, leakage_markdown
 from radflow.plots.tables import markdown_table, terminal_table
 from radflow.terminal import print_table, say
 from radflow.tracking.run import TrackedRun
 from radflow.transfer.arms import ARMS, Arm, Trained
 from radflow.transfer.config import TransferConfig
-from radflow.transfer.figures import epochs_figure, throughput_figure
+from radflow.transfer.figures import throughput_figure
 
 LABELS: dict[Arm, str] = {"pretrained": "pre-trained", "scratch": "from scratch"}
 SIGNIFICANT = 0.05

@@ -13,6 +13,7 @@ from mlflow.entities import Run
 from optuna.trial import TrialState
 
 from radflow.config import command_line, parse
+from radflow.cpu import cores_of
 from radflow.errors import UserError
 from radflow.search.config import SearchConfig
 from radflow.search.report import SearchReport
@@ -21,7 +22,7 @@ from radflow.search.settings import shared_settings
 from radflow.search.space import parse_space
 from radflow.search.storage import study_storage
 from radflow.search.study import create_or_load_study, ended_trials
-from radflow.search.worker import Worker, cores_of
+from radflow.search.worker import Worker
 from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.run import resume_run, tracking_run
 from radflow.training.config import DistributedConfig

@@ -16,6 +16,7 @@ from radflow.data.seen_patients import Leakage
 from radflow.errors import JobError, UserError
 from radflow.evaluation.predictions import write_predictions
 from radflow.optim.config import OptimizerConfig
+from radflow.training import own_run
 from radflow.training.child_process import Ended, Epoch
 from radflow.training.job_folder import mark_finished
 from radflow.transfer import comparison
@@ -57,7 +58,7 @@ def train_in_no_time(
 
 @pytest.fixture(autouse=True)
 def fake_trainings(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "follow_training", train_in_no_time)
+    monkeypatch.setattr(own_run, "follow_training", train_in_no_time)
     monkeypatch.setattr(comparison, "check_weights", lambda model: None)
     nobody = Leakage("test", patients=40, trained=0, validated=0, unknown=())
     seen = SimpleNamespace(leakage=lambda dataset, split: nobody)

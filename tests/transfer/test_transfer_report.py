@@ -10,8 +10,9 @@ from sklearn.metrics import roc_auc_score
 from trained import predictions, trained
 
 from radflow.evaluation.repeated import compare_repeated
+from radflow.plots.arms import epochs_figure
 from radflow.transfer.config import TransferConfig
-from radflow.transfer.figures import epochs_figure, throughput_figure
+from radflow.transfer.figures import throughput_figure
 from radflow.transfer.report import conclusion, epochs_to, reached_by_all, table_of
 
 CONFIG = TransferConfig(source="compare", pretrained="models:/radflow-chest-densenet121/3")

@@ -1,0 +1,136 @@
+"""Ways of training beside each other, each repeated with several seeds, as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from radflow.plots.style import (
+    AMBER,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    in_words,
+    legend_above,
+    new_axes,
+    new_figure,
+    tidy,
+)
+
+Curves = Mapping[str, NDArray[np.floating]]
+"""Curves by label of an arm: [seeds, epochs], NaN where a training had ended."""
+
+STYLES = tuple(zip((BLUE, ORANGE, GREEN, PURPLE, AMBER, GREY), ("o", "s", "^", "D", "v", "P"), strict=True))
+"""Colour and mark of each arm in turn."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One quantity of every arm."""
+
+    quantity: str
+    """With its unit, for the axis."""
+    values: Mapping[str, Sequence[float]]
+    """Of each seed, by arm."""
+    is_logarithmic: bool = False
+    level: float | None = None
+    """What is drawn as a line across, such as an ideal."""
+
+
+def styled(labels: Iterable[str]) -> Iterable[tuple[str, str, str]]:
+    """Each label with its colour and mark."""
+    for label, (colour, mark) in zip(labels, cycle(STYLES)):
+        yield label, colour, mark
+
+
+def epochs_figure(curves: Curves, quantity: str, title: str, goal: float | None = None) -> Figure:
+    """A quantity by epoch: mean over seeds, a band from the lowest to the highest, and each seed as a thin line.
+
+    Parameters
+    ----------
+    curves
+        Of all arms.
+    quantity : str
+        What is drawn, for the axis.
+    title : str
+    goal : float, optional
+        Drawn as a level.
+    """
+    figure, axes = new_axes(title, 4.4)
+    for label, colour, mark in styled(curves):
+        values = curves[label]
+        epochs = np.arange(1, values.shape[1] + 1)
+        seeds = f"mean of {len(values)} seeds" if len(values) > 1 else "one seed"
+        axes.fill_between(epochs, np.nanmin(values, axis=0), np.nanmax(values, axis=0), color=colour, alpha=0.15, lw=0)
+        axes.plot(epochs, values.T, color=colour, linewidth=0.7, alpha=0.5)
+        mean = np.nanmean(values, axis=0)
+        axes.plot(epochs, mean, color=colour, marker=mark, markersize=5, linewidth=2, label=f"{label}, {seeds}")
+    if goal is not None:
+        axes.axhline(goal, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1, label=f"target {goal:.3f}")
+    axes.set_xlabel("Epoch")
+    axes.set_ylabel(quantity)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    legend_above(axes, 3)
+    return figure
+
+
+def panels_figure(panels: Sequence[Panel], title: str) -> Figure:
+    """Quantities beside each other: each seed as a mark, the mean over seeds as a line from arm to arm."""
+    figure = new_figure(title, 4.4, gap=0.06)
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        places = range(len(panel.values))
+        axes.plot(places, [np.mean(values) for values in panel.values.values()], color=GREY, linewidth=1.2, zorder=1)
+        for place, (label, colour, mark) in enumerate(styled(panel.values)):
+            values = panel.values[label]
+            axes.plot(place + _spread(len(values)), values, mark, color=colour, markersize=6, alpha=0.85)
+        if panel.level is not None:
+            axes.axhline(panel.level, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+        _name_arms(axes, list(panel.values))
+        axes.set_ylabel(panel.quantity)
+        if panel.is_logarithmic:
+            axes.set_yscale("log")
+        tidy(axes)
+    return figure
+
+
+def boxes_figure(groups: Mapping[str, Mapping[str, Sequence[float]]], quantity: str, title: str) -> Figure:
+    """A box of each arm's values, from quartile to quartile with the median, a panel for each group of arms."""
+    figure = new_figure(title, 4.4, gap=0.06)
+    panels = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
+    for axes, (group, arms) in zip(panels, groups.items(), strict=True):
+        boxes = axes.boxplot(list(arms.values()), widths=0.5, patch_artist=True, medianprops={"color": GREY})
+        for box, (_, colour, _) in zip(boxes["boxes"], styled(arms), strict=True):
+            box.set(facecolor=colour, alpha=0.35)
+        for place, (label, colour, mark) in enumerate(styled(arms), 1):
+            axes.plot(place + _spread(len(arms[label])), arms[label], mark, color=colour, markersize=4)
+        _name_arms(axes, list(arms), first=1)
+        axes.set_title(in_words(group), loc="left", fontsize=10)
+        tidy(axes)
+    panels[0].set_ylabel(quantity)
+    return figure
+
+
+def _spread(count: int) -> NDArray[np.float64]:
+    """How far the marks of seeds stand from their arm's place."""
+    return np.linspace(-0.12, 0.12, count) if count > 1 else np.zeros(count)
+
+
+def _name_arms(axes: Axes, arms: Sequence[str], first: int = 0) -> None:
+    tilted = sum(map(len, arms)) > 40
+    axes.set_xticks(
+        range(first, first + len(arms)),
+        [in_words(arm) for arm in arms],
+        rotation=30 if tilted else 0,
+        ha="right" if tilted else "center",
+        fontsize=9,
+    )
+    axes.set_xlim(first - 0.5, first + len(arms) - 0.5)
