@@ -38,12 +38,12 @@ def register() -> None:
 @app.command
 def plan(
     *,
-    entry_point: Annotated[Literal["distributed", "train", "transfer"], Parameter(name=("--entry-point", "-e"))] = (
-        "distributed"
-    ),
+    entry_point: Annotated[
+        Literal["distributed", "train", "transfer", "study"], Parameter(name=("--entry-point", "-e"))
+    ] = "distributed",
     parameters: Annotated[tuple[str, ...], Parameter(name="-P", negative=())] = (),
 ) -> None:
-    """Print what a training would do, and what it would cost in time and accuracy, without starting it.
+    """Print what a training or a study would do, and what it would cost, without starting it.
 
     Parameters
     ----------
@@ -107,6 +107,20 @@ def repeat(run: str, *, out: Path = Path("runs")) -> None:
     from radflow.commands.repeat import repeat as repeat_run
 
     repeat_run(run, out)
+
+
+@app.command
+def claims(*, out: Path | None = None) -> None:
+    """Collect the verdicts of all studies that have finished, the newest of each, into one table.
+
+    Parameters
+    ----------
+    out
+        Markdown file to write the table to as well.
+    """
+    from radflow.commands.claims import claims as collect_claims
+
+    collect_claims(out)
 
 
 @app.command

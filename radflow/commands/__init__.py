@@ -15,6 +15,7 @@ SETTINGS = {
     "distributed": "radflow.training.config:DistributedConfig",
     "transfer": "radflow.transfer.config:TransferConfig",
     "search": "radflow.search.config:SearchConfig",
+    "study": "radflow.studies.config:StudyConfig",
     "evaluate": "radflow.inference.config:EvaluateConfig",
     "ensemble": "radflow.inference.config:EnsembleConfig",
     "promote": "radflow.promotion.config:PromoteConfig",

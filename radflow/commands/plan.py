@@ -6,18 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from radflow.commands.study import protocol_of
+from radflow.commands.study import show_plan as show_study
 from radflow.config import parse
 from radflow.data.config import PreprocessConfig
 from radflow.data.dataset.manifest import MANIFEST_NAME
 from radflow.data.preprocess import plan_dataset, recognise, resolve
-from radflow.data.sample import mammogram_folder, open_data
+from radflow.data.sample import mammogram_folder, open_data, small_sample_folder
 from radflow.errors import UserError
+from radflow.studies.config import StudyConfig
+from radflow.studies.experiments.table import experiment
 from radflow.training.config import DistributedConfig, TrainConfig
 from radflow.training.initial_weights import check_weights
 from radflow.training.plan import TrainingFilms, TrainingPlan, make_plan, plan_ranks, show_plan
 from radflow.transfer.config import TransferConfig
 
-EntryPoint = Literal["distributed", "train", "transfer"]
+EntryPoint = Literal["distributed", "train", "transfer", "study"]
 
 
 def print_plan(entry_point: EntryPoint, parameters: Sequence[str]) -> None:
@@ -28,10 +32,24 @@ def print_plan(entry_point: EntryPoint, parameters: Sequence[str]) -> None:
     for parameter in parameters:
         if "=" not in parameter:
             raise UserError(f"-P {parameter} is not name=value; give for example -P gbz=4096")
-    show_plan(plan_of(entry_point, [f"--{parameter}" for parameter in parameters]))
+    arguments = [f"--{parameter}" for parameter in parameters]
+    if entry_point == "study":
+        _show_study(parse(StudyConfig, arguments))
+    else:
+        show_plan(plan_of(entry_point, arguments))
 
 
-def plan_of(entry_point: EntryPoint, arguments: Sequence[str]) -> TrainingPlan:
+def _show_study(config: StudyConfig) -> None:
+    protocol = protocol_of(experiment(config.name), config)
+    chest = str(small_sample_folder()) if config.data == "auto" else config.data
+    sources = {"train": chest, "distributed": chest, "transfer": config.mammograms}
+    used = {arm.entry_point for arm in protocol.arms}
+    if "transfer" in used:
+        sources["transfer"] = str(mammogram_folder(config.mammograms))
+    show_study(config, protocol, {entry_point: training_films(sources[entry_point]) for entry_point in used})
+
+
+def plan_of(entry_point: str, arguments: Sequence[str]) -> TrainingPlan:
     """Plan what an entry point would train with these flags."""
     if entry_point == "train":
         single = parse(TrainConfig, arguments)

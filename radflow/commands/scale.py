@@ -20,6 +20,7 @@ from radflow.errors import JobError, UserError
 from radflow.files import atomic_file, read_json
 from radflow.plots.tables import markdown_table, terminal_table
 from radflow.scaling.config import ScaleConfig
+from radflow.scaling.folder import Machine, measurement_file, write_machine
 from radflow.terminal import import_tensorflow, print_table, say
 
 
@@ -43,7 +44,7 @@ def _measure_as_rank(config: ScaleConfig) -> None:
     communicator = HorovodCommunicator()
     measured = measure(config, communicator)
     communicator.on_first_rank(
-        lambda: _write(_measurement_file(Path(config.out), communicator.size), json.dumps(measured.to_json()))
+        lambda: _write(measurement_file(Path(config.out), communicator.size), json.dumps(measured.to_json()))
     )
 
 
@@ -87,7 +88,7 @@ def _doubling(largest: int) -> list[int]:
 
 def _run(config: ScaleConfig, ranks: int, hosts: Sequence[Host]) -> None:
     """Let so many ranks measure; raises JobError where they fail."""
-    _measurement_file(Path(config.out), ranks).unlink(missing_ok=True)
+    measurement_file(Path(config.out), ranks).unlink(missing_ok=True)
     command = [sys.executable, "-m", "radflow", "scale", *command_line(config)]
     job = RankJob(
         command,
@@ -108,10 +109,11 @@ def _report(config: ScaleConfig, folder: Path, counts: Sequence[int], slots: int
     from radflow.scaling import report
     from radflow.scaling.figure import scaling_figure
     from radflow.scaling.measured import Measurement
-    from radflow.scaling.model import ScalingModel
 
-    measurements = [Measurement.from_json(read_json(_measurement_file(folder, count))) for count in counts]
-    model = ScalingModel(measurements, slots, config.network_gbit, config.network_ms / 1000)
+    measurements = [Measurement.from_json(read_json(measurement_file(folder, count))) for count in counts]
+    machine = Machine(slots, config.image_size, config.network_gbit, config.network_ms / 1000)
+    write_machine(folder, machine)
+    model = machine.model(measurements)
     curves = report.curves(model, config)
     measured, predicted = list(report.measured_rows(model, curves)), list(report.predicted_rows(curves, config.films))
     sentences = [
@@ -138,10 +140,6 @@ def _report(config: ScaleConfig, folder: Path, counts: Sequence[int], slots: int
         with atomic_file(folder / f"scaling.{suffix}") as file:
             figure.savefig(file, format=suffix)
     say(f"figure, tables and measurements: {folder}")
-
-
-def _measurement_file(folder: Path, ranks: int) -> Path:
-    return folder / f"measured-{ranks}.json"
 
 
 def _write(file: Path, text: str) -> None:

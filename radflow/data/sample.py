@@ -25,6 +25,9 @@ SAMPLE = "sample"
 
 SAMPLE_FOLDER = Path("data/sample")
 
+SMALL_SIZE = 32
+"""Side of the chest films of studies: the smallest that networks take."""
+
 MAMMOGRAM_CROP, MAMMOGRAM_SIZE = 128, 64
 """Side of the sample's crops on mammograms of 800 rows, where they hold the largest lesion, and as stored."""
 
@@ -118,6 +121,16 @@ def dataset_folder(data: str) -> Path:
         if not folder.exists():
             size = SampleConfig().settled().image_size
             preprocess_with_bar(PreprocessConfig(source=str(films), out=str(folder), image_size=size))
+    return folder
+
+
+def small_sample_folder() -> Path:
+    """The same films in half the size, for studies of many trainings; made if not there yet."""
+    folder = SAMPLE_FOLDER / f"dataset-{SMALL_SIZE}px"
+    films = source_folder(SAMPLE)
+    with only_one_process(SAMPLE_FOLDER / ".lock"):
+        if not folder.exists():
+            preprocess_with_bar(PreprocessConfig(source=str(films), out=str(folder), image_size=SMALL_SIZE))
     return folder
 
 

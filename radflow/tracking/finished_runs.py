@@ -46,6 +46,25 @@ def finished_run(run_id: str) -> FinishedRun:
     return FinishedRun(run_id, str(run.info.run_name), run.data.params, run.data.tags, run.data.metrics)
 
 
+def finished_runs_with(tags: Mapping[str, str]) -> list[FinishedRun]:
+    """All runs that have finished and have these tags, the newest first."""
+    client = MlflowClient()
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+    found, page = [], ""
+    while True:
+        runs = client.search_runs(
+            experiments, f"{wanted} and status = 'FINISHED'", order_by=["start_time DESC"], page_token=page or None
+        )
+        found += [
+            FinishedRun(run.info.run_id, str(run.info.run_name), run.data.params, run.data.tags, run.data.metrics)
+            for run in runs
+        ]
+        page = runs.token
+        if not page:
+            return found
+
+
 def metric_by_step(run_id: str, key: str) -> Points:
     """All values of a metric in the order of their steps; none where the run has no such metric."""
     points = MlflowClient().get_metric_history(run_id, key)

@@ -114,6 +114,11 @@ METRICS: tuple[MetricRow, ...] = (
     MetricRow(
         "search/best_val_auc", "0 to 1", "best/val_auc of the best trial so far; the step is the number of ended trials"
     ),
+    MetricRow("study/cells/finished", "cells", "trainings of a study that have come to their end"),
+    MetricRow("study/cells/diverged", "cells", "those whose loss was not finite"),
+    MetricRow("study/claims/reproduced", "claims", "claims that the study bears out"),
+    MetricRow("study/claims/not_reproduced", "claims", "claims that it contradicts"),
+    MetricRow("study/claims/not_testable", "claims", "claims that it cannot decide at its scale"),
     MetricRow("search/trials/<state>", "trials", "trials of a search that ended so: complete, pruned or failed"),
     MetricRow(
         "compare/<measure>/<arm>",

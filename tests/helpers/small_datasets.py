@@ -1,5 +1,6 @@
 """Small datasets of random films, written in an instant."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,15 +32,17 @@ def made_table(films: int) -> FilmTable:
     )
 
 
-def made_film(row: int) -> np.ndarray:
-    return np.random.default_rng(row).integers(0, 256, (SIZE, SIZE), dtype=np.uint8)
+def made_film(row: int, size: int = SIZE) -> np.ndarray:
+    return np.random.default_rng(row).integers(0, 256, (size, size), dtype=np.uint8)
 
 
-def write(path: Path, films: int = 40, rejected: tuple[int, ...] = (), order: list[int] | None = None) -> Dataset:
-    with write_dataset(path, HEADER, made_table(films)) as writer:
+def write(
+    path: Path, films: int = 40, rejected: tuple[int, ...] = (), order: list[int] | None = None, size: int = SIZE
+) -> Dataset:
+    with write_dataset(path, replace(HEADER, image_size=size), made_table(films)) as writer:
         for row in order or range(films):
             if row in rejected:
                 writer.reject(row, "torn")
             else:
-                writer.put(row, made_film(row))
+                writer.put(row, made_film(row, size))
     return open_dataset(path)

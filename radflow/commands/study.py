@@ -1,0 +1,152 @@
+"""Entry point `study`: an experiment planned, trained, drawn beside the paper's figure, and its claims judged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from radflow.cluster.launchers.started_ranks import is_rank
+from radflow.config import command_line, flatten
+from radflow.cpu import available_cores, instruction_sets
+from radflow.data.dataset.reading import Dataset
+from radflow.data.sample import SAMPLE
+from radflow.errors import UserError
+from radflow.models.config import ModelConfig
+from radflow.plots.tables import terminal_table
+from radflow.studies.cells import CellResult
+from radflow.studies.config import StudyConfig
+from radflow.studies.experiment import Experiment, ImageNet, Protocol, Settings
+from radflow.studies.experiments.table import experiment
+from radflow.studies.films import FilmCounts, count_films, datasets_of
+from radflow.studies.outcome import Outcome
+from radflow.studies.plan import HEADINGS, plan_rows, plan_study
+from radflow.studies.report import StudyReport
+from radflow.studies.runs import KIND, KIND_TAG, NAME_TAG, SCALE_TAG
+from radflow.studies.training import CellTrainer
+from radflow.studies.verdicts import verdicts
+from radflow.terminal import print_table, say, warn
+from radflow.tracking.connection import prepare_tracking
+from radflow.tracking.remembered_run import remember_run, resume_remembered
+from radflow.tracking.run import STUDY_TAG, tracking_run
+from radflow.training.initial_weights import check_weights
+from radflow.training.plan import TrainingFilms
+
+
+def study(config: StudyConfig) -> None:
+    """Train the cells that have not been trained yet, and report in a run of the study's own.
+
+    Raises
+    ------
+    UserError
+        The films or the weights do not serve, or a training does not accept its settings.
+    JobError
+        A training failed, for another reason than a loss that is not finite; the same command goes on from there.
+    """
+    if is_rank():
+        raise UserError("study starts its own ranks; run it by itself, not inside srun or mpirun")
+    chosen = experiment(config.name)
+    protocol = protocol_of(chosen, config)
+    datasets = datasets_of(config, protocol)
+    films = count_films(SAMPLE if config.data == "auto" else config.data) if not datasets else _counts(datasets)
+    seeds = config.seeds or protocol.seeds
+    show_plan(config, protocol, {entry_point: TrainingFilms.of(dataset) for entry_point, dataset in datasets.items()})
+    _check_weights(protocol, config)
+    prepare_tracking()
+    out, name = Path(config.out).resolve(), _study_name(config, datasets)
+    resume_remembered(out / name)
+    tags = {STUDY_TAG: config.name, KIND_TAG: KIND, NAME_TAG: config.name, SCALE_TAG: config.scale}
+    tags |= {"radflow.data_name": films.name}
+    with tracking_run(f"study {config.name}", flatten(config), tags) as run:
+        remember_run(out / name, run.run_id)
+        trainer = CellTrainer(config.name, protocol, _shared(config), config.imagenet_files, datasets, out / "cells")
+        workers = 1 if chosen.is_timed else config.workers
+        if workers < config.workers:
+            say(f"{config.name} is about speed: one training at a time, not {config.workers}")
+        results = trainer.train_all(seeds, workers, lambda done: run.log_metrics(_progress(done), len(done)))
+        outcome = Outcome(protocol.arms, tuple(results), films)
+        report = StudyReport(chosen, _facts(config, films, seeds), out / name)
+        report.write(outcome, verdicts(chosen.judge(outcome)), run)
+        say(run.url())
+
+
+def protocol_of(chosen: Experiment, config: StudyConfig) -> Protocol:
+    """The experiment's protocol at this scale, without the arms that want more threads than this machine has cores.
+
+    Raises UserError where none is left.
+    """
+    protocol = chosen.full if config.scale == "paper" else chosen.reduced
+    cores = available_cores()
+    fitting = [arm for arm in protocol.arms if config.hosts or int(str(arm.settings.get("threads", 0))) <= cores]
+    if protocol.arms and not fitting:
+        raise UserError(f"name={config.name} wants more threads than the {cores} cores here; give a larger machine")
+    if len(fitting) < len(protocol.arms):
+        names = ", ".join(arm.name for arm in protocol.arms if arm not in fitting)
+        warn(f"this machine has {cores} cores; left out: {names}")
+    if not config.epochs:
+        return replace(protocol, arms=tuple(fitting))
+    arms = tuple(replace(arm, settings={**arm.settings, "epochs": config.epochs}) for arm in fitting)
+    return replace(protocol, arms=arms)
+
+
+def show_plan(config: StudyConfig, protocol: Protocol, films: Mapping[str, TrainingFilms]) -> None:
+    """Print what would be trained on these films, which are by entry point, and how long it would take.
+
+    Raises UserError where an arm could not be trained.
+    """
+    if not protocol.arms:
+        return
+    seeds = config.seeds or protocol.seeds
+    planned = plan_study(protocol, seeds, _shared(config), films, Path(config.scaling))
+    title = f"Plan of {config.name}, scale {config.scale}"
+    print_table(terminal_table(title, HEADINGS, plan_rows(planned), "lrrrrr"))
+    if any(math.isnan(arm.hours) for arm in planned):
+        kinds = sorted({(arm.plan.config.model.arch, arm.plan.batches.local_batch) for arm in planned})
+        archs, batches = (",".join(dict.fromkeys(str(kind[place]) for kind in kinds)) for place in (0, 1))
+        size = next(iter(films.values())).image_size
+        say(f"for hours: python -m radflow scale --image_size={size} --arch={archs} --lbz={batches} --hosts=HOSTS")
+
+
+def _shared(config: StudyConfig) -> Settings:
+    """Flags that all trainings share, unless an arm has its own."""
+    return {"np": config.np, "hosts": config.hosts, "launcher": config.launcher}
+
+
+def _counts(datasets: Mapping[str, Dataset]) -> FilmCounts:
+    """Counts of the chest films, or where there are none, of the crops."""
+    by_kind = sorted(datasets.items(), key=lambda item: item[0] == "transfer")
+    return FilmCounts.of(by_kind[0][1])
+
+
+def _check_weights(protocol: Protocol, config: StudyConfig) -> None:
+    """Find out before hours of training that ImageNet's weights are not there."""
+    for arm in protocol.arms:
+        settings = {**protocol.settings, **arm.settings}
+        arch = str(settings.get("arch", ModelConfig().arch))
+        if isinstance(settings.get("weights"), ImageNet):
+            check_weights(ModelConfig(arch=arch, weights=config.imagenet_files.get(arch, "imagenet")))
+
+
+def _study_name(config: StudyConfig, datasets: Mapping[str, Dataset]) -> str:
+    """A name made of what defines the study, so that the same command resumes it."""
+    defining = [config.scale, config.seeds, config.epochs, str(config.np), config.hosts, config.imagenet, config.data]
+    text = json.dumps([*defining, *sorted(dataset.digest for dataset in datasets.values())])
+    return f"{config.name}-{config.scale}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _progress(results: Sequence[CellResult]) -> dict[str, float]:
+    diverged = sum(result.has_diverged for result in results)
+    return {"study/cells/finished": float(len(results) - diverged), "study/cells/diverged": float(diverged)}
+
+
+def _facts(config: StudyConfig, films: FilmCounts, seeds: int) -> dict[str, str]:
+    """What a reader must know before the numbers."""
+    sets = instruction_sets()
+    known = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in sets]
+    where = config.hosts or f"one machine, {available_cores()} cores ({', '.join(known) or 'no vector instructions'})"
+    command = " ".join(["python -m radflow study", *command_line(config)])
+    facts = {"Films": f"{films.name}, {films.films:,}", "Scale": config.scale, "Hosts": where, "Command": command}
+    return facts | ({"Seeds": str(seeds)} if seeds else {})
