@@ -34,9 +34,8 @@ def claims(out: Path | None) -> None:
         rows += [(", ".join(key), *row) for row in claim_rows(judged)]
     if rows:
         print_table(terminal_table("Claims", HEADINGS, rows, "llllr"))
-        say(
-            f"{len(newest)} {'study' if len(newest) == 1 else 'studies'}: {', '.join(f'{counts[str(verdict)]} {verdict}' for verdict in Verdict)}"
-        )
+        studies = "1 study" if len(newest) == 1 else f"{len(newest)} studies"
+        say(f"{studies}: {', '.join(f'{counts[str(verdict)]} {verdict}' for verdict in Verdict)}")
     missing = [name for name in EXPERIMENTS if name not in {key[0] for key in newest}]
     if missing:
         say(f"not finished yet: {', '.join(missing)}; `python -m radflow study --name=NAME` runs one")

@@ -112,7 +112,7 @@ def show_plan(config: StudyConfig, protocol: Protocol, films: Mapping[str, Train
 
 def _shared(config: StudyConfig) -> Settings:
     """Flags that all trainings share, unless an arm has its own."""
-    return {"np": config.np, "hosts": config.hosts, "launcher": config.launcher}
+    return {"arch": config.arch, "np": config.np, "hosts": config.hosts, "launcher": config.launcher}
 
 
 def _counts(datasets: Mapping[str, Dataset]) -> FilmCounts:
@@ -124,15 +124,15 @@ def _counts(datasets: Mapping[str, Dataset]) -> FilmCounts:
 def _check_weights(protocol: Protocol, config: StudyConfig) -> None:
     """Find out before hours of training that ImageNet's weights are not there."""
     for arm in protocol.arms:
-        settings = {**protocol.settings, **arm.settings}
-        arch = str(settings.get("arch", ModelConfig().arch))
+        settings = {"arch": config.arch, **protocol.settings, **arm.settings}
+        arch = str(settings["arch"])
         if isinstance(settings.get("weights"), ImageNet):
             check_weights(ModelConfig(arch=arch, weights=config.imagenet_files.get(arch, "imagenet")))
 
 
 def _study_name(config: StudyConfig, datasets: Mapping[str, Dataset]) -> str:
     """A name made of what defines the study, so that the same command resumes it."""
-    defining = [config.scale, config.seeds, config.epochs, str(config.np), config.hosts, config.imagenet, config.data]
+    defining = [config.scale, config.seeds, config.epochs, config.arch, str(config.np), config.hosts, config.imagenet]
     text = json.dumps([*defining, *sorted(dataset.digest for dataset in datasets.values())])
     return f"{config.name}-{config.scale}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from radflow.cluster.launchers.started_ranks import is_rank
 from radflow.commands.distributed import distributed
 from radflow.commands.train import train_in_this_process
-from radflow.data.crops.mammograms import TUMOUR_FINDINGS
-from radflow.data.dataset.reading import Dataset, open_dataset
+from radflow.data.dataset.reading import open_dataset
 from radflow.data.sample import mammogram_folder
 from radflow.errors import UserError
+from radflow.transfer.classes import check_classes
 from radflow.transfer.config import TransferConfig
 
 
@@ -24,7 +24,7 @@ def transfer(config: TransferConfig) -> None:
         raise UserError("source=compare starts its own ranks; run it by itself, not inside srun or mpirun")
     folder = mammogram_folder(config.data)
     dataset = open_dataset(folder)
-    _check_classes(config, dataset)
+    check_classes(config.data, dataset)
     if config.compares:
         from radflow.transfer.comparison import compare
 
@@ -35,17 +35,3 @@ def transfer(config: TransferConfig) -> None:
         train_in_this_process(training, config.gbz, training.largest_local_batch(dataset.image_size))
     else:
         distributed(training)
-
-
-def _check_classes(config: TransferConfig, dataset: Dataset) -> None:
-    """Find out before hours of training that there would be no AUC in the end."""
-    if dataset.findings != TUMOUR_FINDINGS:
-        raise UserError(
-            f"data={config.data} has labels for {', '.join(dataset.findings[:3])} ... and none for "
-            f"{TUMOUR_FINDINGS[0]}; give crops of mammograms, as `preprocess` makes them of CBIS-DDSM or mini-MIAS"
-        )
-    for split, counts in dataset.manifest.splits.items():
-        tumours = counts.positives[TUMOUR_FINDINGS[0]]
-        if not tumours or tumours == counts.rows:
-            kinds = "no crop with a tumour" if not tumours else "no crop of normal tissue"
-            raise UserError(f"data={config.data} has {kinds} in {split}; preprocess with other fractions or more films")

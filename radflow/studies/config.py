@@ -7,7 +7,7 @@ from typing import Literal
 
 from radflow.cluster.launchers.table import LauncherName
 from radflow.errors import UserError
-from radflow.models.backbones import ARCHITECTURES
+from radflow.models.backbones import ARCHITECTURES, ArchitectureName
 from radflow.studies.experiments.table import ExperimentName
 from radflow.training.config import Ranks
 
@@ -26,6 +26,8 @@ class StudyConfig:
     """Dataset of chest films made by `preprocess`; auto is phantom films, for scale=sample alone."""
     mammograms: str = "sample"
     """Dataset of crops of mammograms made by `preprocess`, for name=transfer; sample is phantom ones."""
+    arch: ArchitectureName = "densenet121"
+    """Network of the trainings that do not name one."""
     imagenet: str = ""
     """Files of ImageNet's weights, as vgg16=A.weights.h5,resnet50=B.weights.h5; others are Keras' download."""
     out: str = "studies"

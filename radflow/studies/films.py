@@ -10,8 +10,10 @@ from radflow.data.dataset.manifest import MANIFEST_NAME
 from radflow.data.dataset.reading import Dataset
 from radflow.data.preprocess import plan_dataset, recognise, resolve
 from radflow.data.sample import SAMPLE, mammogram_folder, open_data, small_sample_folder
+from radflow.errors import UserError
 from radflow.studies.config import StudyConfig
 from radflow.studies.experiment import Protocol
+from radflow.transfer.classes import check_classes
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,15 @@ def datasets_of(config: StudyConfig, protocol: Protocol) -> dict[str, Dataset]:
     for entry_point in {arm.entry_point for arm in protocol.arms}:
         if entry_point == "transfer":
             datasets[entry_point] = open_data(str(mammogram_folder(crops)))
+            check_classes(crops, datasets[entry_point])
         else:
             datasets[entry_point] = open_data(str(small_sample_folder()) if chest == "auto" else chest)
+            _check_splits(chest, datasets[entry_point])
     return datasets
+
+
+def _check_splits(data: str, dataset: Dataset) -> None:
+    """Find out before hours of training that there would be nothing to judge by."""
+    for split in ("train", "val", "test"):
+        if not len(dataset.split(split)):
+            raise UserError(f"data={data} holds no {split} films; preprocess again with a fraction for them")

@@ -148,6 +148,4 @@ def _cell(value: object) -> str:
 def _p(value: float) -> str:
     if math.isnan(value):
         return ""
-    if value == 0:
-        return "counted"
     return "below .0001" if value < 1e-4 else f"{value:.2g}"

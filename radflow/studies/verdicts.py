@@ -45,6 +45,8 @@ class Evidence:
     """One-sided p-value of the test whose significance bears the claim out; NaN where nothing could be tested."""
     p_against: float
     """That of the test whose significance contradicts it."""
+    is_counted: bool = False
+    """Whether counting decides the claim, and no chance is involved."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Judged:
     verdict: Verdict
     evidence: str
     p_value: float
-    """Two-sided and adjusted for the number of claims; NaN where nothing was tested."""
+    """Two-sided and adjusted for the number of claims; NaN where nothing was tested, or counting decides."""
 
     def to_json(self) -> dict[str, object]:
         """The claim as `claims.json` has it."""
@@ -70,13 +72,17 @@ class Judged:
 
 def verdicts(tested: Sequence[Evidence]) -> list[Judged]:
     """The verdict on each claim, with the chance of any wrong one among them kept at 5 %."""
-    p_values = [min(1.0, 2 * min(each.p_for, each.p_against)) for each in tested if not math.isnan(each.p_for)]
+    p_values = [min(1.0, 2 * min(each.p_for, each.p_against)) for each in tested if _has_p(each)]
     adjusted = iter(adjust_by_holm(p_values))
-    return [_judge(each, math.nan if math.isnan(each.p_for) else next(adjusted)) for each in tested]
+    return [_judge(each, next(adjusted) if _has_p(each) else math.nan) for each in tested]
+
+
+def _has_p(tested: Evidence) -> bool:
+    return not (tested.is_counted or math.isnan(tested.p_for))
 
 
 def _judge(tested: Evidence, p_value: float) -> Judged:
-    if not p_value < SIGNIFICANT:  # NaN too
+    if not (tested.is_counted or p_value < SIGNIFICANT):
         verdict = Verdict.NOT_TESTABLE
     else:
         verdict = Verdict.REPRODUCED if tested.p_for <= tested.p_against else Verdict.NOT_REPRODUCED
@@ -90,7 +96,7 @@ def untested(claim: str, reason: str) -> Evidence:
 
 def counted(claim: str, holds: bool, evidence: str) -> Evidence:
     """A claim that counting decides, without chance."""
-    return Evidence(claim, evidence, 0.0 if holds else 1.0, 1.0 if holds else 0.0)
+    return Evidence(claim, evidence, 0.0 if holds else 1.0, 1.0 if holds else 0.0, is_counted=True)
 
 
 def more_accurate(claim: str, outcome: Outcome, better: str, worse: str) -> Evidence:

@@ -1,4 +1,4 @@
-"""The MLflow run of a study, kept in its folder, so that the same command goes on in it."""
+"""The MLflow run of a study or of one of its trainings, kept in its folder, so that the same command goes on in it."""
 
 from __future__ import annotations
 
@@ -9,23 +9,28 @@ from radflow.errors import UserError
 from radflow.files import atomic_file, read_json
 from radflow.tracking.run import resume_run
 
-STUDY_FILE = "study.json"
+RUN_FILE = "study.json"
+
+
+def remembered_run(folder: Path) -> str | None:
+    """Id of the run of this folder, if there is one; raises UserError where it cannot be read."""
+    path = folder / RUN_FILE
+    if not path.exists():
+        return None
+    try:
+        return str(read_json(path)["run_id"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error}); delete it to begin anew in another run") from error
 
 
 def resume_remembered(folder: Path) -> None:
-    """Let the next `tracking_run` go on in the run of this folder, if there is one; raises UserError if unreadable."""
-    path = folder / STUDY_FILE
-    if not path.exists():
-        return
-    try:
-        run_id = read_json(path)["run_id"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}); delete it to begin anew in another run") from error
-    resume_run(run_id)
+    """Let the next `tracking_run` go on in the run of this folder, if there is one."""
+    if run_id := remembered_run(folder):
+        resume_run(run_id)
 
 
 def remember_run(folder: Path, run_id: str) -> None:
     """Keep the run in the folder, which is made where it is not there yet."""
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_file(folder / STUDY_FILE) as temporary:
+    with atomic_file(folder / RUN_FILE) as temporary:
         temporary.write_text(json.dumps({"run_id": run_id}) + "\n", encoding="utf-8")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from radflow.errors import MISTAKE, JobError, UserError
+from radflow.tracking.remembered_run import remember_run, remembered_run
 from radflow.tracking.run import close_abandoned_run, create_run
 from radflow.training.child_process import Epoch, follow_training
 from radflow.training.job_folder import JOB_FILE, Job, read_job
@@ -44,8 +45,8 @@ class OwnRun:
         JobError
             It failed.
         """
-        begun = self.job
-        run_id = begun.run_id if begun else create_run(self.name, self.tags)
+        run_id = remembered_run(self.folder) or create_run(self.name, self.tags)
+        remember_run(self.folder, run_id)  # before the training: whoever is killed before it begins leaves no run open
 
         def go_on(epoch: Epoch) -> bool:
             if on_epoch:

@@ -192,6 +192,23 @@ def test_a_failure_keeps_what_is_finished_and_the_same_command_goes_on(
     assert [call["gbz"] for call in calls()[done:]].count("8") == 0
 
 
+def test_a_training_that_was_killed_before_it_began_leaves_no_run_open(
+    store: MlflowClient, config: StudyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As kill -9 between the making of a cell's run and the first word of its training."""
+
+    def die(*_: object) -> Ended:
+        raise SystemExit
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(own_run, "follow_training", die)
+        patch.setattr(own_run, "close_abandoned_run", lambda *_, **__: None)
+        study(config)
+    study(config)
+    assert len([run for run in runs(store) if "radflow.cell" in run.data.tags]) == 6
+    assert {run.info.status for run in runs(store)} == {"FINISHED"}
+
+
 def test_a_mistake_of_a_training_is_the_studys(config: StudyConfig) -> None:
     Path("mistake-8").touch()
     with pytest.raises(UserError, match="data=nowhere holds no films"):
