@@ -44,6 +44,8 @@ class Panel:
     is_logarithmic: bool = False
     level: float | None = None
     """What is drawn as a line across, such as an ideal."""
+    is_ordered: bool = False
+    """Whether the arms are steps of one quantity, so that a line may join their means."""
 
 
 def styled(labels: Iterable[str]) -> Iterable[tuple[str, str, str]]:
@@ -84,11 +86,12 @@ def epochs_figure(curves: Curves, quantity: str, title: str, goal: float | None 
 
 
 def panels_figure(panels: Sequence[Panel], title: str) -> Figure:
-    """Quantities beside each other: each seed as a mark, the mean over seeds as a line from arm to arm."""
+    """Quantities beside each other: each seed as a mark, the mean over seeds as a bar, of ordered arms joined."""
     figure = new_figure(title, 4.4, gap=0.06)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         places = range(len(panel.values))
-        axes.plot(places, [np.mean(values) for values in panel.values.values()], color=GREY, linewidth=1.2, zorder=1)
+        means = [np.mean(values) for values in panel.values.values()]
+        axes.plot(places, means, color=GREY, marker="_", markersize=22, linewidth=1.2 * panel.is_ordered, zorder=1)
         for place, (label, colour, mark) in enumerate(styled(panel.values)):
             values = panel.values[label]
             axes.plot(place + _spread(len(values)), values, mark, color=colour, markersize=6, alpha=0.85)

@@ -28,6 +28,10 @@ class Section:
     pictures: Sequence[str] = ()
     """As data: addresses, see `picture_of`."""
     remarks: Sequence[str] = ()
+    has_words: bool = False
+    """Whether the table's cells are sentences, which are wrapped."""
+    preformatted: str = ""
+    """Text whose lines and blanks are kept."""
 
 
 def page_html(title: str, facts: Mapping[str, str], sections: Sequence[Section], warning: str = "") -> str:

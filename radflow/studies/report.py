@@ -87,7 +87,7 @@ class StudyReport:
     def _page(self, outcome: Outcome, judged: Sequence[Judged], figures: Mapping[str, Figure]) -> str:
         experiment = self._experiment
         sections = [
-            Section("Claims", "", CLAIM_HEADINGS, claim_rows(judged)),
+            Section("Claims", "", CLAIM_HEADINGS, claim_rows(judged), has_words=True),
             Section(
                 f"Figures, beside {experiment.source}",
                 f"What is printed there: {experiment.paper}",
@@ -99,7 +99,7 @@ class StudyReport:
             diverged = ", ".join(result.cell.title for result in outcome.diverged)
             remark = [f"The loss of these was not finite in the end: {diverged}."] if diverged else []
             sections.append(Section("Trainings", "", headings, rows, remarks=remark))
-        sections.append(Section("The experiment", experiment.description))
+        sections.append(Section("The experiment", preformatted=experiment.description))
         return page_html(experiment.title, self._facts, sections)
 
     def _note(self, judged: Sequence[Judged]) -> str:

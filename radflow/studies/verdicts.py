@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from radflow.evaluation.auc import auc_per_finding, mean_auc
 from radflow.evaluation.comparison import adjust_by_holm
 from radflow.evaluation.predictions import Predictions
 from radflow.evaluation.repeated import RepeatedComparison, compare_repeated
@@ -167,9 +168,8 @@ def better_predictions(
 ) -> Evidence:
     """As `more_accurate`, of predictions that are not those of arms, under the names `first` and `second`."""
     compared = compare_repeated(better, worse)
-    return Evidence(
-        claim, _in_words(compared, first, second), compared.p_value_below(0.0), 1 - compared.p_value_below(MATTERS)
-    )
+    evidence = _in_words(compared, {first: better, second: worse})
+    return Evidence(claim, evidence, compared.p_value_below(0.0), 1 - compared.p_value_below(MATTERS))
 
 
 def in_words(values: Sequence[float]) -> str:
@@ -185,11 +185,14 @@ def _compare(outcome: Outcome, first: str, second: str) -> tuple[RepeatedCompari
         return None, f"no seed has a model of both {first} and {second}"
     one, other = ([result.predictions for result in half if result.predictions] for half in pairs)
     compared = compare_repeated(one, other)
-    return compared, _in_words(compared, first, second)
+    return compared, _in_words(compared, {first: one, second: other})
 
 
-def _in_words(compared: RepeatedComparison, first: str, second: str) -> str:
+def _in_words(compared: RepeatedComparison, models: Mapping[str, Sequence[Predictions]]) -> str:
+    means = [
+        f"{np.mean([mean_auc(auc_per_finding(model)) for model in each]):.3f} ({name})" for name, each in models.items()
+    ]
     return (
-        f"mean test AUC of {first} less that of {second}: {compared.difference:+.3f} "
+        f"mean test AUC {' and '.join(means)}, a difference of {compared.difference:+.3f} "
         f"({compared.low:+.3f} to {compared.high:+.3f})"
     )

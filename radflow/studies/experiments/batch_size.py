@@ -56,8 +56,12 @@ def draw(outcome: Outcome) -> Mapping[str, Figure]:
         ),
         "trends": panels_figure(
             [
-                Panel("Mean test AUC", {arm: outcome.test_aucs(arm) for arm in outcome.arms}),
-                Panel("Images per second, training", {arm: outcome.median(arm, SPEED) for arm in outcome.arms}),
+                Panel("Mean test AUC", {arm: outcome.test_aucs(arm) for arm in outcome.arms}, is_ordered=True),
+                Panel(
+                    "Images per second, training",
+                    {arm: outcome.median(arm, SPEED) for arm in outcome.arms},
+                    is_ordered=True,
+                ),
             ],
             "Accuracy and speed by batch size",
         ),

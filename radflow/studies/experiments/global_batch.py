@@ -76,7 +76,11 @@ def draw(outcome: Outcome) -> Mapping[str, Figure]:
     largest = [arm for arm in outcome.arms if arm.startswith("GBZ 512")]
     return {
         "seconds": panels_figure(
-            [Panel("Seconds an epoch", {arm: outcome.median(arm, SECONDS) for arm in outcome.arms}, True)],
+            [
+                Panel(
+                    "Seconds an epoch", {arm: outcome.median(arm, SECONDS) for arm in outcome.arms}, is_logarithmic=True
+                )
+            ],
             "Time of an epoch by global batch (as Figure 9)",
         ),
         "auc": panels_figure(
