@@ -72,7 +72,7 @@ def test_counting_films_is_a_study_without_trainings(workplace: Path, command: C
     assert "1 thread, BZ 16, bound" in planned.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("flags", "word"),
     [
