@@ -10,12 +10,12 @@ from pathlib import Path
 from radflow.files import atomic_file
 from radflow.plots.tables import escaped, markdown_table, terminal_table
 from radflow.studies.experiments.table import EXPERIMENTS
-from radflow.studies.report import CLAIM_HEADINGS, CLAIMS_FILE, claim_rows
-from radflow.studies.runs import KIND, KIND_TAG, NAME_TAG, SCALE_TAG
+from radflow.studies.report import CLAIM_HEADINGS, CLAIMS_FILE, KIND, KIND_TAG, SCALE_TAG, claim_rows
 from radflow.studies.verdicts import Judged, Verdict
 from radflow.terminal import print_table, say
 from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.finished_runs import FinishedRun, fetch_artifact, finished_runs_with
+from radflow.tracking.run import STUDY_TAG
 
 HEADINGS = ("Study", *CLAIM_HEADINGS)
 
@@ -25,7 +25,7 @@ def claims(out: Path | None) -> None:
     prepare_tracking()
     newest: dict[tuple[str, ...], FinishedRun] = {}
     for run in finished_runs_with({KIND_TAG: KIND}):
-        newest.setdefault(tuple(run.tags.get(tag, "") for tag in (NAME_TAG, SCALE_TAG, "radflow.data_name")), run)
+        newest.setdefault(tuple(run.tags.get(tag, "") for tag in (STUDY_TAG, SCALE_TAG, "radflow.data_name")), run)
     rows: list[tuple[str, ...]] = []
     counts: Counter[str] = Counter()
     for key in sorted(newest, key=lambda key: (_place(key[0]), *key)):

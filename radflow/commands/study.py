@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from radflow.cluster.launchers.started_ranks import is_rank
@@ -24,8 +24,7 @@ from radflow.studies.experiments.table import experiment
 from radflow.studies.films import FilmCounts, count_films, datasets_of
 from radflow.studies.outcome import Outcome
 from radflow.studies.plan import HEADINGS, plan_rows, plan_study
-from radflow.studies.report import StudyReport
-from radflow.studies.runs import KIND, KIND_TAG, NAME_TAG, SCALE_TAG
+from radflow.studies.report import KIND, KIND_TAG, SCALE_TAG, StudyReport
 from radflow.studies.training import CellTrainer
 from radflow.studies.verdicts import verdicts
 from radflow.terminal import print_table, say, warn
@@ -56,9 +55,9 @@ def study(config: StudyConfig) -> None:
     show_plan(config, protocol, {entry_point: TrainingFilms.of(dataset) for entry_point, dataset in datasets.items()})
     _check_weights(protocol, config)
     prepare_tracking()
-    out, name = Path(config.out).resolve(), _study_name(config, datasets)
+    out, name = Path(config.out).resolve(), _study_name(config, films, datasets)
     resume_remembered(out / name)
-    tags = {STUDY_TAG: config.name, KIND_TAG: KIND, NAME_TAG: config.name, SCALE_TAG: config.scale}
+    tags = {STUDY_TAG: config.name, KIND_TAG: KIND, SCALE_TAG: config.scale}
     tags |= {"radflow.data_name": films.name}
     with tracking_run(f"study {config.name}", flatten(config), tags) as run:
         remember_run(out / name, run.run_id)
@@ -130,10 +129,10 @@ def _check_weights(protocol: Protocol, config: StudyConfig) -> None:
             check_weights(ModelConfig(arch=arch, weights=config.imagenet_files.get(arch, "imagenet")))
 
 
-def _study_name(config: StudyConfig, datasets: Mapping[str, Dataset]) -> str:
+def _study_name(config: StudyConfig, films: FilmCounts, datasets: Mapping[str, Dataset]) -> str:
     """A name made of what defines the study, so that the same command resumes it."""
     defining = [config.scale, config.seeds, config.epochs, config.arch, str(config.np), config.hosts, config.imagenet]
-    text = json.dumps([*defining, *sorted(dataset.digest for dataset in datasets.values())])
+    text = json.dumps([*defining, asdict(films), *sorted(dataset.digest for dataset in datasets.values())])
     return f"{config.name}-{config.scale}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 

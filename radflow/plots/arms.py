@@ -38,9 +38,9 @@ class Panel:
     """One quantity of every arm."""
 
     quantity: str
-    """With its unit, for the axis."""
+    """Name and unit, for the axis."""
     values: Mapping[str, Sequence[float]]
-    """Of each seed, by arm."""
+    """Values of the seeds, by arm."""
     is_logarithmic: bool = False
     level: float | None = None
     """What is drawn as a line across, such as an ideal."""

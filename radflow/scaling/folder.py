@@ -23,7 +23,7 @@ class Machine:
     image_size: int
     """Pixels a side."""
     gigabits: float
-    """Of the network between machines, a second."""
+    """Gbit/s of the network between machines."""
     latency: float
     """Seconds of a message between machines."""
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-from typing import Any
-
 import mlflow
 import optuna
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from radflow.tracking.finished_runs import tag_run
 from radflow.tracking.run import STUDY_TAG, close_abandoned_run, create_run
 
 STATE_TAG = "radflow.trial_state"
 TRIAL_TAG = "radflow.trial"
 
 _PARENT = "mlflow_run"
-_logger = logging.getLogger(__name__)
 
 
 def parent_run(study: optuna.Study, name: str) -> str:
@@ -46,17 +43,7 @@ def end_trial_run(run_id: str, state: str, reason: str = "") -> None:
         close_abandoned_run(run_id, reason, "KILLED", replaces=("RUNNING", "KILLED", "FINISHED"), patience=30.0)
     elif state == "failed":
         close_abandoned_run(run_id, reason, "FAILED", replaces=("RUNNING", "KILLED"), patience=30.0)
-    set_tags(run_id, {STATE_TAG: state})
-
-
-def set_tags(run_id: str, tags: dict[str, Any]) -> None:
-    """Tag a run that another process owned; if MLflow does not answer, the search resumesout."""
-    client = mlflow.MlflowClient()
-    try:
-        for name, value in tags.items():
-            client.set_tag(run_id, name, value)
-    except MlflowException as error:
-        _logger.warning("run %s could not be tagged: %s", run_id, error)
+    tag_run(run_id, {STATE_TAG: state})
 
 
 def _is_there(run_id: str) -> bool:

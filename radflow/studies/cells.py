@@ -55,7 +55,7 @@ class CellResult:
     history: tuple[dict[str, float], ...]
     """Metrics of each epoch; NaN where they were not finite."""
     predictions: Predictions | None
-    """Of the test films; None where training diverged."""
+    """What the model says of the test films; None where training diverged."""
     settings: Mapping[str, object]
     """As they were resolved; none where training diverged."""
 

@@ -81,7 +81,7 @@ class Experiment:
     paper: str
     """What the paper's figures show, in words."""
     reduced: Protocol
-    """For scale=sample, in minutes to an hour on two cores, and for scale=data."""
+    """Protocol of scale=sample, of minutes to an hour on two cores, and of scale=data."""
     full: Protocol
     """The paper's own, for scale=paper."""
     judge: Callable[[Outcome], Sequence[Evidence]]

@@ -24,7 +24,7 @@ class FilmCounts:
     films: int
     no_finding: int
     positives: dict[str, int]
-    """By finding."""
+    """Films with each finding."""
 
     @classmethod
     def of(cls, dataset: Dataset) -> FilmCounts:

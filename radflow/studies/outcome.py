@@ -61,11 +61,11 @@ class Outcome:
         return [_mean_auc(predictions) for predictions in self.predictions(arm)]
 
     def best(self, arm: str, metric: str) -> list[float]:
-        """By seed, the lowest of a loss over the epochs, or the highest of another metric."""
+        """Lowest value of a loss over the epochs, or highest of another metric, by seed."""
         return [result.best(metric) for result in self.of(arm)]
 
     def median(self, arm: str, metric: str) -> list[float]:
-        """By seed, the median of a metric over the epochs after the first."""
+        """Median of a metric over the epochs after the first, by seed."""
         return [_median(result.by_epoch(metric)) for result in self.of(arm)]
 
     def curves(self, arm: str, metric: str) -> NDArray[np.float64]:

@@ -20,6 +20,8 @@ from radflow.studies.verdicts import Judged, Verdict
 from radflow.terminal import print_table, say
 from radflow.tracking.run import TrackedRun
 
+KIND_TAG, KIND, SCALE_TAG = "radflow.kind", "study", "radflow.scale"
+"""Tags of the run of a study, beside `STUDY_TAG`."""
 CLAIMS_FILE = "claims.json"
 PAGE_FILE = "report.html"
 CLAIM_HEADINGS = ("Claim", "Verdict", "Evidence", "p")

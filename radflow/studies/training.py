@@ -17,17 +17,20 @@ from radflow.data.dataset.reading import Dataset
 from radflow.errors import Interrupted, JobError
 from radflow.evaluation.predictions import read_predictions
 from radflow.files import atomic_file
+from radflow.locks import only_one_process
 from radflow.studies.cells import Cell, CellResult, identity, next_cells, training_of
 from radflow.studies.experiment import Protocol, Settings
-from radflow.studies.runs import CELL_TAG, RATE_TAG, SEED_TAG, mark_as_cell
 from radflow.terminal import progress_bar, say
+from radflow.tracking.finished_runs import tag_run
 from radflow.tracking.run import STUDY_TAG
 from radflow.training.child_process import training_command
+from radflow.training.config import TrainingConfig
 from radflow.training.divergence import is_divergence
 from radflow.training.history import HISTORY_FILE, last_epochs
 from radflow.training.job_folder import PREDICTIONS_FILE, Job
 from radflow.training.own_run import OwnRun
 
+CELL_TAG, SEED_TAG, RATE_TAG = "radflow.cell", "radflow.seed", "radflow.rate"
 DIVERGED_FILE = "diverged"
 """In the folder of a cell whose loss was not finite: the message, so that it is not trained again."""
 
@@ -107,18 +110,24 @@ class CellTrainer:
         dataset = self._datasets[entry_point]
         config = replace(training_of(cell, self._shared, known, self._imagenet), data=str(dataset.path))
         number = identity(config, entry_point, dataset.digest)
-        # The same cell of another study is taken as it is, whatever it is called there.
+        with only_one_process(self._folder / f".{number}.lock"):  # the same cell may be another's too, and at work
+            self._end_if_over()
+            return self._finish(cell, config, number)
+
+    def _finish(self, cell: Cell, config: TrainingConfig, number: str) -> CellResult:
+        """Train what is not trained yet, in this study or in another, whatever the cell is called there."""
         folder = next(iter(sorted(self._folder.glob(f"*-{number}"))), self._folder / f"{cell.slug}-{number}")
         tags = {STUDY_TAG: self._study, CELL_TAG: cell.arm.name, SEED_TAG: str(cell.seed)}
         tags |= {} if cell.rate is None else {RATE_TAG: f"{cell.rate:g}"}
-        command = training_command(replace(config, out=str(folder)), entry_point)
+        command = training_command(replace(config, out=str(folder)), cell.arm.entry_point)
         training = OwnRun(cell.title, command, folder, f"{self._study}: {cell.title}", tags)
         if not (folder / DIVERGED_FILE).exists() and not (training.job and training.job.is_finished):
             self._run(training)
         else:
             say(f"{cell.title}: trained before")
         result = _read(cell, training.job, folder)
-        mark_as_cell(result.run_id, self._study, cell.title)
+        if result.run_id:
+            tag_run(result.run_id, {f"{STUDY_TAG}.{self._study}": cell.title})  # beside others that have it too
         return result
 
     def _run(self, training: OwnRun) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from radflow.errors import UserError
 from radflow.tracking.spool import root_cause
+
+_logger = logging.getLogger(__name__)
 
 Points = list[tuple[int, float]]
 """Steps and values of a metric."""
@@ -43,7 +47,7 @@ def finished_run(run_id: str) -> FinishedRun:
         ) from error
     if run.info.lifecycle_stage != "active" or run.info.status != "FINISHED":
         raise UserError(f"run {run_id} is {run.info.status.lower()}, expected one that has finished")
-    return FinishedRun(run_id, str(run.info.run_name), run.data.params, run.data.tags, run.data.metrics)
+    return _finished(run)
 
 
 def finished_runs_with(tags: Mapping[str, str]) -> list[FinishedRun]:
@@ -56,13 +60,24 @@ def finished_runs_with(tags: Mapping[str, str]) -> list[FinishedRun]:
         runs = client.search_runs(
             experiments, f"{wanted} and status = 'FINISHED'", order_by=["start_time DESC"], page_token=page or None
         )
-        found += [
-            FinishedRun(run.info.run_id, str(run.info.run_name), run.data.params, run.data.tags, run.data.metrics)
-            for run in runs
-        ]
+        found += [_finished(run) for run in runs]
         page = runs.token
         if not page:
             return found
+
+
+def _finished(run: Run) -> FinishedRun:
+    return FinishedRun(run.info.run_id, str(run.info.run_name), run.data.params, run.data.tags, run.data.metrics)
+
+
+def tag_run(run_id: str, tags: Mapping[str, object]) -> None:
+    """Tag a run that another process owned; if MLflow does not answer, that costs a warning."""
+    client = MlflowClient()
+    try:
+        for name, value in tags.items():
+            client.set_tag(run_id, name, value)
+    except MlflowException as error:
+        _logger.warning("run %s could not be tagged: %s", run_id, error)
 
 
 def metric_by_step(run_id: str, key: str) -> Points:

@@ -224,6 +224,24 @@ def test_two_at_a_time_are_the_same_cells(store: MlflowClient, config: StudyConf
     assert report.data.metrics["study/cells/finished"] == 6
 
 
+def test_cells_that_are_the_same_under_two_names_are_trained_once(
+    config: StudyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arms = tuple(Arm(name, {"gbz": 8}) for name in ("one", "other"))
+    twice = replace(EXPERIMENT, reduced=Protocol(arms, 2, {"epochs": 3}), judge=lambda _: [])
+    monkeypatch.setattr(command, "experiment", lambda name: twice)
+    study(replace(config, workers=2))
+    assert len(calls()) == 2
+
+
+def test_counts_of_two_datasets_are_two_studies(config: StudyConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted_only = replace(EXPERIMENT, reduced=Protocol((), 0), judge=lambda _: [])
+    monkeypatch.setattr(command, "experiment", lambda name: counted_only)
+    study(config)
+    study(replace(config, data=str(small_datasets.write(Path("others"), films=60, size=32).path)))
+    assert len(list(Path("studies").glob("batch-size-data-*"))) == 2
+
+
 def test_more_threads_than_cores_are_left_out_or_refused(
     config: StudyConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
