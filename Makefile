@@ -10,6 +10,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := $(or $(shell command -v uv),.tools/bin/uv)
 export UV
+# Else each process compiles the thousands of modules of TensorFlow and MLflow anew wherever Python may not keep what it has
+# compiled: in an image that runs as another user, or with PYTHONDONTWRITEBYTECODE set.
+export UV_COMPILE_BYTECODE := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export GIT_PYTHON_REFRESH := quiet

@@ -12,7 +12,7 @@ from radflow.config import parse
 from radflow.data.config import PreprocessConfig
 from radflow.data.dataset.manifest import MANIFEST_NAME
 from radflow.data.preprocess import plan_dataset, recognise, resolve
-from radflow.data.sample import mammogram_folder, open_data, small_sample_folder
+from radflow.data.sample import mammogram_folder, open_data, study_folder
 from radflow.errors import UserError
 from radflow.studies.config import StudyConfig
 from radflow.studies.experiments.table import experiment
@@ -41,7 +41,7 @@ def print_plan(entry_point: EntryPoint, parameters: Sequence[str]) -> None:
 
 def _show_study(config: StudyConfig) -> None:
     protocol = protocol_of(experiment(config.name), config)
-    chest = str(small_sample_folder()) if config.data == "auto" else config.data
+    chest = str(study_folder()) if config.data == "auto" else config.data
     sources = {"train": chest, "distributed": chest, "transfer": config.mammograms}
     used = {arm.entry_point for arm in protocol.arms}
     if "transfer" in used:

@@ -25,9 +25,6 @@ SAMPLE = "sample"
 
 SAMPLE_FOLDER = Path("data/sample")
 
-SMALL_SIZE = 32
-"""Side of the chest films of studies: the smallest that networks take."""
-
 MAMMOGRAM_CROP, MAMMOGRAM_SIZE = 128, 64
 """Side of the sample's crops on mammograms of 800 rows, where they hold the largest lesion, and as stored."""
 
@@ -115,22 +112,26 @@ def dataset_folder(data: str) -> Path:
     """The dataset folder that `data` names; `sample` is made, and one in a bucket is fetched, if not there yet."""
     if data != SAMPLE:
         return on_disk(locate(data))
-    folder = SAMPLE_FOLDER / "dataset"
-    films = source_folder(SAMPLE)
-    with only_one_process(SAMPLE_FOLDER / ".lock"):
-        if not folder.exists():
-            size = SampleConfig().settled().image_size
-            preprocess_with_bar(PreprocessConfig(source=str(films), out=str(folder), image_size=size))
-    return folder
+    return _sample_once(PreprocessConfig(out="dataset", image_size=SampleConfig().settled().image_size))
 
 
-def small_sample_folder() -> Path:
-    """The same films in half the size, for studies of many trainings; made if not there yet."""
-    folder = SAMPLE_FOLDER / f"dataset-{SMALL_SIZE}px"
-    films = source_folder(SAMPLE)
+def study_folder() -> Path:
+    """The same films as a dataset for studies; made if not there yet.
+
+    Of the smallest side that networks take, and with half of the films to test on: many trainings take little time, and
+    small differences between them are significant.
+    """
+    return _sample_once(
+        PreprocessConfig(out="dataset-study", image_size=32, split="random", val_fraction=0.2, test_fraction=0.5)
+    )
+
+
+def _sample_once(config: PreprocessConfig) -> Path:
+    """The sample's films preprocessed into this folder of the sample's, unless it is there."""
+    folder, films = SAMPLE_FOLDER / config.out, source_folder(SAMPLE)
     with only_one_process(SAMPLE_FOLDER / ".lock"):
         if not folder.exists():
-            preprocess_with_bar(PreprocessConfig(source=str(films), out=str(folder), image_size=SMALL_SIZE))
+            preprocess_with_bar(replace(config, source=str(films), out=str(folder)))
     return folder
 
 

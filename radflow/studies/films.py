@@ -9,7 +9,7 @@ from radflow.data.config import PreprocessConfig
 from radflow.data.dataset.manifest import MANIFEST_NAME
 from radflow.data.dataset.reading import Dataset
 from radflow.data.preprocess import plan_dataset, recognise, resolve
-from radflow.data.sample import SAMPLE, mammogram_folder, open_data, small_sample_folder
+from radflow.data.sample import SAMPLE, mammogram_folder, open_data, study_folder
 from radflow.errors import UserError
 from radflow.studies.config import StudyConfig
 from radflow.studies.experiment import Protocol
@@ -58,7 +58,7 @@ def datasets_of(config: StudyConfig, protocol: Protocol) -> dict[str, Dataset]:
             datasets[entry_point] = open_data(str(mammogram_folder(crops)))
             check_classes(crops, datasets[entry_point])
         else:
-            datasets[entry_point] = open_data(str(small_sample_folder()) if chest == "auto" else chest)
+            datasets[entry_point] = open_data(str(study_folder()) if chest == "auto" else chest)
             _check_splits(chest, datasets[entry_point])
     return datasets
 

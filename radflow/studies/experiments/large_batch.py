@@ -32,7 +32,7 @@ def arms(batches: Sequence[int], epochs: int) -> tuple[Arm, ...]:
     )
 
 
-REDUCED, FULL = (64, 200, 400, 1000), (64, 512, 2048, 4096, 8192)
+REDUCED, FULL = (32, 90, 180, 450), (64, 512, 2048, 4096, 8192)
 
 
 def judge(outcome: Outcome) -> Sequence[Evidence]:

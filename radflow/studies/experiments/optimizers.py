@@ -88,7 +88,7 @@ EXPERIMENT = Experiment(
         "Figure 12 has the validation loss by epoch of AdaDelta, Adam and SGD with momentum: AdaDelta's falls to .159, "
         "the others' stay far above it."
     ),
-    reduced=Protocol(ARMS, seeds=3, settings={"gbz": 400, "epochs": 8}),
+    reduced=Protocol(ARMS, seeds=3, settings={"gbz": 180, "epochs": 8}),
     full=Protocol(ARMS, seeds=3, settings={"gbz": 4096, "epochs": 10, "weights": ImageNet()}),
     judge=judge,
     draw=draw,

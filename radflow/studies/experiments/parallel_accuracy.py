@@ -5,7 +5,7 @@ finding. Beyond it, the rule behind `auto` is held against both.
 
     mlflow run . -e study -P name=parallel-accuracy
 
-On two cores the sample takes about half an hour (9 trainings of 6 epochs; GBZ 400 stands for 4,096, with 10 steps an
+On two cores the sample takes about half an hour (9 trainings of 6 epochs; GBZ 180 stands for 4,096, with 10 steps an
 epoch). The full protocol is 10 epochs on ChestX-ray14.
 """
 
@@ -76,7 +76,7 @@ EXPERIMENT = Experiment(
         "Figure 13 has the AUC of each finding for DenseNet-121 with BZ 8 and with GBZ 4,096: "
         "the latter is lower throughout."
     ),
-    reduced=Protocol(arms(400), seeds=3, settings={"epochs": 6}),
+    reduced=Protocol(arms(180), seeds=3, settings={"epochs": 6}),
     full=Protocol(arms(4096), seeds=3, settings={"epochs": 10, "weights": ImageNet()}),
     judge=judge,
     draw=draw,

@@ -7,7 +7,7 @@ times faster than DenseNet-121 at GBZ 4,096, and 293 times faster than DenseNet-
     mlflow run . -e study -P name=topology -P imagenet=vgg16=vgg16_notop.weights.h5
 
 The weights come from Keras' servers, or from a file as above. On two cores the sample takes about half an hour (9
-trainings of 10 epochs; GBZ 400 stands for 4,096). The full protocol is 60 epochs on ChestX-ray14, at GBZ 8,192 for
+trainings of 10 epochs; GBZ 180 stands for 4,096). The full protocol is 60 epochs on ChestX-ray14, at GBZ 8,192 for
 VGG-16 and 4,096 for DenseNet-121.
 """
 
@@ -87,7 +87,7 @@ EXPERIMENT = Experiment(
         "BZ 8 (b): above the former, and above the latter in four findings. Figure 15 has their speed: VGG-16's is "
         "6.29 and 293 times that of the two."
     ),
-    reduced=Protocol(arms(400, 400, 10, 6), seeds=3),
+    reduced=Protocol(arms(180, 180, 10, 6), seeds=3),
     full=Protocol(arms(8192, 4096, 60, 10), seeds=3, settings={"weights": ImageNet()}),
     judge=judge,
     draw=draw,
