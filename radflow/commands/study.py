@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from radflow.cluster.launchers.started_ranks import is_rank
 from radflow.config import command_line, flatten
-from radflow.cpu import available_cores, instruction_sets
+from radflow.cpu import available_cores, instruction_sets, share_cores
 from radflow.data.dataset.reading import Dataset
 from radflow.data.sample import SAMPLE
 from radflow.errors import UserError
@@ -62,10 +64,9 @@ def study(config: StudyConfig) -> None:
     with tracking_run(f"study {config.name}", flatten(config), tags) as run:
         remember_run(out / name, run.run_id)
         trainer = CellTrainer(config.name, protocol, _shared(config), config.imagenet_files, datasets, out / "cells")
-        workers = 1 if chosen.is_timed else config.workers
-        if workers < config.workers:
+        if workers_of(config) < config.workers:
             say(f"{config.name} is about speed: one training at a time, not {config.workers}")
-        results = trainer.train_all(seeds, workers, lambda done: run.log_metrics(_progress(done), len(done)))
+        results = trainer.train_all(seeds, workers_of(config), lambda done: run.log_metrics(_progress(done), len(done)))
         outcome = Outcome(protocol.arms, tuple(results), films)
         report = StudyReport(chosen, _facts(config, films, seeds), out / name)
         report.write(outcome, verdicts(chosen.judge(outcome)), run)
@@ -91,6 +92,11 @@ def protocol_of(chosen: Experiment, config: StudyConfig) -> Protocol:
     return replace(protocol, arms=arms)
 
 
+def workers_of(config: StudyConfig) -> int:
+    """Trainings at a time: one where they are timed."""
+    return 1 if experiment(config.name).is_timed else config.workers
+
+
 def show_plan(config: StudyConfig, protocol: Protocol, films: Mapping[str, TrainingFilms]) -> None:
     """Print what would be trained on these films, which are by entry point, and how long it would take.
 
@@ -99,7 +105,9 @@ def show_plan(config: StudyConfig, protocol: Protocol, films: Mapping[str, Train
     if not protocol.arms:
         return
     seeds = config.seeds or protocol.seeds
-    planned = plan_study(protocol, seeds, _shared(config), films, Path(config.scaling))
+    share = (0, workers_of(config), sorted(os.sched_getaffinity(0)))
+    with ThreadPoolExecutor(1, initializer=share_cores, initargs=share) as worker:
+        planned = worker.submit(plan_study, protocol, seeds, _shared(config), films, Path(config.scaling)).result()
     title = f"Plan of {config.name}, scale {config.scale}"
     print_table(terminal_table(title, HEADINGS, plan_rows(planned), "lrrrrr"))
     if any(math.isnan(arm.hours) for arm in planned):

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from radflow.cluster.hosts import choose_ranks, parse_hosts
 from radflow.config import flatten, make
@@ -117,7 +117,8 @@ def training_of(
 ) -> TrainingConfig:
     """What a cell's training is told: what all cells share as far as its entry point has it, and the arm's own first.
 
-    `imagenet` are files of ImageNet's weights by network. Raises UserError where the entry point does not accept it.
+    `imagenet` are files of ImageNet's weights by network. np=auto becomes the number of ranks for the cores that this
+    thread may use. Raises UserError where the entry point does not accept it.
     """
     done = {result.cell: result for result in results}
     config_type = CONFIGS[cell.arm.entry_point]
@@ -134,7 +135,10 @@ def training_of(
 
     rate = {} if cell.rate is None else {"base_lr": cell.rate}
     settings = {name: settled(value) for name, value in told.items()}
-    return make(config_type, {**settings, **rate, "seed": cell.seed, "resume": "auto"})
+    training = make(config_type, {**settings, **rate, "seed": cell.seed, "resume": "auto"})
+    if not isinstance(training, DistributedConfig):
+        return training
+    return replace(training, np=choose_ranks(training.np, parse_hosts(training.hosts), training.gbz))
 
 
 def _ranks(wanted: int, shared: Settings) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from study_cells import diverged, result_of
 
@@ -85,6 +87,17 @@ def test_ranks_are_as_many_as_the_paper_had_or_as_there_are(hosts: str, np: obje
     assert told.np == ranks
 
 
+@pytest.mark.parametrize("gbz", [64, 45])
+def test_ranks_that_the_machine_decides_are_part_of_a_cell(gbz: int) -> None:
+    """Ranks normalise their own films, so that one rank and two do not compute the same."""
+    cell, cores = Cell(Arm("plain", {"gbz": gbz}), 0), len(os.sched_getaffinity(0))
+    told = training_of(cell, {}, (), {})
+    assert isinstance(told, DistributedConfig)
+    assert told.np == max(ranks for ranks in range(1, cores + 1) if gbz % ranks == 0)
+    given = training_of(cell, {"np": told.np}, (), {})
+    assert identity(told, "distributed", "films") == identity(given, "distributed", "films")
+
+
 def test_what_a_training_does_not_accept_is_a_mistake() -> None:
     with pytest.raises(UserError, match="gbz=0"):
         training_of(Cell(Arm("none", {"gbz": 0}), 0), {}, (), {})
@@ -92,7 +105,8 @@ def test_what_a_training_does_not_accept_is_a_mistake() -> None:
 
 def test_cells_are_the_same_by_settings_machines_and_films_and_not_by_name() -> None:
     def number(arm: Arm, seed: int = 0, digest: str = "films", **shared: object) -> str:
-        return identity(training_of(Cell(arm, seed), shared, (), {}), arm.entry_point, digest)
+        training = training_of(Cell(arm, seed), {"hosts": "a:2", "np": 1, **shared}, (), {})
+        return identity(training, arm.entry_point, digest)
 
     same = number(PLAIN)
     assert number(Arm("another name", {"gbz": 32})) == same

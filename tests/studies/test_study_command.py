@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -222,6 +224,18 @@ def test_two_at_a_time_are_the_same_cells(store: MlflowClient, config: StudyConf
     )
     (report,) = runs(store, kind="study")
     assert report.data.metrics["study/cells/finished"] == 6
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_plan_has_the_ranks_that_each_of_several_trainings_gets(
+    config: StudyConfig, workers: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    with ThreadPoolExecutor(1, initializer=os.sched_setaffinity, initargs=(0, cores)) as two_cores:
+        two_cores.submit(study, replace(config, np="auto", workers=workers)).result()
+    ranks = len(cores) // workers or 1
+    assert f"{ranks} x {8 // ranks} x 1" in capsys.readouterr().out
+    assert {call["np"] for call in calls()} == {str(ranks)}
 
 
 def test_cells_that_are_the_same_under_two_names_are_trained_once(
