@@ -19,8 +19,8 @@ _MARKS = ("o", "s", "^", "D", "v", "P")
 def auc_by_run_figure(results: Mapping[str, Mapping[str, FindingAuc]], title: str) -> Figure:
     """AUC of each finding with its 95 % interval, a mark for each run; `results` are by run and finding."""
     findings = list(next(iter(results.values())))
-    figure, axes = new_rows(findings, title, height=1.9)
-    offsets = np.linspace(-0.25, 0.25, len(results)) if len(results) > 1 else [0.0]
+    figure, axes = new_rows(findings, title, height=1.9, row_height=max(0.34, 0.12 * len(results)))
+    offsets = np.linspace(-0.3, 0.3, len(results)) if len(results) > 1 else [0.0]
     for number, ((run, aucs), offset) in enumerate(zip(results.items(), offsets, strict=True)):
         colour, mark = _COLOURS[number % len(_COLOURS)], _MARKS[number % len(_MARKS)]
         known = [(row + offset, each) for row, each in enumerate(aucs.values()) if not math.isnan(each.auc)]

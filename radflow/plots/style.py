@@ -35,10 +35,10 @@ def new_axes(title: str, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def new_rows(names: Sequence[str], title: str, height: float) -> tuple[Figure, Axes]:
+def new_rows(names: Sequence[str], title: str, height: float, row_height: float = 0.34) -> tuple[Figure, Axes]:
     """Make a panel with a row for each name, the first at the top; `height` in inches is what stands around them."""
     rows = max(len(names), 1)
-    figure = new_figure(title, height + 0.34 * rows)
+    figure = new_figure(title, height + row_height * rows)
     axes = figure.subplots()
     tidy(axes, grid="x")
     axes.spines["left"].set_visible(False)

@@ -175,7 +175,12 @@ def better_predictions(
 def in_words(values: Sequence[float]) -> str:
     """The mean of repetitions, and how far they are apart."""
     mean, spread = float(np.mean(values)), (max(values) - min(values)) / 2
-    return f"{mean:.3g}" if len(values) == 1 else f"{mean:.3g} ± {spread:.1g}"
+    return _rounded(mean, 3) if len(values) == 1 else f"{_rounded(mean, 3)} ± {_rounded(spread, 1)}"
+
+
+def _rounded(value: float, digits: int) -> str:
+    """A number to so many digits, and never as a power of ten."""
+    return f"{float(f'{value:.{digits}g}'):,.12g}"
 
 
 def _compare(outcome: Outcome, first: str, second: str) -> tuple[RepeatedComparison | None, str]:

@@ -18,6 +18,7 @@ from radflow.studies.verdicts import (
     Verdict,
     as_accurate,
     counted,
+    in_words,
     more_accurate,
     more_spread,
     times,
@@ -152,3 +153,11 @@ def test_verdicts_survive_their_file() -> None:
         again = Judged.from_json(judged.to_json())
         assert (again.claim, again.verdict, again.evidence) == (judged.claim, judged.verdict, judged.evidence)
         assert again.p_value == judged.p_value or (math.isnan(again.p_value) and math.isnan(judged.p_value))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [([124.0, 144.0], "134 ± 10"), ([0.1732, 0.179], "0.176 ± 0.003"), ([1912.3, 1950.0], "1,930 ± 20"), ([7.0], "7")],
+)
+def test_repetitions_in_words_have_no_powers_of_ten(values: list[float], words: str) -> None:
+    assert in_words(values) == words
