@@ -68,7 +68,7 @@ def study(config: StudyConfig) -> None:
             say(f"{config.name} is about speed: one training at a time, not {config.workers}")
         results = trainer.train_all(seeds, workers_of(config), lambda done: run.log_metrics(_progress(done), len(done)))
         outcome = Outcome(protocol.arms, tuple(results), films)
-        report = StudyReport(chosen, _facts(config, films, seeds), out / name)
+        report = StudyReport(chosen, _facts(config, films, datasets, seeds), out / name)
         report.write(outcome, verdicts(chosen.judge(outcome)), run)
         say(run.url())
 
@@ -149,11 +149,26 @@ def _progress(results: Sequence[CellResult]) -> dict[str, float]:
     return {"study/cells/finished": float(len(results) - diverged), "study/cells/diverged": float(diverged)}
 
 
-def _facts(config: StudyConfig, films: FilmCounts, seeds: int) -> dict[str, str]:
+def _facts(config: StudyConfig, films: FilmCounts, datasets: Mapping[str, Dataset], seeds: int) -> dict[str, str]:
     """What a reader must know before the numbers."""
+    told = "; ".join(sorted({_films_in_words(dataset) for dataset in datasets.values()}))
     sets = instruction_sets()
     known = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in sets]
     where = config.hosts or f"one machine, {available_cores()} cores ({', '.join(known) or 'no vector instructions'})"
     command = " ".join(["python -m radflow study", *command_line(config)])
-    facts = {"Films": f"{films.name}, {films.films:,}", "Scale": config.scale, "Hosts": where, "Command": command}
+    facts = {
+        "Films": told or f"{films.films:,} of {films.name}",
+        "Scale": config.scale,
+        "Hosts": where,
+        "Command": command,
+    }
     return facts | ({"Seeds": str(seeds)} if seeds else {})
+
+
+def _films_in_words(dataset: Dataset) -> str:
+    """Speeds depend on their size, and what is significant on their number."""
+    train, validation, test = (len(dataset.split(split)) for split in ("train", "val", "test"))
+    size = dataset.image_size
+    return (
+        f"{dataset.name} of {size} px, {train:,} to train on, {validation:,} for validation and {test:,} for the test"
+    )

@@ -130,6 +130,8 @@ def test_all_cells_are_siblings_of_one_study_whose_run_holds_the_answer(
     assert report.data.metrics["study/cells/finished"] == 6
     assert report.data.metrics["study/claims/reproduced"] >= 1
     assert "Small batches are better. | reproduced" in report.data.tags["mlflow.note.content"]
+    (page,) = Path("studies").glob("*/report.html")
+    assert "of 32 px," in page.read_text()
 
 
 def test_the_tables_say_what_each_cell_came_to(config: StudyConfig) -> None:
