@@ -6,9 +6,9 @@ times faster than DenseNet-121 at GBZ 4,096, and 293 times faster than DenseNet-
 
     mlflow run . -e study -P name=topology -P imagenet=vgg16=vgg16_notop.weights.h5
 
-The weights come from Keras' servers, or from a file as above. On two cores the sample takes about half an hour (9
-trainings of 10 epochs; GBZ 180 stands for 4,096). The full protocol is 60 epochs on ChestX-ray14, at GBZ 8,192 for
-VGG-16 and 4,096 for DenseNet-121.
+The weights come from Keras' servers, or from a file as above. On two cores the sample takes 20 minutes (9 trainings,
+workers=2; GBZ 180 stands for 4,096). The full protocol is 60 epochs on ChestX-ray14, at GBZ 8,192 for VGG-16 and 4,096
+for DenseNet-121.
 """
 
 from __future__ import annotations
