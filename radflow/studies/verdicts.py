@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
@@ -180,7 +181,7 @@ def in_words(values: Sequence[float]) -> str:
 
 def _rounded(value: float, digits: int) -> str:
     """A number to so many digits, and never as a power of ten."""
-    return f"{float(f'{value:.{digits}g}'):,.12g}"
+    return f"{Decimal(f'{value:.{digits}g}'):,f}"
 
 
 def _compare(outcome: Outcome, first: str, second: str) -> tuple[RepeatedComparison | None, str]:

@@ -157,7 +157,13 @@ def test_verdicts_survive_their_file() -> None:
 
 @pytest.mark.parametrize(
     ("values", "words"),
-    [([124.0, 144.0], "134 ± 10"), ([0.1732, 0.179], "0.176 ± 0.003"), ([1912.3, 1950.0], "1,930 ± 20"), ([7.0], "7")],
+    [
+        ([124.0, 144.0], "134 ± 10"),
+        ([0.1732, 0.179], "0.176 ± 0.003"),
+        ([1912.3, 1950.0], "1,930 ± 20"),
+        ([1e-5, 3e-5], "0.00002 ± 0.00001"),
+        ([7.0], "7"),
+    ],
 )
 def test_repetitions_in_words_have_no_powers_of_ten(values: list[float], words: str) -> None:
     assert in_words(values) == words
