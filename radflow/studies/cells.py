@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from radflow.cluster.hosts import choose_ranks, parse_hosts
 from radflow.config import flatten, make
@@ -117,8 +117,7 @@ def training_of(
 ) -> TrainingConfig:
     """What a cell's training is told: what all cells share as far as its entry point has it, and the arm's own first.
 
-    `imagenet` are files of ImageNet's weights by network. np=auto becomes the number of ranks for the cores that this
-    thread may use. Raises UserError where the entry point does not accept it.
+    `imagenet` are files of ImageNet's weights by network. Raises UserError where the entry point does not accept it.
     """
     done = {result.cell: result for result in results}
     config_type = CONFIGS[cell.arm.entry_point]
@@ -135,10 +134,7 @@ def training_of(
 
     rate = {} if cell.rate is None else {"base_lr": cell.rate}
     settings = {name: settled(value) for name, value in told.items()}
-    training = make(config_type, {**settings, **rate, "seed": cell.seed, "resume": "auto"})
-    if not isinstance(training, DistributedConfig):
-        return training
-    return replace(training, np=choose_ranks(training.np, parse_hosts(training.hosts), training.gbz))
+    return make(config_type, {**settings, **rate, "seed": cell.seed, "resume": "auto"})
 
 
 def _ranks(wanted: int, shared: Settings) -> int:
@@ -149,7 +145,12 @@ def _ranks(wanted: int, shared: Settings) -> int:
 
 
 def identity(training: TrainingConfig, entry_point: str, data_digest: str) -> str:
-    """Eight digits that two cells share if their results are the same: in settings, machines and films."""
+    """Eight digits that two cells share if their results are the same: in settings, machines and films.
+
+    np=auto counts as the ranks that this thread's cores suit: each rank normalises its own films.
+    """
     told = {name: value for name, value in flatten(training).items() if name not in _EQUAL_ANYWAY | {"data"}}
+    if isinstance(training, DistributedConfig):
+        told["np"] = choose_ranks(training.np, parse_hosts(training.hosts), training.gbz)
     text = json.dumps({**told, "entry_point": entry_point, "data_digest": data_digest}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -91,11 +91,10 @@ def test_ranks_are_as_many_as_the_paper_had_or_as_there_are(hosts: str, np: obje
 def test_ranks_that_the_machine_decides_are_part_of_a_cell(gbz: int) -> None:
     """Ranks normalise their own films, so that one rank and two do not compute the same."""
     cell, cores = Cell(Arm("plain", {"gbz": gbz}), 0), len(os.sched_getaffinity(0))
-    told = training_of(cell, {}, (), {})
-    assert isinstance(told, DistributedConfig)
-    assert told.np == max(ranks for ranks in range(1, cores + 1) if gbz % ranks == 0)
-    given = training_of(cell, {"np": told.np}, (), {})
-    assert identity(told, "distributed", "films") == identity(given, "distributed", "films")
+    ranks = max(count for count in range(1, cores + 1) if gbz % count == 0)
+    decided, given = (training_of(cell, {"np": np}, (), {}) for np in ("auto", ranks))
+    assert identity(decided, "distributed", "films") == identity(given, "distributed", "films")
+    assert decided.np == "auto"  # a host that is lost may be left out  # type: ignore[attr-defined]
 
 
 def test_what_a_training_does_not_accept_is_a_mistake() -> None:

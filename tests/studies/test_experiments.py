@@ -23,7 +23,7 @@ from radflow.studies.plan import plan_rows, plan_study
 from radflow.studies.verdicts import Verdict, verdicts
 from radflow.training.plan import TrainingFilms
 
-CHEST, CROPS = TrainingFilms("phantoms", 32, 3995), TrainingFilms("crops", 64, 800)
+CHEST, CROPS = TrainingFilms("phantoms", 32, 1839), TrainingFilms("crops", 64, 800)
 ON = {"train": CHEST, "distributed": CHEST, "transfer": CROPS}
 RELEASE = {
     "train": TrainingFilms("nih", 224, 78468),

@@ -237,7 +237,14 @@ def test_the_plan_has_the_ranks_that_each_of_several_trainings_gets(
         two_cores.submit(study, replace(config, np="auto", workers=workers)).result()
     ranks = len(cores) // workers or 1
     assert f"{ranks} x {8 // ranks} x 1" in capsys.readouterr().out
-    assert {call["np"] for call in calls()} == {str(ranks)}
+
+
+def test_a_cell_of_another_number_of_ranks_is_another_cell(config: StudyConfig) -> None:
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    with ThreadPoolExecutor(1, initializer=os.sched_setaffinity, initargs=(0, cores)) as two_cores:
+        for workers in (1, 2, 2):
+            two_cores.submit(study, replace(config, np="auto", workers=workers)).result()
+    assert len(calls()) == 6 * len(cores)
 
 
 def test_cells_that_are_the_same_under_two_names_are_trained_once(

@@ -6,7 +6,7 @@ films for all alike, so that no optimiser wins by its rate.
 
     mlflow run . -e study -P name=optimizers
 
-On two cores the sample takes about 40 minutes (38 trainings of 8 epochs of 10 steps, two at a time). The full protocol
+On two cores the sample takes about 50 minutes (38 trainings of 8 epochs of 11 steps, workers=2). The full protocol
 is GBZ 4,096 for 10 epochs on ChestX-ray14.
 """
 
