@@ -124,7 +124,7 @@ class HorovodCommunicator:
     def broadcast(self, variables: list[tf.Variable]) -> None:
         """One broadcast a variable, named by its place so that ranks agree; in one graph, so that they overlap."""
 
-        @tf.function
+        @tf.function(autograph=False)
         def broadcast_all() -> None:
             for place, variable in enumerate(variables):
                 value = tf.convert_to_tensor(variable)

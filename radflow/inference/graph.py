@@ -19,4 +19,5 @@ def inference_graph(model: keras.Model, batch: int | None = None) -> Callable[[n
     for `batch` films alone.
     """
     films = tf.TensorSpec((batch, *model.input_shape[1:]), tf.uint8)
-    return tf.function(lambda films: model(films, training=False), input_signature=[films], jit_compile=False)
+    predict = tf.function(input_signature=[films], autograph=False, jit_compile=False)
+    return predict(lambda films: model(films, training=False))

@@ -17,6 +17,7 @@ class SplitPredictor:
     """Predicts splits; each rank takes an equal share of the films, and every rank gets all probabilities."""
 
     def __init__(self, classifier: keras.Model, batch: int, communicator: Communicator | None = None) -> None:
+        self.classifier = classifier
         self._batch = batch
         self._communicator = communicator or SerialCommunicator()
         self._predict = inference_graph(classifier, batch)

@@ -36,11 +36,17 @@ def build_backbone(
     """
     shape = (image_size, image_size, 3)
     check_image_size(arch, image_size)
-    plain = _application(arch)(include_top=False, weights=None, input_shape=shape, name=arch)
-    _check_norm(norm, plain.output_shape[1], image_size)
-    backbone = keras.models.clone_model(
-        plain, clone_function=lambda layer: _with_norm(layer, norm), call_function=_call_without_mask
-    )
+    backbone = _application(arch)(include_top=False, weights=None, input_shape=shape, name=arch)
+    _check_norm(norm, backbone.output_shape[1], image_size)
+    if norm in _GROUPS:
+        backbone = keras.models.clone_model(
+            backbone, clone_function=lambda layer: _with_norm(layer, norm), call_function=_call_without_mask
+        )
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = BATCH_NORM_MOMENTUM
+            # Ranks know a layer that wants the films of all by Keras' own mark, which a saved model may carry anywhere.
+            layer.synchronized = norm == "sync_batch"
     if weights != "none":
         with dtype_policy("float32"):
             source = _read_weights(backbone, weights, weights_file or Path(weights), shape)
@@ -63,13 +69,9 @@ def _check_norm(norm: str, smallest_map: int, image_size: int) -> None:
 
 
 def _with_norm(layer: keras.Layer, norm: str) -> keras.Layer:
-    """The layer itself, made again; a batch normalisation becomes the chosen one under the same name."""
+    """The layer itself, made again; a batch normalisation becomes a group normalisation under the same name."""
     if not isinstance(layer, keras.layers.BatchNormalization):
         return layer.__class__.from_config(layer.get_config())
-    if norm in ("auto", "batch", "sync_batch"):
-        # Ranks know a layer that wants the films of all by Keras' own mark, which a saved model may carry anywhere.
-        changed = {"momentum": BATCH_NORM_MOMENTUM, "synchronized": norm == "sync_batch"}
-        return keras.layers.BatchNormalization.from_config({**layer.get_config(), **changed})
     settings = {"epsilon": layer.epsilon, "name": layer.name, "dtype": layer.dtype_policy}
     return keras.layers.GroupNormalization(_GROUPS[norm], **settings)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import keras
@@ -68,7 +69,11 @@ class FusedBatchNormalization(_SharedBatchNormalization):
             return self._normalize(inputs, self.moving_mean.value, self.moving_variance.value, is_training=False)[0]
         empty = tf.zeros([0])
         outputs, mean, variance, *_ = self._normalize(inputs, empty, empty, is_training=True)
-        values = tf.cast(tf.size(inputs) // tf.size(mean), tf.float32)
+        values = (
+            tf.cast(tf.size(inputs) // tf.size(mean), tf.float32)
+            if None in inputs.shape
+            else float(math.prod(inputs.shape[:-1]))
+        )
         # The operation gives the unbiased variance; Keras' moving variance is of the biased one.
         observed = ((self.moving_mean, mean), (self.moving_variance, variance * (values - 1) / values))
         for moving, value in observed:

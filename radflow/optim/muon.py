@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from radflow.optim.adam import apply_adam
 from radflow.optim.exclusions import is_bias_or_norm
 
 _TINY = 1e-30
@@ -121,6 +122,12 @@ class Muon(keras.optimizers.Muon):
     def _muon_update_step(self, gradient: tf.Tensor, variable: keras.Variable, lr: tf.Tensor, m: Any) -> None:  # noqa: ARG002
         """Move a kernel; `gradient` is its direction."""
         self.assign_sub(variable, self.lr_adjust(lr * gradient))
+
+    def _adamw_update_step(
+        self, gradient: tf.Tensor, variable: tf.Variable, lr: tf.Tensor, m: keras.Variable, v: keras.Variable
+    ) -> None:
+        """Move a bias, a normalisation or a kernel of the head by Adam."""
+        apply_adam(self, variable, m, v, gradient, lr, self.adam_beta_1, self.adam_beta_2)
 
     def zeropower_via_newtonschulz5(self, x: tf.Tensor, steps: int) -> tf.Tensor:
         """Orthogonalise a kernel as a matrix of a column an output."""

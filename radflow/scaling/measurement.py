@@ -60,7 +60,7 @@ def measure_sum(
     """Seconds in which tensors of these shapes become their means over ranks, as in a step."""
     sums = [tf.Variable(tf.zeros(shape)) for shape in shapes]
 
-    @tf.function(jit_compile=False)
+    @tf.function(autograph=False, jit_compile=False)
     def average(films: tf.Tensor) -> None:
         totals, _ = sum_gradients(communicator, [tf.convert_to_tensor(own) for own in sums], tf.constant(0.0))
         for own, total in zip(sums, totals, strict=True):

@@ -29,7 +29,7 @@ class BatchStatistics:
         self._layers = [
             layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)
         ]
-        self._forward = tf.function(lambda films: model(films, training=True), jit_compile=False)
+        self._forward = tf.function(lambda films: model(films, training=True), autograph=False, jit_compile=False)
         self._plan = plan
         self._communicator = communicator
 

@@ -23,7 +23,6 @@ from radflow.evaluation.predictions import Predictions
 from radflow.evaluation.thresholds import choose_thresholds
 from radflow.inference.description import Calibration, Outputs, fit_named
 from radflow.inference.saved_model import save_classifier
-from radflow.inference.split_predictor import SplitPredictor
 from radflow.models.classifier import build_classifier
 from radflow.optim.factory import build_optimizer
 from radflow.optim.learning_rate import LearningRate
@@ -72,10 +71,9 @@ def run_job(plan: TrainingPlan, dataset: Dataset, communicator: Communicator) ->
         leakage = communicator.raise_together(
             lambda: communicator.on_first_rank(lambda: keep_seen_patients(seen, dataset, folder, run))
         )
-        fit(state, dataset, config, communicator, Reporting(run, progress, checkpoints, folder))
+        predictor = fit(state, dataset, config, communicator, Reporting(run, progress, checkpoints, folder))
         communicator.on_first_rank(lambda: _describe_training(config, dataset, state, run))
         if config.assess:
-            predictor = SplitPredictor(state.classifier, plan.batches.local_batch, communicator)
             probabilities = {split: predictor.predict(dataset.split(split)) for split in ("val", "test")}
             communicator.heartbeat(CONCLUDING)
             communicator.on_first_rank(

@@ -65,10 +65,11 @@ def fit(
     config: TrainingConfig,
     communicator: Communicator,
     reporting: Reporting,
-) -> None:
+) -> SplitPredictor:
     """Train from where `state` stands to the last epoch of its learning-rate schedule, or until it stalls.
 
-    The classifier ends with the weights of its best epoch, or as the average of its snapshots.
+    The classifier ends with the weights of its best epoch, or as the average of its snapshots. Returns what
+    predicts with it.
 
     Raises
     ------
@@ -109,6 +110,9 @@ def fit(
         reporting.checkpoints.write(state.total_steps, state.checkpoint())
         raise
     take_final_weights(state, config, communicator)
+    if state.classifier is predictor.classifier:
+        return predictor  # whose graph is traced
+    return SplitPredictor(state.classifier, state.batches.full.local_batch, communicator)
 
 
 @contextmanager

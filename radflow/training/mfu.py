@@ -58,7 +58,7 @@ def measure_convolution_peak(dtype: str) -> float:
     films = tf.cast(tf.random.normal((_FILMS, _SIZE, _SIZE, _CHANNELS)), dtype)
     kernel = tf.cast(tf.random.normal((_KERNEL, _KERNEL, _CHANNELS, _CHANNELS)), dtype)
 
-    @tf.function(jit_compile=False)
+    @tf.function(autograph=False, jit_compile=False)
     def convolve() -> tf.Tensor:
         return tf.nn.conv2d(films, kernel, strides=1, padding="SAME")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 import tensorflow as tf
 
@@ -45,8 +47,8 @@ class TrainingStep:
         self._average = average
         self._weights = model.trainable_variables
         self._head = model.layers[-1].trainable_variables
-        self._sums = [tf.Variable(tf.zeros(weight.shape, weight.dtype), trainable=False) for weight in self._weights]
-        self._loss_sum = tf.Variable(0.0, trainable=False)
+        # One buffer for all: a graph of a few operations instead of a few for each weight, and one tensor to sum.
+        self._sums = tf.Variable(tf.zeros(sum(_sizes(self._weights)) + 1), trainable=False)
         optimizer.build(self._weights)
 
     def accumulate(self, batch: Batch, frozen: bool = False) -> None:
@@ -65,34 +67,39 @@ class TrainingStep:
         with self._communicator.waiting():  # for directions that other ranks compute
             self._update(frozen)
 
-    @tf.function(jit_compile=False)
+    @tf.function(autograph=False, jit_compile=False)
     def _accumulate(self, films: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, frozen: bool) -> None:
         learning = self._learning(frozen)
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(weights * self._loss(labels, self._model(films, training=not frozen)))
-        gradients = tape.gradient(loss, [weight.value for weight, _ in learning])
-        for (_, total), gradient in zip(learning, gradients, strict=True):
-            total.assign_add(tf.convert_to_tensor(gradient))
-        self._loss_sum.assign_add(loss)
+        gradients = tape.gradient(loss, [weight.value for weight in learning])
+        still = tf.zeros(self._sums.shape[0] - 1 - sum(_sizes(learning)))
+        flat = [tf.reshape(gradient, [-1]) for gradient in gradients]
+        self._sums.assign_add(tf.concat([still, *flat, loss[tf.newaxis]], 0))
 
-    @tf.function(jit_compile=False)
+    @tf.function(autograph=False, jit_compile=False)
     def _reduce(self, films: tf.Tensor) -> tf.Tensor:
-        own = [tf.convert_to_tensor(total) for total in self._sums]
-        gradients, loss = self._sum_gradients(self._communicator, own, tf.convert_to_tensor(self._loss_sum))
-        for total, gradient in zip(self._sums, gradients, strict=True):
-            total.assign(gradient / films)
+        own = tf.convert_to_tensor(self._sums)
+        (gradients,), loss = self._sum_gradients(self._communicator, [own[:-1]], own[-1])
+        self._sums.assign(tf.concat([gradients, loss[tf.newaxis]], 0) / films)
         return loss / films
 
-    @tf.function(jit_compile=False)
+    @tf.function(autograph=False, jit_compile=False)
     def _update(self, frozen: bool) -> None:
         learning = self._learning(frozen)
-        self._optimizer.apply([total for _, total in learning], [weight for weight, _ in learning])
+        *flat, _loss = tf.split(self._sums, [*_sizes(self._weights), 1])
+        gradients = [
+            tf.reshape(part, weight.shape) for part, weight in zip(flat[-len(learning) :], learning, strict=True)
+        ]
+        self._optimizer.apply(gradients, learning)
         if self._average:
             self._average.update(self._optimizer.iterations.value)
-        for total in [*self._sums, self._loss_sum]:
-            total.assign(tf.zeros_like(total))
+        self._sums.assign(tf.zeros_like(self._sums))
 
-    def _learning(self, frozen: bool) -> list[tuple[keras.Variable, tf.Variable]]:
-        """The weights that learn in a step, each with its sum of gradients."""
-        moving = {id(weight) for weight in (self._head if frozen else self._weights)}
-        return [pair for pair in zip(self._weights, self._sums, strict=True) if id(pair[0]) in moving]
+    def _learning(self, frozen: bool) -> list[keras.Variable]:
+        """The weights that learn in a step: all, or the head's, which are the last."""
+        return self._head if frozen else self._weights
+
+
+def _sizes(weights: list[keras.Variable]) -> list[int]:
+    return [math.prod(weight.shape) for weight in weights]

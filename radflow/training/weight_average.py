@@ -44,7 +44,7 @@ class WeightAverage:
             if self._is_in_place:
                 self._swap()
 
-    @tf.function(jit_compile=False)
+    @tf.function(autograph=False, jit_compile=False)
     def _swap(self) -> None:
         for weight, average in zip(self._weights, self._averages, strict=True):
             value = tf.identity(weight.value)
