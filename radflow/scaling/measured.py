@@ -11,7 +11,6 @@ class MeasuredSum:
     """A sum over ranks."""
 
     bytes: int
-    tensors: int
     seconds: float
 
 
@@ -33,7 +32,6 @@ class MeasuredNetwork:
     """What the steps of a network cost."""
 
     gradient_bytes: int
-    gradient_tensors: int
     summing_as_float16: float
     """Seconds of the sum of the gradients if they are sent as float16, with the conversions."""
     steps: tuple[MeasuredStep, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -28,8 +28,8 @@ from radflow.training.step import TrainingStep
 FINDINGS = 14
 FLOAT32 = 4
 """Bytes."""
-SUMS = ((2**12, 1), (2**18, 1), (2**20, 16), (2**22, 64), (2**24, 1), (2**24, 256), (2**26, 64))
-"""Bytes of the sums that are measured, and in how many tensors."""
+SUMS = (2**12, 2**18, 2**20, 2**22, 2**24, 2**26)
+"""Bytes of the sums that are measured."""
 REPETITIONS, SECONDS = 5, 1.0
 """What is measured is done so often at least, and for so long."""
 STEP_SECONDS = 16.0
@@ -46,25 +46,18 @@ Look = Callable[[], None]
 def measure(config: ScaleConfig, communicator: Communicator) -> Measurement:
     """Measure all that `config` asks for; to be called by all ranks."""
     hosts = allgather_json(communicator, this_host())
-    sums = [
-        MeasuredSum(size, tensors, measure_sum(communicator, [(size // FLOAT32 // tensors,)] * tensors))
-        for size, tensors in SUMS
-    ]
+    sums = [MeasuredSum(size, measure_sum(communicator, size)) for size in SUMS]
     networks = {arch: measure_network(arch, config, communicator) for arch in config.networks}
     return Measurement(tuple(hosts), tuple(sums), networks)
 
 
-def measure_sum(
-    communicator: Communicator, shapes: Sequence[Sequence[int]], sum_gradients: SumGradients = sum_as_float32
-) -> float:
-    """Seconds in which tensors of these shapes become their means over ranks, as in a step."""
-    sums = [tf.Variable(tf.zeros(shape)) for shape in shapes]
+def measure_sum(communicator: Communicator, size: int, sum_gradients: SumGradients = sum_as_float32) -> float:
+    """Seconds in which gradients of so many bytes become their means over ranks, as in a step."""
+    sums = tf.Variable(tf.zeros(size // FLOAT32))
 
     @tf.function(autograph=False, jit_compile=False)
     def average(films: tf.Tensor) -> None:
-        totals, _ = sum_gradients(communicator, [tf.convert_to_tensor(own) for own in sums], tf.constant(0.0))
-        for own, total in zip(sums, totals, strict=True):
-            own.assign(total / films)
+        sums.assign(sum_gradients(communicator, tf.convert_to_tensor(sums)) / films)
 
     films = tf.constant(communicator.size, tf.float32)
     other = np.zeros(CACHE_BYTES, np.uint8)
@@ -80,11 +73,10 @@ def measure_network(arch: str, config: ScaleConfig, communicator: Communicator) 
     optimizer = build_optimizer(OptimizerConfig(optimizer="adam"), classifier.trainable_variables)
     loss = build_loss(LossConfig(), np.zeros((1, FINDINGS), bool))
     step = TrainingStep(build_logits_model(classifier), loss, optimizer, communicator)
-    shapes = [tuple(weight.shape) for weight in classifier.trainable_variables]
+    size = FLOAT32 * sum(math.prod(weight.shape) for weight in classifier.trainable_variables)
     return MeasuredNetwork(
-        gradient_bytes=sum(FLOAT32 * math.prod(shape) for shape in shapes),
-        gradient_tensors=len(shapes),
-        summing_as_float16=measure_sum(communicator, shapes, sum_as_float16),
+        gradient_bytes=size,
+        summing_as_float16=measure_sum(communicator, size, sum_as_float16),
         steps=tuple(_measure_step(step, batch, communicator) for batch in _batches(config)),
     )
 

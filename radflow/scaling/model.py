@@ -1,12 +1,12 @@
 """What training would take on more ranks than there are: a model of the sum over ranks, fitted to what was measured.
 
-The seconds of a sum of n bytes in k tensors over P ranks are taken to be
+The seconds of a sum of n bytes over P ranks are taken to be
 
-    c0 + c1 n + c2 k + latency 2 log2(P) + 2 (P - 1) / P n / bandwidth
+    c0 + c1 n + latency 2 log2(P) + 2 (P - 1) / P n / bandwidth
 
 which is the cost of an allreduce that scatters sums and gathers them again (Thakur, Rabenseifner and Gropp 2005,
-doi:10.1177/1094342005051521), and Horovod's own: its cycle, the copies into and out of its buffer, and the book-keeping
-for each tensor. A step takes what the slowest rank needs for its gradients, the sum, and the update.
+doi:10.1177/1094342005051521), and Horovod's own: its cycle, and the copies into and out of its buffers. A step takes
+what the slowest rank needs for its gradients, the sum, and the update.
 """
 
 from __future__ import annotations
@@ -20,9 +20,6 @@ from scipy.optimize import linprog
 
 from radflow.scaling.measured import MeasuredNetwork, MeasuredStep, MeasuredSum, Measurement
 
-FIRST_OVERHEADS = 3
-"""How many of the coefficients are Horovod's own, whatever the number of ranks."""
-
 
 @dataclass(frozen=True)
 class SumModel:
@@ -32,17 +29,15 @@ class SumModel:
     """Seconds of any sum."""
     byte: float
     """Seconds a byte, for the copies."""
-    tensor: float
-    """Seconds a tensor."""
     latency: float
     """Seconds of a message."""
     inverse_bandwidth: float
     """Seconds a byte on the link."""
 
-    def seconds(self, ranks: int, size: float, tensors: float) -> float:
-        """Seconds in which `size` bytes in so many tensors are summed over `ranks`."""
-        coefficients = (self.fixed, self.byte, self.tensor, self.latency, self.inverse_bandwidth)
-        return float(np.dot(_terms(ranks, size, tensors), coefficients))
+    def seconds(self, ranks: int, size: float) -> float:
+        """Seconds in which `size` bytes are summed over `ranks`."""
+        coefficients = (self.fixed, self.byte, self.latency, self.inverse_bandwidth)
+        return float(np.dot(_terms(ranks, size), coefficients))
 
     @property
     def gigabits(self) -> float:
@@ -50,8 +45,8 @@ class SumModel:
         return 8e-9 / self.inverse_bandwidth if self.inverse_bandwidth else math.inf
 
 
-def _terms(ranks: int, size: float, tensors: float) -> tuple[float, ...]:
-    return 1.0, size, tensors, 2 * math.log2(ranks), 2 * (ranks - 1) / ranks * size
+def _terms(ranks: int, size: float) -> tuple[float, ...]:
+    return 1.0, size, 2 * math.log2(ranks), 2 * (ranks - 1) / ranks * size
 
 
 def fit_sums(measured: Iterable[tuple[int, MeasuredSum]]) -> SumModel:
@@ -62,7 +57,7 @@ def fit_sums(measured: Iterable[tuple[int, MeasuredSum]]) -> SumModel:
     """
     points = list(measured)
     seconds = np.array([each.seconds for _, each in points])
-    terms = np.array([_terms(ranks, each.bytes, each.tensors) for ranks, each in points]) / seconds[:, None]
+    terms = np.array([_terms(ranks, each.bytes) for ranks, each in points]) / seconds[:, None]
     # Of about 1 each, since bytes are millions: else the solver takes the small ones for nothing.
     scale = np.maximum(terms.max(axis=0), 1e-30)
     # The coefficients, and an error of each sum that its difference from 1 on either side does not exceed.
@@ -120,12 +115,12 @@ class ScalingModel:
             self.network = fit_sums(_sums_of([*single[:1], *several]))
         else:
             local = self.local
-            self.network = SumModel(local.fixed, local.byte, local.tensor, latency, 8e-9 / gigabits)
+            self.network = SumModel(local.fixed, local.byte, latency, 8e-9 / gigabits)
 
-    def summing(self, ranks: int, size: float, tensors: float) -> float:
+    def summing(self, ranks: int, size: float) -> float:
         """Seconds of a sum over so many ranks."""
         link = self.local if ranks <= self.slots and self._machines(ranks) == 1 else self.network
-        return link.seconds(ranks, size, tensors)
+        return link.seconds(ranks, size)
 
     def predict(
         self, arch: str, local_batch: int, ranks: int, micro_steps: int = 1, float16: bool = False
@@ -134,12 +129,12 @@ class ScalingModel:
         like = self._most_like(ranks)
         network = like.networks[arch]
         step = _step_of(network, local_batch)
-        size, tensors = network.gradient_bytes, network.gradient_tensors
-        summing = self.summing(ranks, size, tensors)
+        size = network.gradient_bytes
+        summing = self.summing(ranks, size)
         if float16:
             # What was measured has the conversions, and the slower addition of float16, in it.
-            extra = network.summing_as_float16 - self.summing(like.ranks, size / 2, tensors)
-            summing = self.summing(ranks, size / 2, tensors) + max(extra, 0.0)
+            extra = network.summing_as_float16 - self.summing(like.ranks, size / 2)
+            summing = self.summing(ranks, size / 2) + max(extra, 0.0)
         return Prediction(ranks, local_batch, micro_steps * step.computing, summing, step.updating, micro_steps)
 
     def measured_step(self, arch: str, local_batch: int, measurement: Measurement) -> Prediction:

@@ -137,7 +137,7 @@ def _cures(model: ScalingModel, curve: Curve, poor: Prediction) -> list[tuple[st
     sent = model.network if ranks > model.slots else model.local
     faster = replace(sent, inverse_bandwidth=sent.inverse_bandwidth / FASTER, latency=sent.latency / FASTER)
     network = model.measurements[0].networks[arch]
-    seconds = faster.seconds(ranks, network.gradient_bytes, network.gradient_tensors)
+    seconds = faster.seconds(ranks, network.gradient_bytes)
     cures = [
         (
             f"{MICRO_STEPS} micro-steps (GBZ {MICRO_STEPS * poor.global_batch:,})",
@@ -156,20 +156,20 @@ def _limit(model: ScalingModel, curve: Curve, poor: Prediction) -> str:
     link = model.network if poor.ranks > model.slots else model.local
     parts = {
         "ranks that slow each other down on one machine": poor.computing - first.computing,
-        **_parts_of_sum(link, poor.ranks, network.gradient_bytes, network.gradient_tensors),
+        **_parts_of_sum(link, poor.ranks, network.gradient_bytes),
     }
     return max(parts, key=lambda name: parts[name])
 
 
-def _parts_of_sum(link: SumModel, ranks: int, size: int, tensors: int) -> dict[str, float]:
+def _parts_of_sum(link: SumModel, ranks: int, size: int) -> dict[str, float]:
     """Seconds of the parts of a sum by what costs them."""
-    nothing = SumModel(0.0, 0.0, 0.0, 0.0, 0.0)
+    nothing = SumModel(0.0, 0.0, 0.0, 0.0)
     parts = {
         "the bandwidth of the link": replace(nothing, inverse_bandwidth=link.inverse_bandwidth),
         "the latency of the link": replace(nothing, latency=link.latency),
-        "Horovod's copies and book-keeping": replace(link, latency=0.0, inverse_bandwidth=0.0),
+        "Horovod's cycle and copies": replace(link, latency=0.0, inverse_bandwidth=0.0),
     }
-    return {name: part.seconds(ranks, size, tensors) for name, part in parts.items()}
+    return {name: part.seconds(ranks, size) for name, part in parts.items()}
 
 
 def describe_link(model: ScalingModel) -> str:

@@ -8,9 +8,11 @@ import tensorflow as tf
 
 from radflow.cluster.communicator import Communicator
 
-Gradients = list[tf.Tensor]
-SumGradients = Callable[[Communicator, Gradients, tf.Tensor], tuple[Gradients, tf.Tensor]]
-"""(communicator, gradients of this rank, loss of this rank) -> sums over all ranks; callable inside a tf.function."""
+SumGradients = Callable[[Communicator, tf.Tensor], tf.Tensor]
+"""(communicator, gradients of this rank as one vector whose last element is the loss) -> the sums over all ranks.
+
+Callable inside a tf.function.
+"""
 
 LARGEST_POWER = 15
 """2^15 and the rounding of every rank stay below 65,504, the largest number of float16."""
@@ -20,21 +22,21 @@ _SMALLEST_BOUND = 1e-38
 """Has a logarithm, which 0 has not."""
 
 
-def sum_as_float32(communicator: Communicator, gradients: Gradients, loss: tf.Tensor) -> tuple[Gradients, tf.Tensor]:
-    """All in one operation, as they are."""
-    *totals, loss_total = communicator.allreduce_sum([*gradients, loss])
-    return totals, loss_total
+def sum_as_float32(communicator: Communicator, gradients: tf.Tensor) -> tf.Tensor:
+    """As they are: one tensor alone is summed without a copy into a buffer that several would share."""
+    (totals,) = communicator.allreduce_sum([gradients])
+    return totals
 
 
-def sum_as_float16(communicator: Communicator, gradients: Gradients, loss: tf.Tensor) -> tuple[Gradients, tf.Tensor]:
+def sum_as_float16(communicator: Communicator, gradients: tf.Tensor) -> tf.Tensor:
     """Half the bytes: gradients travel as float16, scaled to its range by a power of two.
 
     The sum of the ranks' largest elements bounds every sum, so that none overflows. Elements have 11 bits down to a
     2^29th of that bound, fewer below, and none from a 2^40th on. The loss keeps its precision.
     """
-    own_bound = tf.reduce_max([tf.reduce_max(tf.abs(gradient)) for gradient in gradients])
-    bound, loss_total = communicator.allreduce_sum([own_bound, loss])
+    gradients, loss = gradients[:-1], gradients[-1:]
+    bound, loss_total = communicator.allreduce_sum([tf.reduce_max(tf.abs(gradients)), loss])
     shift = LARGEST_POWER - tf.math.ceil(tf.math.log(tf.maximum(bound, _SMALLEST_BOUND)) / tf.math.log(2.0))
     scale = tf.pow(2.0, tf.minimum(shift, _LARGEST_SHIFT))
-    totals = communicator.allreduce_sum([tf.cast(gradient * scale, tf.float16) for gradient in gradients])
-    return [tf.cast(total, tf.float32) / scale for total in totals], loss_total
+    (totals,) = communicator.allreduce_sum([tf.cast(gradients * scale, tf.float16)])
+    return tf.concat([tf.cast(totals, tf.float32) / scale, loss_total], 0)

@@ -47,7 +47,7 @@ class TrainingStep:
         self._average = average
         self._weights = model.trainable_variables
         self._head = model.layers[-1].trainable_variables
-        # One buffer for all: a graph of a few operations instead of a few for each weight, and one tensor to sum.
+        # One vector of all gradients, and of the loss: a graph of few operations, and one tensor to sum over ranks.
         self._sums = tf.Variable(tf.zeros(sum(_sizes(self._weights)) + 1), trainable=False)
         optimizer.build(self._weights)
 
@@ -79,10 +79,9 @@ class TrainingStep:
 
     @tf.function(autograph=False, jit_compile=False)
     def _reduce(self, films: tf.Tensor) -> tf.Tensor:
-        own = tf.convert_to_tensor(self._sums)
-        (gradients,), loss = self._sum_gradients(self._communicator, [own[:-1]], own[-1])
-        self._sums.assign(tf.concat([gradients, loss[tf.newaxis]], 0) / films)
-        return loss / films
+        means = self._sum_gradients(self._communicator, tf.convert_to_tensor(self._sums)) / films
+        self._sums.assign(means)
+        return means[-1]
 
     @tf.function(autograph=False, jit_compile=False)
     def _update(self, frozen: bool) -> None:

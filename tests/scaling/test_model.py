@@ -20,8 +20,8 @@ def test_latency_and_bandwidth_are_found_again(latency: float, gigabits: float) 
     assert model.latency == pytest.approx(latency, rel=0.01)
     assert model.gigabits == pytest.approx(gigabits, rel=0.01)
     for ranks in (2, 4, 64, 4096):
-        expected = law(ranks, GRADIENT, 50, latency, gigabits)
-        assert model.seconds(ranks, GRADIENT, 50) == pytest.approx(expected, rel=0.01)
+        expected = law(ranks, GRADIENT, latency, gigabits)
+        assert model.seconds(ranks, GRADIENT) == pytest.approx(expected, rel=0.01)
 
 
 def test_messages_that_buffers_let_through_at_once_do_not_pass_for_bandwidth() -> None:
@@ -38,7 +38,7 @@ def test_a_step_is_computing_and_sum_and_update() -> None:
     measured = [measurement(hosts, 1e-3, 1.0) for hosts in ("a", "ab", "abcd")]
     model = ScalingModel(measured, 1, 99, 9)
     step = model.predict("vgg16", 16, 64)
-    summing = 1e-3 + 40e6 * 2e-10 + 50 * 1e-5 + 12 * 1e-3 + 2 * 63 / 64 * 0.32
+    summing = 1e-3 + 40e6 * 2e-10 + 12 * 1e-3 + 2 * 63 / 64 * 0.32
     assert step.summing == pytest.approx(summing, rel=1e-3)
     assert step.seconds == pytest.approx(1.0 + summing + 0.05, rel=1e-3)
     assert step.images_per_second == pytest.approx(64 * 16 / step.seconds)
@@ -56,16 +56,16 @@ def test_micro_steps_share_one_sum() -> None:
 def test_float16_halves_what_is_sent_and_keeps_the_cost_of_conversion() -> None:
     model = ScalingModel([measurement("a", 0, 1), measurement("ab", 1e-3, 1.0)], 1, 99, 9)
     half = model.predict("vgg16", 16, 64, float16=True)
-    sent = model.network.seconds(64, GRADIENT / 2, 50)
-    conversion = 0.1 - model.network.seconds(2, GRADIENT / 2, 50)  # what two ranks measured had the sum in it
+    sent = model.network.seconds(64, GRADIENT / 2)
+    conversion = 0.1 - model.network.seconds(2, GRADIENT / 2)  # what two ranks measured had the sum in it
     assert half.summing == pytest.approx(sent + max(conversion, 0))
 
 
 def test_within_a_machine_ranks_have_its_own_link_and_between_machines_the_assumed_one() -> None:
     model = ScalingModel([measurement("a", 0, 1), measurement("aa", 1e-5, 80.0, computing=1.5)], 2, 10.0, 5e-5)
     assert model.is_assumed
-    assert model.predict("vgg16", 16, 2).summing == pytest.approx(law(2, GRADIENT, 50, 1e-5, 80.0), rel=0.01)
-    assert model.predict("vgg16", 16, 8).summing == pytest.approx(law(8, GRADIENT, 50, 5e-5, 10.0), rel=0.01)
+    assert model.predict("vgg16", 16, 2).summing == pytest.approx(law(2, GRADIENT, 1e-5, 80.0), rel=0.01)
+    assert model.predict("vgg16", 16, 8).summing == pytest.approx(law(8, GRADIENT, 5e-5, 10.0), rel=0.01)
     # Two ranks of a machine slow each other down, on one machine or on many.
     assert [model.predict("vgg16", 16, ranks).computing for ranks in (1, 2, 8)] == [1.0, 1.5, 1.5]
 
