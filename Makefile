@@ -32,7 +32,7 @@ help:
 	@echo "make setup   only the environment        make clean   remove synthetic films, all runs and models"
 
 # Another checkout may have taken the link by which `mlflow run` finds this environment; asking costs nothing.
-setup: .venv/.horovod .venv/.registered
+setup: .venv/.horovod .venv/.native .venv/.registered
 	@[ "$$(readlink -f "$$(cat .venv/.registered)")" = "$$(readlink -f .venv)" ] || $(BIN)/python -m radflow register >/dev/null
 
 # Each stamp file stands for a finished part, so that a second call takes no time.
@@ -41,6 +41,11 @@ setup: .venv/.horovod .venv/.registered
 
 .venv/.horovod: .venv/.synced docker/build_horovod.sh
 	$(call part,docker/build_horovod.sh .venv)
+	@touch $@
+
+# Training is faster with the native operations, and runs without them.
+.venv/.native: .venv/.synced $(wildcard radflow/native/*.cc radflow/native/*.h)
+	@echo "+ $(BIN)/python -m radflow build"; $(BIN)/python -m radflow build >/dev/null || echo "  goes on without native operations"
 	@touch $@
 
 .venv/.synced: pyproject.toml uv.lock | $(if $(filter .tools/%,$(UV)),$(UV))

@@ -28,6 +28,14 @@ def doctor() -> None:
 
 
 @app.command
+def build() -> None:
+    """Compile the native operations, with which training is faster, for this environment; print where they are."""
+    from radflow.native.library import build as compile_operations
+
+    sys.stdout.write(f"{compile_operations()}\n")
+
+
+@app.command
 def register() -> None:
     """Let plain `mlflow run` use this Python environment for this project, and print where MLflow finds it."""
     from radflow.tracking.project_environment import register_environment

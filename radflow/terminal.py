@@ -69,19 +69,25 @@ class _TerminalHandler(logging.Handler):
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow without its notice that it computes by oneDNN, which no log level silences.
+    """Import TensorFlow without its notices."""
+    if "tensorflow" not in sys.modules:
+        with without_notices():
+            importlib.import_module("tensorflow")
 
-    All else that it says goes through to stderr, by a process of its own: what it says last before it aborts, too.
+
+@contextmanager
+def without_notices() -> Iterator[None]:
+    """Keep off stderr TensorFlow's notice that it computes by oneDNN, which no log level silences.
+
+    All else that it says goes through, by a process of its own: what it says last before it aborts, too.
     """
-    if "tensorflow" in sys.modules:
-        return
     patterns = [f"--regexp={notice}" for notice in _TENSORFLOW_NOTICES]
     command = ["grep", "--line-buffered", "--invert-match", "--fixed-strings", *patterns]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2) as passing:
         stderr = os.dup(2)
         os.dup2(passing.stdin.fileno(), 2)  # type: ignore[union-attr]  # stdin is a pipe
         try:
-            importlib.import_module("tensorflow")
+            yield
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)

@@ -20,6 +20,7 @@ from radflow.cpu import available_cores
 from radflow.errors import UserError
 from radflow.gpu import usable_gpus
 from radflow.models.precision import choose_precision, supports_bfloat16
+from radflow.native.library import library_path
 from radflow.plots.tables import terminal_table
 from radflow.terminal import print_table
 
@@ -45,6 +46,7 @@ def examine() -> list[Diagnostic]:
         _horovod,
         _open_mpi,
         _compiler,
+        _native,
         examine_mlflow_run,
         _tracking,
     )
@@ -125,6 +127,12 @@ def _compiler() -> Diagnostic:
     if importlib.util.find_spec("horovod"):
         return Diagnostic("Compiler", "g++ not found; it is needed only to build Horovod, which is there")
     return Diagnostic("Compiler", "g++ not found", "install a C++ compiler (Debian, Ubuntu: apt-get install g++)")
+
+
+def _native() -> Diagnostic:
+    path = library_path()
+    missing = "not built; with them, training is faster: `python -m radflow build`"
+    return Diagnostic("Native operations", str(path) if path.exists() else missing)
 
 
 def examine_mlflow_run() -> Diagnostic:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
 
 AllreduceSum = Callable[[list[tf.Tensor]], list[tf.Tensor]]
 """Element-wise sums over all ranks; callable inside a tf.function."""
+
+
+def move_statistics(observed: Sequence[tuple[keras.layers.BatchNormalization, tf.Tensor]]) -> None:
+    """Let moving statistics follow those of a batch, of all layers together: they share their momentum.
+
+    For each layer float32 [2, channels]: means and biased variances, as Keras has them.
+    """
+    moving = [variable.value for layer, _ in observed for variable in (layer.moving_mean, layer.moving_variance)]
+    batch = tf.concat([tf.reshape(statistics, [-1]) for _, statistics in observed], 0)
+    changes = (batch - tf.concat(moving, 0)) * (1 - observed[0][0].momentum)
+    for variable, change in zip(moving, tf.split(changes, [each.shape[0] for each in moving]), strict=True):
+        variable.assign_add(change, read_value=False)
 
 
 class _SharedBatchNormalization(keras.layers.BatchNormalization):
@@ -75,9 +87,7 @@ class FusedBatchNormalization(_SharedBatchNormalization):
             else float(math.prod(inputs.shape[:-1]))
         )
         # The operation gives the unbiased variance; Keras' moving variance is of the biased one.
-        observed = ((self.moving_mean, mean), (self.moving_variance, variance * (values - 1) / values))
-        for moving, value in observed:
-            moving.assign(moving.value * self.momentum + value * (1 - self.momentum))
+        move_statistics([(self, tf.stack([mean, variance * (values - 1) / values]))])
         return outputs
 
     def _normalize(self, inputs: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor, is_training: bool) -> tuple:

@@ -9,12 +9,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from batch_norm_by_hand import EPSILON, by_hand
 from number_formats import needs_bfloat16
 
 from radflow.models.batch_norm import FusedBatchNormalization, SynchronizedBatchNormalization
 
 GENERATOR = np.random.default_rng(0)
-MOMENTUM, EPSILON = 0.9, 1e-3
+MOMENTUM = 0.9
 
 
 def built(channels: int, dtype: str = "float32", **settings: bool) -> keras.layers.BatchNormalization:
@@ -24,23 +25,6 @@ def built(channels: int, dtype: str = "float32", **settings: bool) -> keras.laye
         [GENERATOR.normal(1, 0.3, channels), *GENERATOR.normal(0, 1, (2, channels)), np.full(channels, 2.0)]
     )
     return layer
-
-
-def by_hand(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, upstream: np.ndarray) -> dict[str, np.ndarray]:
-    """Ioffe & Szegedy 2015 (arXiv:1502.03167), section 3, in float64: outputs, statistics and all gradients."""
-    axes, values = (0, 1, 2), x.size // x.shape[-1]
-    mean, variance = x.mean(axes), x.var(axes)
-    normalized = (x - mean) / np.sqrt(variance + EPSILON)
-    d_gamma, d_beta = (upstream * normalized).sum(axes), upstream.sum(axes)
-    d_x = gamma / np.sqrt(variance + EPSILON) * (upstream - d_beta / values - normalized * d_gamma / values)
-    return {
-        "y": normalized * gamma + beta,
-        "mean": mean,
-        "variance": variance,
-        "x": d_x,
-        "gamma": d_gamma,
-        "beta": d_beta,
-    }
 
 
 def forward_and_gradients(

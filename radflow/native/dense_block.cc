@@ -1,0 +1,384 @@
+// Batch normalisation with ReLU as the layers of a dense block want it. All maps of a block lie in one buffer, to which
+// each layer appends its own in place; statistics of a channel are taken once, when it is appended; normalisation and
+// ReLU are one pass over the first channels of the buffer; and gradients are added in place to those of the buffer.
+//
+// Sums over pixels are taken in blocks of a fixed size and joined in their order, so that results do not depend on the
+// number of threads.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "pixel_loops.h"
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/framework/shape_inference.h"
+#include "tensorflow/core/util/work_sharder.h"
+
+namespace radflow {
+
+using tensorflow::OpKernel;
+using tensorflow::OpKernelConstruction;
+using tensorflow::OpKernelContext;
+using tensorflow::Tensor;
+using tensorflow::TensorShape;
+
+constexpr int64_t kPixelsOfBlock = 256;  // of one partial sum: few enough for float32
+
+// What a channel's normalisation needs: y = max(0, x * scale + offset).
+struct Channels {
+  std::vector<float> scale, offset, mean, inverse_deviation;
+};
+
+// Calls work(first block, last block) on the threads of the process.
+template <typename Work>
+void ShareBlocks(OpKernelContext* context, int64_t pixels, int64_t cost_of_pixel, const Work& work) {
+  const int64_t blocks = (pixels + kPixelsOfBlock - 1) / kPixelsOfBlock;
+  auto& workers = *context->device()->tensorflow_cpu_worker_threads();
+  tensorflow::Shard(workers.num_threads, workers.workers, blocks, cost_of_pixel * kPixelsOfBlock, work);
+}
+
+int64_t PixelsOf(const Tensor& maps) { return maps.NumElements() / std::max<int64_t>(1, maps.dim_size(3)); }
+
+template <typename T>
+const typename Raw<T>::Type* Data(const Tensor& tensor) {
+  return reinterpret_cast<const typename Raw<T>::Type*>(tensor.flat<T>().data());
+}
+template <typename T>
+typename Raw<T>::Type* Data(Tensor* tensor) {
+  return reinterpret_cast<typename Raw<T>::Type*>(tensor->flat<T>().data());
+}
+
+// Sums of the values and squares of each channel relative to `shift`, joined over blocks: mean and biased variance.
+template <typename E>
+void TakeStatistics(OpKernelContext* context, const E* x, int64_t pixels, int64_t channels, float* mean,
+                    float* variance) {
+  std::vector<float> shift(channels);  // near the mean, so that nothing cancels
+  for (int64_t j = 0; j < channels; ++j) shift[j] = Load(x + j);
+  const int64_t blocks = (pixels + kPixelsOfBlock - 1) / kPixelsOfBlock;
+  std::vector<float> sums(blocks * 2 * channels, 0.0f);
+  ShareBlocks(context, pixels, channels, [&](int64_t first, int64_t last) {
+    for (int64_t block = first; block < last; ++block) {
+      const int64_t start = block * kPixelsOfBlock, count = std::min(kPixelsOfBlock, pixels - start);
+      float* sum = sums.data() + block * 2 * channels;
+      ChosenKernels<E>().sum_pixels(x + start * channels, shift.data(), count, channels, sum, sum + channels);
+    }
+  });
+  std::vector<double> total(2 * channels, 0.0);
+  for (int64_t block = 0; block < blocks; ++block)
+    for (int64_t j = 0; j < 2 * channels; ++j) total[j] += sums[block * 2 * channels + j];
+  for (int64_t j = 0; j < channels; ++j) {
+    const double centre = total[j] / pixels, square = total[channels + j] / pixels;
+    mean[j] = static_cast<float>(shift[j] + centre);
+    variance[j] = static_cast<float>(std::max(0.0, square - centre * centre));
+  }
+}
+
+// Copies pixels of `channels` values into a buffer of `stride` values a pixel.
+template <typename E>
+void CopyChannels(OpKernelContext* context, const E* x, int64_t pixels, int64_t channels, int64_t stride, E* to) {
+  ShareBlocks(context, pixels, channels, [&](int64_t first, int64_t last) {
+    const int64_t end = std::min(last * kPixelsOfBlock, pixels);
+    for (int64_t p = first * kPixelsOfBlock; p < end; ++p)
+      std::memcpy(to + p * stride, x + p * channels, channels * sizeof(E));
+  });
+}
+
+// A buffer of `total` channels whose first are those of the maps, and their statistics, [2, total]; all others are not
+// set until they are appended.
+template <typename T>
+class BeginBlockOp : public OpKernel {
+ public:
+  explicit BeginBlockOp(OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, context->GetAttr("total", &total_));
+  }
+
+  void Compute(OpKernelContext* context) override {
+    const Tensor& maps = context->input(0);
+    const int64_t channels = maps.dim_size(3), pixels = PixelsOf(maps);
+    OP_REQUIRES(context, maps.dims() == 4 && pixels > 0 && channels <= total_,
+                tensorflow::errors::InvalidArgument("maps must be [n, h, w, channels], of at most the total"));
+    TensorShape shape = maps.shape();
+    shape.set_dim(3, total_);
+    Tensor *statistics = nullptr, *buffer = nullptr;
+    OP_REQUIRES_OK(context, context->allocate_output(1, TensorShape({2, total_}), &statistics));
+    float* mean = statistics->flat<float>().data();
+    TakeStatistics(context, Data<T>(maps), pixels, channels, mean, mean + total_);
+    if (channels == total_) {
+      context->set_output(0, maps);
+      return;
+    }
+    OP_REQUIRES_OK(context, context->allocate_output(0, shape, &buffer));
+    CopyChannels(context, Data<T>(maps), pixels, channels, total_, Data<T>(buffer));
+  }
+
+ private:
+  int64_t total_;
+};
+
+// Writes maps into the buffer behind its first `filled` channels, in place where nobody else has the buffer.
+template <typename T>
+class AppendOp : public OpKernel {
+ public:
+  explicit AppendOp(OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, context->GetAttr("filled", &filled_));
+  }
+
+  void Compute(OpKernelContext* context) override {
+    const Tensor &before = context->input(0), &statistics_before = context->input(1), &maps = context->input(2);
+    const int64_t total = before.dim_size(3), channels = maps.dim_size(3), pixels = PixelsOf(maps);
+    OP_REQUIRES(context, PixelsOf(before) == pixels && filled_ + channels <= total,
+                tensorflow::errors::InvalidArgument("the buffer has other pixels, or no room for the maps"));
+    Tensor *buffer = nullptr, *statistics = nullptr;
+    OP_REQUIRES_OK(context, context->forward_input_or_allocate_output({0}, 0, before.shape(), &buffer));
+    OP_REQUIRES_OK(context, context->forward_input_or_allocate_output({1}, 1, statistics_before.shape(), &statistics));
+    if (!buffer->SharesBufferWith(before))
+      std::memcpy(Data<T>(buffer), Data<T>(before), before.TotalBytes());
+    if (!statistics->SharesBufferWith(statistics_before))
+      std::memcpy(statistics->flat<float>().data(), statistics_before.flat<float>().data(),
+                  statistics_before.TotalBytes());
+    CopyChannels(context, Data<T>(maps), pixels, channels, total, Data<T>(buffer) + filled_);
+    float* mean = statistics->flat<float>().data() + filled_;
+    TakeStatistics(context, Data<T>(maps), pixels, channels, mean, mean + total);
+  }
+
+ private:
+  int64_t filled_;
+};
+
+// The first channels of a buffer with what their normalisation needs.
+template <typename T>
+struct Normalized {
+  using E = typename Raw<T>::Type;
+  const E* x = nullptr;
+  int64_t pixels = 0, channels = 0, stride = 0;
+  Channels constants;
+
+  tensorflow::Status Read(OpKernelContext* context, float epsilon) {
+    const Tensor *maps = nullptr, *statistics = nullptr, *gamma = nullptr, *beta = nullptr;
+    TF_RETURN_IF_ERROR(context->input("maps", &maps));
+    TF_RETURN_IF_ERROR(context->input("statistics", &statistics));
+    TF_RETURN_IF_ERROR(context->input("gamma", &gamma));
+    TF_RETURN_IF_ERROR(context->input("beta", &beta));
+    channels = gamma->NumElements();
+    if (maps->dims() != 4 || channels > maps->dim_size(3) || beta->NumElements() != channels ||
+        statistics->NumElements() != 2 * maps->dim_size(3))
+      return tensorflow::errors::InvalidArgument(
+          "maps must be [n, h, w, total], statistics [2, total], gamma and beta of at most so many channels");
+    x = Data<T>(*maps);
+    pixels = PixelsOf(*maps);
+    stride = maps->dim_size(3);
+    for (auto* values : {&constants.scale, &constants.offset, &constants.mean, &constants.inverse_deviation})
+      values->resize(channels);
+    const float *mean = statistics->flat<float>().data(), *variance = mean + stride;
+    for (int64_t j = 0; j < channels; ++j) {
+      const float inverse = 1.0f / std::sqrt(variance[j] + epsilon);
+      constants.mean[j] = mean[j];
+      constants.inverse_deviation[j] = inverse;
+      constants.scale[j] = gamma->flat<float>()(j) * inverse;
+      constants.offset[j] = beta->flat<float>()(j) - mean[j] * constants.scale[j];
+    }
+    return tensorflow::OkStatus();
+  }
+};
+
+template <typename T>
+class NormalizeReluOp : public OpKernel {
+ public:
+  explicit NormalizeReluOp(OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, context->GetAttr("epsilon", &epsilon_));
+  }
+
+  void Compute(OpKernelContext* context) override {
+    using E = typename Raw<T>::Type;
+    Normalized<T> maps;
+    OP_REQUIRES_OK(context, maps.Read(context, epsilon_));
+    TensorShape shape = context->input(0).shape();
+    shape.set_dim(3, maps.channels);
+    Tensor* output = nullptr;
+    OP_REQUIRES_OK(context, context->allocate_output(0, shape, &output));
+    E* y = Data<T>(output);
+    ShareBlocks(context, maps.pixels, 2 * maps.channels, [&](int64_t first, int64_t last) {
+      const int64_t begin = first * kPixelsOfBlock, count = std::min(last * kPixelsOfBlock, maps.pixels) - begin;
+      ChosenKernels<E>().normalize(maps.x + begin * maps.stride, maps.constants.scale.data(),
+                                   maps.constants.offset.data(), count, maps.channels, maps.stride,
+                                   y + begin * maps.channels);
+    });
+  }
+
+ private:
+  float epsilon_;
+};
+
+template <typename T>
+class NormalizeReluGradOp : public OpKernel {
+ public:
+  explicit NormalizeReluGradOp(OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, context->GetAttr("epsilon", &epsilon_));
+  }
+
+  void Compute(OpKernelContext* context) override {
+    Normalized<T> maps;
+    OP_REQUIRES_OK(context, maps.Read(context, epsilon_));
+    const Tensor* upstream = nullptr;
+    OP_REQUIRES_OK(context, context->input("dy", &upstream));
+    OP_REQUIRES(context, upstream->NumElements() == maps.pixels * maps.channels,
+                tensorflow::errors::InvalidArgument("dy must be of the channels of gamma"));
+    tensorflow::OpInputList added;
+    OP_REQUIRES_OK(context, context->input_list("added", &added));
+    OP_REQUIRES(context, added.size() ? added[0].shape() == context->input(1).shape() : maps.channels == maps.stride,
+                tensorflow::errors::InvalidArgument("gradients of the other channels are missing"));
+    const std::vector<float> sums = Sums(context, maps, Data<T>(*upstream));
+    WriteParameters(context, maps, sums);
+    if (context->status().ok()) WriteMaps(context, maps, Data<T>(*upstream), added, sums);
+  }
+
+ private:
+  // For each channel the sum of the gradients that pass, then that of their products with the centred input.
+  template <typename E = typename Raw<T>::Type>
+  std::vector<float> Sums(OpKernelContext* context, const Normalized<T>& maps, const E* dy) const {
+    const int64_t channels = maps.channels, blocks = (maps.pixels + kPixelsOfBlock - 1) / kPixelsOfBlock;
+    std::vector<float> partial(blocks * 2 * channels, 0.0f);
+    const Channels& constants = maps.constants;
+    ShareBlocks(context, maps.pixels, 3 * channels, [&](int64_t first, int64_t last) {
+      for (int64_t block = first; block < last; ++block) {
+        const int64_t begin = block * kPixelsOfBlock, count = std::min(kPixelsOfBlock, maps.pixels - begin);
+        float* sum = partial.data() + block * 2 * channels;
+        ChosenKernels<E>().sum_gradients(maps.x + begin * maps.stride, dy + begin * channels, constants.scale.data(),
+                                         constants.offset.data(), constants.mean.data(), count, channels, maps.stride,
+                                         sum, sum + channels);
+      }
+    });
+    std::vector<double> total(2 * channels, 0.0);
+    for (int64_t block = 0; block < blocks; ++block)
+      for (int64_t j = 0; j < 2 * channels; ++j) total[j] += partial[block * 2 * channels + j];
+    return std::vector<float>(total.begin(), total.end());
+  }
+
+  void WriteParameters(OpKernelContext* context, const Normalized<T>& maps, const std::vector<float>& sums) const {
+    Tensor *gamma = nullptr, *beta = nullptr;
+    OP_REQUIRES_OK(context, context->allocate_output(1, TensorShape({maps.channels}), &gamma));
+    OP_REQUIRES_OK(context, context->allocate_output(2, TensorShape({maps.channels}), &beta));
+    for (int64_t j = 0; j < maps.channels; ++j) {
+      beta->flat<float>()(j) = sums[j];
+      gamma->flat<float>()(j) = sums[maps.channels + j] * maps.constants.inverse_deviation[j];
+    }
+  }
+
+  template <typename E = typename Raw<T>::Type>
+  void WriteMaps(OpKernelContext* context, const Normalized<T>& maps, const E* dy,
+                 const tensorflow::OpInputList& added, const std::vector<float>& sums) const {
+    const int64_t channels = maps.channels;
+    const Channels& constants = maps.constants;
+    std::vector<float> mean_gradient(channels), slope(channels);
+    for (int64_t j = 0; j < channels; ++j) {
+      const float inverse = constants.inverse_deviation[j];
+      mean_gradient[j] = sums[j] / maps.pixels;
+      slope[j] = sums[channels + j] / maps.pixels * inverse * inverse;
+    }
+    Tensor* gradient = nullptr;
+    const TensorShape& shape = context->input(1).shape();
+    if (added.size())
+      OP_REQUIRES_OK(context, context->forward_input_or_allocate_output({5}, 0, shape, &gradient));
+    else
+      OP_REQUIRES_OK(context, context->allocate_output(0, shape, &gradient));
+    const E* before = added.size() ? Data<T>(added[0]) : nullptr;
+    E* dx = Data<T>(gradient);
+    if (before && before != dx) std::memcpy(dx, before, added[0].TotalBytes());
+    const auto write = before ? ChosenKernels<E>().add : ChosenKernels<E>().write;
+    ShareBlocks(context, maps.pixels, 4 * channels, [&](int64_t first, int64_t last) {
+      const int64_t begin = first * kPixelsOfBlock, count = std::min(last * kPixelsOfBlock, maps.pixels) - begin;
+      const int64_t at = begin * maps.stride;
+      write(maps.x + at, dy + begin * channels, dx + at, constants.scale.data(), constants.offset.data(),
+            constants.mean.data(), mean_gradient.data(), slope.data(), count, channels, maps.stride, dx + at);
+    });
+  }
+
+  float epsilon_;
+};
+
+using tensorflow::shape_inference::InferenceContext;
+using tensorflow::shape_inference::ShapeHandle;
+
+REGISTER_OP("RadflowBeginBlock")
+    .Attr("T: {bfloat16, float}")
+    .Attr("total: int")
+    .Input("maps: T")
+    .Output("block: T")
+    .Output("statistics: float")
+    .SetShapeFn([](InferenceContext* context) {
+      ShapeHandle maps;
+      int64_t total;
+      TF_RETURN_IF_ERROR(context->GetAttr("total", &total));
+      TF_RETURN_IF_ERROR(context->WithRank(context->input(0), 4, &maps));
+      TF_RETURN_IF_ERROR(context->ReplaceDim(maps, 3, context->MakeDim(total), &maps));
+      context->set_output(0, maps);
+      context->set_output(1, context->MakeShape({context->MakeDim(2), context->MakeDim(total)}));
+      return tensorflow::OkStatus();
+    });
+
+REGISTER_OP("RadflowAppend")
+    .Attr("T: {bfloat16, float}")
+    .Attr("filled: int")
+    .Input("block: T")
+    .Input("statistics: float")
+    .Input("maps: T")
+    .Output("longer: T")
+    .Output("more_statistics: float")
+    .SetShapeFn([](InferenceContext* context) {
+      context->set_output(0, context->input(0));
+      context->set_output(1, context->input(1));
+      return tensorflow::OkStatus();
+    });
+
+REGISTER_OP("RadflowNormalizeRelu")
+    .Attr("T: {bfloat16, float}")
+    .Attr("epsilon: float")
+    .Input("maps: T")
+    .Input("statistics: float")
+    .Input("gamma: float")
+    .Input("beta: float")
+    .Output("y: T")
+    .SetShapeFn([](InferenceContext* context) {
+      ShapeHandle maps;
+      TF_RETURN_IF_ERROR(context->WithRank(context->input(0), 4, &maps));
+      TF_RETURN_IF_ERROR(context->ReplaceDim(maps, 3, context->Dim(context->input(2), 0), &maps));
+      context->set_output(0, maps);
+      return tensorflow::OkStatus();
+    });
+
+REGISTER_OP("RadflowNormalizeReluGrad")
+    .Attr("T: {bfloat16, float}")
+    .Attr("M: int >= 0")
+    .Attr("epsilon: float")
+    .Input("dy: T")
+    .Input("maps: T")
+    .Input("statistics: float")
+    .Input("gamma: float")
+    .Input("beta: float")
+    .Input("added: M * T")
+    .Output("dmaps: T")
+    .Output("dgamma: float")
+    .Output("dbeta: float")
+    .SetShapeFn([](InferenceContext* context) {
+      context->set_output(0, context->input(1));
+      context->set_output(1, context->input(3));
+      context->set_output(2, context->input(4));
+      return tensorflow::OkStatus();
+    });
+
+#define RADFLOW_REGISTER(T)                                                                                         \
+  REGISTER_KERNEL_BUILDER(                                                                                          \
+      Name("RadflowBeginBlock").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"), BeginBlockOp<T>);            \
+  REGISTER_KERNEL_BUILDER(Name("RadflowAppend").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"), AppendOp<T>); \
+  REGISTER_KERNEL_BUILDER(                                                                                          \
+      Name("RadflowNormalizeRelu").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"), NormalizeReluOp<T>);      \
+  REGISTER_KERNEL_BUILDER(                                                                                          \
+      Name("RadflowNormalizeReluGrad").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"),                       \
+      NormalizeReluGradOp<T>);
+RADFLOW_REGISTER(bfloat16)
+RADFLOW_REGISTER(float)
+
+}  // namespace radflow

@@ -1,0 +1,95 @@
+"""The library of the native operations: compiled once for each environment, and loaded where it is there.
+
+All of radflow runs without it, by operations that TensorFlow has.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from radflow.errors import JobError, UserError
+from radflow.files import atomic_file
+from radflow.terminal import import_tensorflow, say, warn, without_notices
+from radflow.versions import installed_versions
+
+SWITCH = "RADFLOW_NATIVE"
+"""Environment variable; 0 keeps to TensorFlow's own operations."""
+_FOLDER = Path(__file__).resolve().parent
+# -O3 vectorises the loops; the other two let it do so across what would set errno or trap.
+_FLAGS = ("-O3", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
+
+
+def library_path() -> Path:
+    """Where the library of these sources for this TensorFlow is, or would be: within the environment."""
+    sources = [path.read_text(encoding="utf-8") for path in _sources("*.cc") + _sources("*.h")]
+    built_for = (installed_versions(["tensorflow", "tensorflow-cpu"]), platform.machine(), _FLAGS)
+    key = hashlib.sha256(f"{sources} {built_for}".encode()).hexdigest()[:16]
+    return Path(sys.prefix) / "lib" / "radflow" / f"native-{key}.so"
+
+
+def build() -> Path:
+    """Compile the library for this environment, in a quarter of a minute, and return its path.
+
+    Raises
+    ------
+    UserError
+        There is no C++ compiler.
+    JobError
+        It does not compile, or the result does not load.
+    """
+    import_tensorflow()
+    import tensorflow as tf
+
+    path, compiler = library_path(), os.environ.get("CXX", "g++")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    flags = [*_FLAGS, *tf.sysconfig.get_compile_flags(), *map(str, _sources("*.cc")), *tf.sysconfig.get_link_flags()]
+    with atomic_file(path) as partial:
+        try:
+            result = subprocess.run([compiler, *flags, "-o", partial], capture_output=True, text=True, check=False)
+        except FileNotFoundError as error:
+            advice = "install a C++ compiler (Debian, Ubuntu: apt-get install g++), or name one by CXX"
+            raise UserError(f"{compiler} not found; {advice}") from error
+        if result.returncode:
+            errors = [line for line in result.stderr.splitlines() if "error" in line] or [f"{compiler} failed"]
+            raise JobError(f"the native operations do not compile: {errors[0]}")
+        try:
+            _load(partial)
+        except tf.errors.OpError as error:
+            raise JobError(f"the native operations compile and do not load: {error.message}") from error
+    return path
+
+
+@functools.cache
+def operations() -> Any:
+    """The operations as TensorFlow names them; None where they are not built, or switched off by RADFLOW_NATIVE=0."""
+    if os.environ.get(SWITCH) == "0":
+        return None
+    if not (path := library_path()).exists():
+        say("training would be faster with the native operations: `python -m radflow build` compiles them")
+        return None
+    import tensorflow as tf
+
+    try:
+        return _load(path)
+    except tf.errors.OpError as error:
+        warn(f"{path} does not load ({error.message}); `python -m radflow build` builds it anew")
+        return None
+
+
+def _load(path: Path) -> ModuleType:
+    import tensorflow as tf
+
+    with without_notices():  # its part of TensorFlow's framework says them once more
+        return tf.load_op_library(str(path))
+
+
+def _sources(pattern: str) -> list[Path]:
+    return sorted(_FOLDER.glob(pattern))
