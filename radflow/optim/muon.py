@@ -8,9 +8,8 @@ from typing import Any, Protocol
 
 import keras
 import tensorflow as tf
-from keras import ops
 
-from radflow.optim.adam import apply_adam
+from radflow.optim.adam import AdamStep
 from radflow.optim.exclusions import is_bias_or_norm
 
 _TINY = 1e-30
@@ -97,48 +96,73 @@ class Muon(keras.optimizers.Muon):
     def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
         """Update the variables, those of the constructor unless given, by their gradients."""
         variables = self._trainable_variables if trainable_variables is None else trainable_variables
+        self._adam_step = AdamStep(self, self.adam_beta_1, self.adam_beta_2)
         super().apply(self._with_directions(list(grads), variables), variables)
 
     def _with_directions(self, grads: list[tf.Tensor], variables: Sequence[keras.Variable]) -> list[tf.Tensor]:
-        """Gradients, but of kernels the directions in which they move."""
+        """Gradients, but of kernels the directions in which they move, which each rank computes a share of."""
         kernels = [place for place, variable in enumerate(variables) if not self._should_use_adamw(variable)]
-        size = self._ranks.size if self._ranks else 1
-        owners = share_out([_matrix_shape(variables[place]) for place in kernels], size)
-        directions = []
-        for place, owner in zip(kernels, owners, strict=True):
-            momentum = self.momentums[self._get_variable_index(variables[place])]
-            self.assign(momentum, self.momentum * momentum + grads[place])
-            is_own = self._ranks is None or owner == self._ranks.rank
-            ahead = grads[place] + self.momentum * momentum
-            direction = self.zeropower_via_newtonschulz5(ahead, self.ns_steps) if is_own else tf.zeros_like(ahead)
-            # Ranks tell tensors by their names, which differ between their graphs.
-            directions.append(tf.identity(direction, name=f"direction_{place}"))
-        if self._ranks is not None and kernels:
-            directions = self._ranks.allreduce_sum(directions)
-        for place, direction in zip(kernels, directions, strict=True):
-            grads[place] = direction
+        shapes = {place: _matrix_shape(variables[place]) for place in kernels}
+        ranks, rank = (self._ranks.size, self._ranks.rank) if self._ranks else (1, 0)
+        owners = dict(zip(kernels, share_out(list(shapes.values()), ranks), strict=True))
+        for owner, shape in dict.fromkeys((owners[place], shapes[place]) for place in kernels):
+            alike = [place for place in kernels if (owners[place], shapes[place]) == (owner, shape)]
+            ahead = self._ahead([variables[place] for place in alike], [grads[place] for place in alike], shape)
+            directions = self._directions(ahead) if owner == rank else tf.zeros_like(ahead)
+            for place, direction in zip(alike, tf.unstack(directions), strict=True):
+                grads[place] = tf.reshape(direction, variables[place].shape)
+        return self._exchange(self._ranks, grads, kernels) if self._ranks and kernels else grads
+
+    def _ahead(self, variables: list[keras.Variable], grads: list[tf.Tensor], shape: tuple[int, int]) -> tf.Tensor:
+        """Momentum a step ahead, if no gradient came: [n, rows, columns] of kernels of one shape."""
+        momenta = [self.momentums[self._get_variable_index(variable)].value for variable in variables]
+        gradients = tf.stack([tf.reshape(gradient, shape) for gradient in grads])
+        moved = self.momentum * tf.stack([tf.reshape(momentum, shape) for momentum in momenta]) + gradients
+        for momentum, value in zip(momenta, tf.unstack(moved), strict=True):
+            momentum.assign(tf.reshape(value, momentum.shape), read_value=False)
+        return gradients + self.momentum * moved
+
+    def _directions(self, ahead: tf.Tensor) -> tf.Tensor:
+        """Where kernels of one shape move, [n, rows, columns], with a root mean square of `rms_rate`."""
+        scale = self.rms_rate * math.sqrt(max(ahead.shape[-2:]))
+        return scale * self.zeropower_via_newtonschulz5(ahead, self.ns_steps)
+
+    @staticmethod
+    def _exchange(ranks: Ranks, grads: list[tf.Tensor], kernels: list[int]) -> list[tf.Tensor]:
+        """Put directions that other ranks have computed in the place of zeros."""
+        flat = tf.concat([tf.reshape(grads[place], [-1]) for place in kernels], 0)
+        # Ranks tell tensors by their names, which differ between their graphs.
+        (total,) = ranks.allreduce_sum([tf.identity(flat, name="directions")])
+        parts = tf.split(total, [math.prod(grads[place].shape) for place in kernels])
+        for place, part in zip(kernels, parts, strict=True):
+            grads[place] = tf.reshape(part, grads[place].shape)
         return grads
 
-    def _muon_update_step(self, gradient: tf.Tensor, variable: keras.Variable, lr: tf.Tensor, m: Any) -> None:  # noqa: ARG002
+    def _muon_update_step(self, gradient: tf.Tensor, variable: tf.Variable, lr: tf.Tensor, m: Any) -> None:  # noqa: ARG002
         """Move a kernel; `gradient` is its direction."""
-        self.assign_sub(variable, self.lr_adjust(lr * gradient))
+        variable.assign_sub(lr * gradient, read_value=False)
 
     def _adamw_update_step(
         self, gradient: tf.Tensor, variable: tf.Variable, lr: tf.Tensor, m: keras.Variable, v: keras.Variable
     ) -> None:
         """Move a bias, a normalisation or a kernel of the head by Adam."""
-        apply_adam(self, variable, m, v, gradient, lr, self.adam_beta_1, self.adam_beta_2)
+        self._adam_step.move(variable, m, v, gradient, lr)
 
     def zeropower_via_newtonschulz5(self, x: tf.Tensor, steps: int) -> tf.Tensor:
-        """Orthogonalise a kernel as a matrix of a column an output."""
-        matrix = ops.reshape(x, _matrix_shape(x))
-        matrix = matrix / (ops.norm(matrix) + _TINY)  # before bfloat16, in which small gradients vanish
-        orthogonal = super().zeropower_via_newtonschulz5(ops.cast(matrix, self.matrix_dtype), steps)
-        return ops.cast(ops.reshape(orthogonal, x.shape), x.dtype)
+        """Orthogonalise matrices [n, rows, columns].
 
-    def lr_adjust(self, x: tf.Tensor) -> tf.Tensor:
-        """Give an orthogonal update the root mean square of `rms_rate`, whatever the kernel's shape."""
-        return x * (self.rms_rate * math.sqrt(max(_matrix_shape(x))))
+        Keras' iteration with its sum of matrices taken where they are smallest: X = (a I + b A + c A^2) X, A = X X^T.
+        """
+        # By the largest element first: the squares of small ones vanish.
+        matrices = x / (tf.reduce_max(tf.abs(x), axis=(-2, -1), keepdims=True) + _TINY)
+        matrices /= tf.norm(matrices, axis=(-2, -1), keepdims=True) + _TINY
+        matrices, is_tall = tf.cast(matrices, self.matrix_dtype), x.shape[-2] > x.shape[-1]
+        scaled_identity = tf.cast(self.muon_a * tf.eye(min(x.shape[-2:])), self.matrix_dtype)
+        for _ in range(steps):
+            gram = tf.matmul(matrices, matrices, transpose_a=is_tall, transpose_b=not is_tall)
+            factor = scaled_identity + self.muon_b * gram + self.muon_c * tf.matmul(gram, gram)
+            matrices = tf.matmul(matrices, factor) if is_tall else tf.matmul(factor, matrices)
+        return tf.cast(matrices, x.dtype)
 
     def _should_use_adamw(self, variable: keras.Variable) -> bool:
         return is_bias_or_norm(variable) or variable.path in self.exclude_layers
