@@ -56,8 +56,9 @@ class LoadedClassifier:
     @cached_property
     def _graph(self) -> Callable[[np.ndarray], tf.Tensor]:
         from radflow.inference.graph import inference_graph  # TensorFlow
+        from radflow.models.twin import twin_of
 
-        return inference_graph(self.model)
+        return inference_graph(twin_of(self.model))
 
 
 def load_classifier(uri: str) -> LoadedClassifier:

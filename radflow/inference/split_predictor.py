@@ -11,6 +11,7 @@ from radflow.cluster.watchdog import PREDICTING
 from radflow.data.batches import gather_ahead
 from radflow.data.dataset.reading import Split
 from radflow.inference.graph import inference_graph
+from radflow.models.twin import twin_of
 
 
 class SplitPredictor:
@@ -20,7 +21,7 @@ class SplitPredictor:
         self.classifier = classifier
         self._batch = batch
         self._communicator = communicator or SerialCommunicator()
-        self._predict = inference_graph(classifier, batch)
+        self._predict = inference_graph(twin_of(classifier), batch)
 
     def predict(self, split: Split) -> np.ndarray:
         """Probabilities float32 [films, findings] in the order of the split."""

@@ -13,7 +13,7 @@ from radflow.models.backbones import ARCHITECTURES
 from radflow.models.batch_norm import AllreduceSum
 from radflow.models.config import ModelConfig
 from radflow.models.precision import dtype_policy
-from radflow.models.training_graph import training_graph
+from radflow.models.twin import twin_of
 
 
 def build_classifier(
@@ -65,7 +65,7 @@ def build_logits_model(classifier: keras.Model, allreduce_sum: AllreduceSum = li
 
     `allreduce_sum` sums over all ranks, for batch normalisation that sees them all.
     """
-    return training_graph(keras.Model(classifier.input, classifier.get_layer("logits").output), allreduce_sum)
+    return twin_of(keras.Model(classifier.input, classifier.get_layer("logits").output), allreduce_sum)
 
 
 def average_of_snapshots(classifier: keras.Model, snapshots: list[list[np.ndarray]]) -> keras.Model:

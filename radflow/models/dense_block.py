@@ -9,7 +9,6 @@ arXiv:1707.06990).
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -33,9 +32,9 @@ class _Half:
     convolution: keras.layers.Conv2D
 
     @property
-    def variables(self) -> tuple[keras.Variable, ...]:
-        """Those that are trained."""
-        return self.norm.gamma, self.norm.beta, self.convolution.kernel
+    def values(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Of what is trained: scale, offset and kernel."""
+        return self.norm.gamma.value, self.norm.beta.value, self.convolution.kernel.value
 
     def compute(self, maps: Maps, gamma: tf.Tensor, beta: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         """Maps of the convolution."""
@@ -70,20 +69,11 @@ def computes_dense_blocks(model: keras.Model) -> bool:
 
 
 class DenseBlocks(keras.layers.Layer):
-    """A DenseNet that shares all variables with `model`, of keras.applications without its top.
+    """A DenseNet of keras.applications without its top, by native operations: all variables are those of `model`."""
 
-    Parameters
-    ----------
-    model
-        Whose variables are trained.
-    plain
-        Makes the model that computes where statistics do not come from the batch.
-    """
-
-    def __init__(self, model: keras.Model, plain: Callable[[], keras.Model]) -> None:
+    def __init__(self, model: keras.Model) -> None:
         super().__init__(name=model.name, dtype=model.layers[-1].dtype_policy)
         self.model = model  # a tracked attribute: its variables are those of this layer, in its order
-        self._plain = functools.cache(plain)
         self.built = True
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
@@ -91,18 +81,20 @@ class DenseBlocks(keras.layers.Layer):
         return self.model.compute_output_shape(input_shape)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: None = None) -> tf.Tensor:  # noqa: ARG002
-        """Compute the features [n, h, w, channels] of films [n, size, size, 3]."""
-        if not training:
-            return self._plain()(inputs, training=False)
+        """Compute the features [n, h, w, channels] of films [n, size, size, 3].
+
+        They can be differentiated where `training`, by the statistics of these films.
+        """
+        compute = _train_block if training else _predict_block
         layers = {layer.name: layer for layer in self.model.layers}
         # Their names count those of all models of the process.
         first_pad, second_pad = (layer for layer in self.model.layers if isinstance(layer, keras.layers.ZeroPadding2D))
         maps = layers["conv1_conv"](first_pad(inputs))
-        maps = layers["pool1"](second_pad(_compute_block(maps, [], layers["conv1_bn"])))
+        maps = layers["pool1"](second_pad(compute(maps, [], layers["conv1_bn"])))
         for stage in _STAGES[:-1]:
-            maps = _compute_block(maps, _halves(layers, stage), layers[f"pool{stage}_bn"])
+            maps = compute(maps, _halves(layers, stage), layers[f"pool{stage}_bn"])
             maps = layers[f"pool{stage}_pool"](layers[f"pool{stage}_conv"](maps))
-        return _compute_block(maps, _halves(layers, _STAGES[-1]), layers["bn"])
+        return compute(maps, _halves(layers, _STAGES[-1]), layers["bn"])
 
 
 def _halves(layers: dict[str, keras.Layer], stage: int) -> list[_Half]:
@@ -116,9 +108,26 @@ def _halves(layers: dict[str, keras.Layer], stage: int) -> list[_Half]:
     ]
 
 
-def _compute_block(maps: tf.Tensor, halves: list[_Half], last: keras.layers.BatchNormalization) -> tf.Tensor:
+def _predict_block(maps: tf.Tensor, halves: list[_Half], last: keras.layers.BatchNormalization) -> tf.Tensor:
+    """Maps behind a block, normalised by `last` and through ReLU, by the moving statistics."""
+    filled = maps.shape[-1]
+    block = begin_maps(maps, last.gamma.shape[0])
+    for first, second in zip(halves[::2], halves[1::2], strict=True):
+        bottleneck = first.compute(Maps(block.values, _moving(first.norm)), *first.values)
+        grown = second.compute(Maps(bottleneck, _moving(second.norm)), *second.values)
+        block = append_maps(block, grown, filled)
+        filled += grown.shape[-1]
+    return normalize_relu(Maps(block.values, _moving(last)), last.gamma.value, last.beta.value, last.epsilon)
+
+
+def _moving(norm: keras.layers.BatchNormalization) -> tf.Tensor:
+    """Moving statistics as `Maps` has them."""
+    return tf.stack([norm.moving_mean.value, norm.moving_variance.value])
+
+
+def _train_block(maps: tf.Tensor, halves: list[_Half], last: keras.layers.BatchNormalization) -> tf.Tensor:
     """Maps behind a block, normalised by `last` and through ReLU; moving statistics follow those of these films."""
-    parameters = [variable.value for half in halves for variable in half.variables]
+    parameters = [value for half in halves for value in half.values]
     outputs, of_block, *of_middles = _block(halves, last.epsilon)(maps, *parameters, last.gamma.value, last.beta.value)
     of_buffer = [(norm, of_block[:, : norm.gamma.shape[0]]) for norm in [*(half.norm for half in halves[::2]), last]]
     of_others = [(half.norm, statistics) for half, statistics in zip(halves[1::2], of_middles, strict=True)]

@@ -164,15 +164,15 @@ struct Normalized {
     TF_RETURN_IF_ERROR(context->input("beta", &beta));
     channels = gamma->NumElements();
     if (maps->dims() != 4 || channels > maps->dim_size(3) || beta->NumElements() != channels ||
-        statistics->NumElements() != 2 * maps->dim_size(3))
+        statistics->dims() != 2 || statistics->dim_size(0) != 2 || statistics->dim_size(1) < channels)
       return tensorflow::errors::InvalidArgument(
-          "maps must be [n, h, w, total], statistics [2, total], gamma and beta of at most so many channels");
+          "maps must be [n, h, w, total], statistics [2, channels or more], gamma and beta [channels]");
     x = Data<T>(*maps);
     pixels = PixelsOf(*maps);
     stride = maps->dim_size(3);
     for (auto* values : {&constants.scale, &constants.offset, &constants.mean, &constants.inverse_deviation})
       values->resize(channels);
-    const float *mean = statistics->flat<float>().data(), *variance = mean + stride;
+    const float *mean = statistics->flat<float>().data(), *variance = mean + statistics->dim_size(1);
     for (int64_t j = 0; j < channels; ++j) {
       const float inverse = 1.0f / std::sqrt(variance[j] + epsilon);
       constants.mean[j] = mean[j];

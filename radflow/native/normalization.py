@@ -16,7 +16,7 @@ class Maps:
     values: tf.Tensor
     """float32 or bfloat16 [n, h, w, channels]."""
     statistics: tf.Tensor
-    """Means, and biased variances, over films and pixels: float32 [2, channels]."""
+    """Means and biased variances, of these or of others: float32 [2, channels]."""
 
 
 def begin_maps(values: tf.Tensor, channels: int) -> Maps:

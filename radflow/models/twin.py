@@ -1,11 +1,9 @@
-"""What is trained in place of the model that is saved: the same variables, computed as training wants them.
+"""What is computed in place of the model that is saved: the same variables, by faster operations.
 
 The model that is saved keeps Keras' own layers, so that it loads without radflow and without Horovod.
 """
 
 from __future__ import annotations
-
-from functools import partial
 
 import keras
 
@@ -14,7 +12,7 @@ from radflow.models.convolution import ProductGradientConvolution, products_are_
 from radflow.models.dense_block import DenseBlocks, computes_dense_blocks
 
 
-def training_graph(model: keras.Model, allreduce_sum: AllreduceSum) -> keras.Model:
+def twin_of(model: keras.Model, allreduce_sum: AllreduceSum = list) -> keras.Model:
     """A model that shares all variables with `model`, with layers that compute the same faster or over all ranks.
 
     Batch normalisations marked `synchronized` take the statistics of all ranks, by `allreduce_sum`; others are fused.
@@ -22,10 +20,9 @@ def training_graph(model: keras.Model, allreduce_sum: AllreduceSum) -> keras.Mod
     operations where these are built.
     """
 
-    def twin_of(layer: keras.Layer) -> keras.Layer:
+    def faster(layer: keras.Layer) -> keras.Layer:
         if isinstance(layer, keras.Model):
-            plain = partial(training_graph, layer, allreduce_sum)
-            return DenseBlocks(layer, plain) if computes_dense_blocks(layer) else plain()
+            return DenseBlocks(layer) if computes_dense_blocks(layer) else twin_of(layer, allreduce_sum)
         if isinstance(layer, keras.layers.BatchNormalization) and layer.synchronized:
             return SynchronizedBatchNormalization(layer, allreduce_sum)
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -34,4 +31,4 @@ def training_graph(model: keras.Model, allreduce_sum: AllreduceSum) -> keras.Mod
             return ProductGradientConvolution(layer)
         return layer
 
-    return keras.models.clone_model(model, clone_function=twin_of)
+    return keras.models.clone_model(model, clone_function=faster)

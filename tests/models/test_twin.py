@@ -1,4 +1,4 @@
-"""The twin that trains: the variables and the mathematics of the model that is saved."""
+"""The twin that computes: the variables and the mathematics of the model that is saved."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from radflow.models import convolution
 from radflow.models.backbone_builder import build_backbone
 from radflow.models.batch_norm import FusedBatchNormalization, SynchronizedBatchNormalization
 from radflow.models.convolution import ProductGradientConvolution
-from radflow.models.training_graph import training_graph
+from radflow.models.twin import twin_of
 
 GENERATOR = np.random.default_rng(0)
 
@@ -51,7 +51,7 @@ def nested(dtype: str = "float32", **settings: bool) -> keras.Model:
 )
 def test_what_trains_shares_its_weights_with_what_is_saved(dtype, synchronized, kind, tmp_path):
     model, films = nested(dtype, synchronized=synchronized), GENERATOR.normal(size=(5, 4, 4, 2)).astype(np.float32)
-    twin = training_graph(model, list)
+    twin = twin_of(model)
     assert type(twin.get_layer("body").get_layer("norm")) is kind
     assert [id(weight) for weight in twin.trainable_variables] == [id(weight) for weight in model.trainable_variables]
     assert {id(weight) for weight in twin.variables} == {id(weight) for weight in model.variables}
@@ -72,9 +72,9 @@ def of_kind(model: keras.Model, kind: type) -> set[str]:
 
 
 def test_large_maps_and_many_channels_have_their_weight_gradients_by_products(avx2):
-    twin = training_graph(build_backbone("vgg16", "none", "none", 224), list)
+    twin = twin_of(build_backbone("vgg16", "none", "none", 224))
     assert of_kind(twin, keras.layers.Conv2D) - of_kind(twin, ProductGradientConvolution) == {"block1_conv1"}
-    twin = training_graph(build_backbone("resnet50", "batch", "none", 224), list)
+    twin = twin_of(build_backbone("resnet50", "batch", "none", 224))
     products = of_kind(twin, ProductGradientConvolution)
     assert {"conv2_block1_2_conv", "conv3_block4_1_conv", "conv5_block3_2_conv"} <= products
     not_its_kind = {"conv1_conv", "conv3_block1_1_conv"}  # 7x7; stride 2
@@ -87,7 +87,7 @@ def test_large_maps_and_many_channels_have_their_weight_gradients_by_products(av
 def test_amx_has_its_weight_gradients_by_products_where_kernels_or_maps_are_small(amx, side, channels, size, taken):
     films = keras.Input((side, side, channels))
     layer = keras.layers.Conv2D(channels, size, padding="same", dtype="mixed_bfloat16")
-    twin = training_graph(keras.Model(films, layer(films)), list)
+    twin = twin_of(keras.Model(films, layer(films)))
     assert isinstance(twin.layers[-1], ProductGradientConvolution) is taken
 
 
@@ -99,7 +99,7 @@ def test_elsewhere_convolutions_stay_what_they_are(avx2, monkeypatch, cause):
         monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     films = keras.Input((8, 8, 16) if cause == "small films" else (28, 28, 16))
     layer = keras.layers.Conv2D(16, 3, padding="same", dtype="mixed_bfloat16" if cause == "bfloat16" else "float32")
-    assert training_graph(keras.Model(films, layer(films)), list).layers[-1] is layer
+    assert twin_of(keras.Model(films, layer(films))).layers[-1] is layer
 
 
 def test_products_train_what_keras_would(avx2):
@@ -120,7 +120,7 @@ def compare_training(side: int, dtype: str, tolerance: float) -> None:
     second = keras.layers.Conv2D(16, 1, use_bias=False, name="second", dtype=dtype)(first)
     joined = keras.layers.Concatenate(dtype=dtype)([first, second])
     model = keras.Model(films, keras.layers.Conv2D(17, 3, padding="same", name="third", dtype=dtype)(joined))
-    twin = training_graph(model, list)
+    twin = twin_of(model)
     assert of_kind(twin, ProductGradientConvolution) == {"first", "second", "third"}
     assert [id(weight) for weight in twin.trainable_variables] == [id(weight) for weight in model.trainable_variables]
     some = GENERATOR.normal(size=(3, side, side + 2, 16)).astype(np.float32)
