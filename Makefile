@@ -20,7 +20,7 @@ export GIT_PYTHON_REFRESH := quiet
 # Runs a command, showing it and how long it took.
 part = @echo "+ $(1)"; start=$$(date +%s); $(1) || exit $$?; echo "  ($$(( $$(date +%s) - start )) s)"
 
-.PHONY: setup mlproject demo test test-fast test-long test-lowest bench lint format clean help
+.PHONY: setup mlproject demo test test-fast test-long test-lowest bench bench-quick lint format clean help
 
 help:
 	@echo "make demo    films, training on two ranks, registry, prediction: the whole product in small"
@@ -94,6 +94,11 @@ test-lowest: .venv-lowest/.synced
 # PyTorch is measured in an environment of its own. Without the index of CPU wheels pip takes PyPI's, far larger one.
 bench: setup .venv-torch/.synced
 	$(BIN)/python benchmarks/training.py --torch=.venv-torch/bin/python $(BENCH)
+
+# What a reader runs: six minutes on two cores.
+bench-quick: setup .venv-torch/.synced
+	$(BIN)/python benchmarks/training.py --torch=.venv-torch/bin/python --arch densenet121 --batch 16 --steps 4 --repeats 3 \
+	  --only "radflow train" "radflow distributed" PyTorch "PyTorch on each core"
 
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 .venv-torch/.synced:

@@ -1,16 +1,19 @@
 """Speed and memory of training: radflow beside Keras `fit` and PyTorch 2, as ratios within one run.
 
     make bench                                     # makes PyTorch's venv, then runs this with its defaults
+    make bench-quick                               # DenseNet-121 in batches of 16, without Keras and torch.compile
     python benchmarks/training.py --image_size=64 --steps=3 --repeats=1 --arch densenet121 --batch 16
 
 Every measurement is a process of its own; repetitions are interleaved, so that a machine that slows down slows all
 alike. A batch is what one process computes at a time: `distributed` trains global batches of cores x batch with the
-ranks that np=auto picks. With the defaults it takes hours on two cores; nothing else should run beside it.
+ranks that np=auto picks. With the defaults it takes hours on two cores. It ends where other processes are at work, and
+measures again what the machine's speed has moved under: see `benchmarks/quiet.py`.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import json
 import os
 import statistics
@@ -21,10 +24,11 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.quiet import Referee
 from radflow.cluster.hosts import choose_ranks, parse_hosts
 from radflow.cluster.launchers.base import RankJob
 from radflow.cluster.launchers.table import prepare_launch
-from radflow.cpu import available_cores
+from radflow.cpu import available_cores, instruction_sets
 from radflow.models.backbones import ARCHITECTURES
 from radflow.models.precision import supports_bfloat16
 from radflow.plots.tables import markdown_table
@@ -33,8 +37,15 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # Else glibc gives the memory of each large tensor back and takes it again, page by page, which nearly halved PyTorch's
 # speed at batch 64. radflow's was the same with and without.
 KEEP_MEMORY = ("MALLOC_MMAP_THRESHOLD_=8589934592", "MALLOC_TRIM_THRESHOLD_=8589934592")
+ATTEMPTS = 3
+"""At a repetition of a network and batch, while the machine's speed moves."""
+TOLD_SETS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 Result = dict[str, float]
 """images_per_second and peak_mib of all processes together; in radflow's also the parts of a step in seconds."""
+Measure = Callable[[list[str], int], Result]
+Results = dict[tuple[str, int], dict[str, list[Result]]]
+"""By network and batch, then by contestant; a result for each repetition."""
+TORCH = "PyTorch"
 
 PARTS = {
     "input": "waiting for films, and the loop itself",
@@ -49,23 +60,51 @@ def main() -> None:
     options = parse_options()
     torch = str(options.torch.absolute()) if options.torch else ""
     contestants = contestants_of(torch, available_cores())
-    results: dict[tuple[str, int], dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
-    for repetition in range(options.repeats):
-        for arch in options.arch:
-            for batch in options.batch:
-                for name, measure in contestants.items():
-                    flags = [f"--arch={arch}", f"--batch={batch}", f"--image_size={options.image_size}"]
-                    result = measure([*flags, f"--steps={options.steps}"], batch)
-                    results[arch, batch][name].append(result)
-                    speed = f"{result['images_per_second']:.2f} images/s, {result['peak_mib']:.0f} MiB"
-                    print(f"{repetition + 1}/{options.repeats} {arch} batch {batch} {name}: {speed}", file=sys.stderr)
+    if unknown := set(options.only) - set(contestants):
+        raise SystemExit(f"--only: {', '.join(sorted(unknown))} not known; expected some of {', '.join(contestants)}")
+    chosen = {name: measure for name, measure in contestants.items() if not options.only or name in options.only}
+    results = measure_all(options, chosen)
+    sets = ", ".join(name for name in TOLD_SETS if name in instruction_sets())
     number_format = "bfloat16" if supports_bfloat16() else "float32"
-    print(f"{available_cores()} cores, {options.image_size} px, radflow and PyTorch in {number_format}\n")
+    print(f"{dt.datetime.now(dt.UTC):%Y-%m-%d}, {available_cores()} cores ({sets or 'no x86'}), ", end="")
+    print(f"{options.image_size} px, radflow and PyTorch in {number_format}; medians (least to most)\n")
     print(speed_table(results))
     print(memory_table(results))
     print(parts_table(results))
     if options.figure:
         draw_parts(results, options.figure)
+
+
+def measure_all(options: argparse.Namespace, contestants: dict[str, Measure]) -> Results:
+    """Every contestant with every network and batch, repetition by repetition."""
+    referee = Referee()
+    results: Results = defaultdict(lambda: defaultdict(list))
+    for repetition in range(options.repeats):
+        for arch in options.arch:
+            for batch in options.batch:
+                flags = [f"--arch={arch}", f"--batch={batch}", f"--image_size={options.image_size}"]
+                title = f"{repetition + 1}/{options.repeats} {arch} batch {batch}"
+                for name, result in measure_cell(
+                    referee, contestants, [*flags, f"--steps={options.steps}"], batch, title
+                ).items():
+                    results[arch, batch][name].append(result)
+    return results
+
+
+def measure_cell(
+    referee: Referee, contestants: dict[str, Measure], flags: list[str], batch: int, title: str
+) -> dict[str, Result]:
+    """One after the other, and all again if the machine was faster or slower meanwhile."""
+    for _ in range(ATTEMPTS):
+        referee.refuse_if_busy()
+        results = {}
+        for name, measure in contestants.items():
+            results[name] = measure(flags, batch)
+            speed = f"{results[name]['images_per_second']:.2f} images/s, {results[name]['peak_mib']:.0f} MiB"
+            print(f"{title} {name}: {speed}", file=sys.stderr)
+        if not referee.has_moved():
+            return results
+    raise SystemExit(f"{title}: the machine's speed moved in each of {ATTEMPTS} attempts; no figures are reported")
 
 
 def parse_options() -> argparse.Namespace:
@@ -76,25 +115,35 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=6, help="timed steps of a measurement, after two that are not")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--torch", type=Path, help="Python of an environment with torch and torchvision")
+    parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="contestants, of all")
     parser.add_argument("--figure", type=Path, help="PNG of where a step's time goes")
     return parser.parse_args()
 
 
-def contestants_of(torch: str, cores: int) -> dict[str, Callable[[list[str], int], Result]]:
+def contestants_of(torch: str, cores: int) -> dict[str, Measure]:
     """Each takes the flags of a measurement and its batch."""
-    contestants = {
+    contestants: dict[str, Measure] = {
         "Keras fit": lambda flags, _: run_alone([sys.executable, "-m", "benchmarks.keras_fit", *flags]),
         "radflow train": lambda flags, _: run_alone([sys.executable, "-m", "benchmarks.radflow_steps", *flags]),
         "radflow distributed": run_distributed,
     }
     if torch:
         line = ["env", *KEEP_MEMORY, torch, str(REPOSITORY / "benchmarks" / "torch_steps.py")]
-        precision = ["--autocast"] if supports_bfloat16() else []
-        contestants["PyTorch"] = lambda flags, _: run_alone([*line, *flags, *precision, f"--threads={cores}"])
-        contestants[f"{cores} x PyTorch"] = lambda flags, _: run_together(
-            [[*line, *flags, *precision, "--threads=1", f"--core={core}"] for core in sorted(os.sched_getaffinity(0))]
-        )
+        line += ["--autocast"] if supports_bfloat16() else []
+        for way, more in (("", []), (", compiled", ["--compile"])):
+            contestants[f"{TORCH}{way}"] = one_process([*line, *more, f"--threads={cores}"])
+            contestants[f"{TORCH} on each core{way}"] = process_on_each_core([*line, *more, "--threads=1"])
     return contestants
+
+
+def one_process(line: list[str]) -> Measure:
+    return lambda flags, _: run_alone([*line, *flags])
+
+
+def process_on_each_core(line: list[str]) -> Measure:
+    return lambda flags, _: run_together(
+        [[*line, *flags, f"--core={core}"] for core in sorted(os.sched_getaffinity(0))]
+    )
 
 
 def run_alone(command: list[str]) -> Result:
@@ -134,30 +183,44 @@ def summed(results: list[Result]) -> Result:
     return {**results[0], **total}
 
 
-def speed_table(results: dict) -> str:
-    """Medians over the repetitions, in images/s, and the ratios of radflow to the others."""
+def speed_table(results: Results) -> str:
+    """Images/s, and the ratios of radflow to Keras and to the fastest PyTorch."""
     names = list(next(iter(results.values())))
-    pairs = [("radflow train", "Keras fit"), ("radflow distributed", "Keras fit")]
-    if "PyTorch" in names:
-        pairs += [("radflow train", "PyTorch"), ("radflow distributed", names[-1])]
-    headings = ["network", "batch", *names, *(f"{a} / {b}" for a, b in pairs)]
+    ours = [name for name in ("radflow train", "radflow distributed") if name in names]
+    against = ["Keras fit"] if "Keras fit" in names else []
+    against += ["best PyTorch"] if any(TORCH in name for name in names) else []
+    headings = ["network", "batch", *names, *(f"{name} / {other}" for other in against for name in ours)]
     rows = []
     for (arch, batch), measured in results.items():
         speeds = {name: [result["images_per_second"] for result in measured[name]] for name in names}
-        cells = [f"{statistics.median(values):.2f}" for values in speeds.values()]
-        cells += [ratio(speeds[a], speeds[b]) for a, b in pairs]
+        cells = [with_spread(values) for values in speeds.values()]
+        cells += [
+            ratio(speeds[name], speeds[other if other in names else best_torch(speeds, name)])
+            for other in against
+            for name in ours
+        ]
         rows.append([arch, str(batch), *cells])
     return markdown_table(headings, rows, align="ll" + "r" * (len(headings) - 2)) + "\n"
 
 
+def best_torch(speeds: dict[str, list[float]], ours: str) -> str:
+    """The fastest PyTorch of one process against `train`, of one on each core against `distributed`."""
+    like = [name for name in speeds if TORCH in name and ("each core" in name) == (ours == "radflow distributed")]
+    return max(like or [name for name in speeds if TORCH in name], key=lambda name: statistics.median(speeds[name]))
+
+
 def ratio(ours: list[float], theirs: list[float]) -> str:
-    """Median of the ratios within each repetition, and the smallest and largest of them."""
-    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-    spread = f" ({min(ratios):.2f}-{max(ratios):.2f})" if len(ratios) > 1 else ""
-    return f"**{statistics.median(ratios):.2f}**{spread}"
+    """Of the speeds within each repetition."""
+    return f"**{with_spread([a / b for a, b in zip(ours, theirs, strict=True)])}**"
 
 
-def memory_table(results: dict) -> str:
+def with_spread(values: list[float]) -> str:
+    """The median, with the least and the most where there are several."""
+    spread = f" ({min(values):.2f}-{max(values):.2f})" if len(values) > 1 else ""
+    return f"{statistics.median(values):.2f}{spread}"
+
+
+def memory_table(results: Results) -> str:
     """Largest resident memory of all processes of a contestant together, MiB."""
     names = list(next(iter(results.values())))
     rows = []
@@ -175,7 +238,7 @@ def shares_of(measured: dict[str, list[Result]], name: str) -> dict[str, float]:
     }
 
 
-def parts_table(results: dict) -> str:
+def parts_table(results: Results) -> str:
     headings = ["share of a step, %", "batch", "as", *PARTS.values()]
     rows = []
     for (arch, batch), measured in results.items():
@@ -185,7 +248,7 @@ def parts_table(results: dict) -> str:
     return markdown_table(headings, rows, align="lll" + "r" * len(PARTS)) + "\n"
 
 
-def draw_parts(results: dict, path: Path) -> None:
+def draw_parts(results: Results, path: Path) -> None:
     """A bar for each row of the table, as long as the step, with its parts in it."""
     from matplotlib.figure import Figure
 
