@@ -35,7 +35,6 @@ from radflow.training.checkpoint import Checkpoints
 from radflow.training.config import TrainingConfig
 from radflow.training.divergence import DIVERGED
 from radflow.training.gradient_sum import sum_as_float16, sum_as_float32
-from radflow.training.graph_rewrites import limit_graph_rewrites
 from radflow.training.history import write_epoch
 from radflow.training.loss import build_loss
 from radflow.training.mfu import peak_images_per_second
@@ -79,7 +78,6 @@ def fit(
     """
     train, validation = dataset.split("train"), dataset.split("val")
     logits = build_logits_model(state.classifier, communicator.allreduce_sum)
-    limit_graph_rewrites(logits)
     targets = training_targets(train.table, dataset.findings, config.objective.uncertain)
     loss = build_loss(config.objective, targets)
     sum_gradients = sum_as_float16 if config.sends_float16 else sum_as_float32

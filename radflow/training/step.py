@@ -12,6 +12,7 @@ from radflow.cluster.watchdog import COMPUTING
 from radflow.data.batches import Batch
 from radflow.optim.body_and_head import BodyAndHead
 from radflow.training.gradient_sum import SumGradients, sum_as_float32
+from radflow.training.graph_rewrites import limit_graph_rewrites
 from radflow.training.loss import Loss
 from radflow.training.rank_times import RankTimes
 from radflow.training.weight_average import WeightAverage
@@ -38,6 +39,7 @@ class TrainingStep:
         average: WeightAverage | None = None,
         sum_gradients: SumGradients = sum_as_float32,
     ) -> None:
+        limit_graph_rewrites(model)
         self._model = model
         self._loss = loss
         self._optimizer = optimizer
