@@ -31,6 +31,7 @@ from radflow.cluster.launchers.table import prepare_launch
 from radflow.cpu import available_cores, instruction_sets
 from radflow.models.backbones import ARCHITECTURES
 from radflow.models.precision import supports_bfloat16
+from radflow.native.library import SWITCH
 from radflow.plots.tables import markdown_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -45,7 +46,7 @@ Result = dict[str, float]
 Measure = Callable[[list[str], int], Result]
 Results = dict[tuple[str, int], dict[str, list[Result]]]
 """By network and batch, then by contestant; a result for each repetition."""
-TORCH = "PyTorch"
+TORCH, PLAIN = "PyTorch", "radflow train, not native"
 
 PARTS = {
     "input": "waiting for films, and the loop itself",
@@ -123,8 +124,9 @@ def parse_options() -> argparse.Namespace:
 def contestants_of(torch: str, cores: int) -> dict[str, Measure]:
     """Each takes the flags of a measurement and its batch."""
     contestants: dict[str, Measure] = {
-        "Keras fit": lambda flags, _: run_alone([sys.executable, "-m", "benchmarks.keras_fit", *flags]),
-        "radflow train": lambda flags, _: run_alone([sys.executable, "-m", "benchmarks.radflow_steps", *flags]),
+        "Keras fit": one_process([sys.executable, "-m", "benchmarks.keras_fit"]),
+        "radflow train": one_process([sys.executable, "-m", "benchmarks.radflow_steps"]),
+        PLAIN: one_process(["env", f"{SWITCH}=0", sys.executable, "-m", "benchmarks.radflow_steps"]),
         "radflow distributed": run_distributed,
     }
     if torch:
@@ -187,17 +189,16 @@ def speed_table(results: Results) -> str:
     """Images/s, and the ratios of radflow to Keras and to the fastest PyTorch."""
     names = list(next(iter(results.values())))
     ours = [name for name in ("radflow train", "radflow distributed") if name in names]
-    against = ["Keras fit"] if "Keras fit" in names else []
-    against += ["best PyTorch"] if any(TORCH in name for name in names) else []
-    headings = ["network", "batch", *names, *(f"{name} / {other}" for other in against for name in ours)]
+    pairs = [("radflow train", PLAIN)] if PLAIN in names and "radflow train" in names else []
+    pairs += [(name, "Keras fit") for name in ours if "Keras fit" in names]
+    pairs += [(name, "best PyTorch") for name in ours if any(TORCH in name for name in names)]
+    headings = ["network", "batch", *names, *(f"{name} / {other}" for name, other in pairs)]
     rows = []
     for (arch, batch), measured in results.items():
         speeds = {name: [result["images_per_second"] for result in measured[name]] for name in names}
         cells = [with_spread(values) for values in speeds.values()]
         cells += [
-            ratio(speeds[name], speeds[other if other in names else best_torch(speeds, name)])
-            for other in against
-            for name in ours
+            ratio(speeds[name], speeds[other if other in names else best_torch(speeds, name)]) for name, other in pairs
         ]
         rows.append([arch, str(batch), *cells])
     return markdown_table(headings, rows, align="ll" + "r" * (len(headings) - 2)) + "\n"

@@ -1,0 +1,52 @@
+"""The same results on CPUs of other instruction sets, and the same bits with any number of threads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from native_operations import native  # noqa: F401 - a fixture
+
+SCRIPT = """
+import sys
+import numpy as np
+import tensorflow as tf
+from radflow.native.normalization import append_maps, begin_maps, normalize_relu, normalize_relu_gradients
+
+tf.config.threading.set_intra_op_parallelism_threads(int(sys.argv[2]))
+generator, results = np.random.default_rng(0), {}
+values = [generator.normal(1, 2, (4, 30, 31, channels)) for channels in (50, 33)]
+upstream, gamma, beta = generator.normal(size=(4, 30, 31, 83)), generator.normal(1, 0.3, 83), generator.normal(size=83)
+parameters = [tf.constant(each, tf.float32) for each in (gamma, beta)]
+for dtype in ("float32", "bfloat16"):
+    maps = append_maps(begin_maps(tf.constant(values[0], dtype), 83), tf.constant(values[1], dtype), 50)
+    gradients = normalize_relu_gradients(tf.constant(upstream, dtype), maps, *parameters, 1e-5)
+    outputs = [maps.statistics, normalize_relu(maps, *parameters, 1e-5), *gradients]
+    results |= {f"{dtype}_{place}": np.asarray(output, np.float32) for place, output in enumerate(outputs)}
+np.savez(sys.argv[1], **results)
+"""
+
+
+def results(folder: Path, most: str, threads: int) -> dict[str, np.ndarray]:
+    path = folder / f"{most}-{threads}.npz"
+    variables = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"} | ({"ONEDNN_MAX_CPU_ISA": most} if most else {})
+    subprocess.run([sys.executable, "-c", SCRIPT, path, str(threads)], env=variables, check=True)
+    with np.load(path) as kept:
+        return dict(kept)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("native")
+def test_instruction_sets_and_threads_change_nothing_that_matters(tmp_path: Path) -> None:
+    own = results(tmp_path, "", threads=1)
+    for name, value in results(tmp_path, "", threads=2).items():
+        np.testing.assert_array_equal(value, own[name], err_msg=name)
+    for most in ("AVX2", "SSE41"):
+        for name, value in results(tmp_path, most, threads=1).items():
+            # Sums are taken in another order, and rounding to bfloat16 may go the other way.
+            tolerance = 2.0**-7 if name.startswith("bfloat16") else 1e-5
+            np.testing.assert_allclose(value, own[name], rtol=tolerance, atol=1e-3, err_msg=f"{most} {name}")
