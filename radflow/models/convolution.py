@@ -18,14 +18,16 @@ def products_are_faster(layer: keras.layers.Conv2D) -> bool:
     """Whether the weight gradient of a layer takes less time as matrix products, on this CPU.
 
     oneDNN's own falls far behind the forward pass in float32 on CPUs that have AVX2 but not AVX-512, where maps are
-    large, and in bfloat16 on those with AMX, where kernels are 1x1 or maps are small. `benchmarks/weight_gradients.py`
-    measures where products win.
+    large, in bfloat16 on those with AMX, where kernels are 1x1 or maps are small, and on those without, where maps are
+    very small. `benchmarks/weight_gradients.py` measures where products win.
     """
     if not can_take_products(layer) or not _computes_by_onednn():
         return False
     sets, side, channels = instruction_sets(), min(layer.output.shape[1:3]), min(layer.kernel.shape[2:])
     if layer.compute_dtype == "bfloat16" and "amx_bf16" in sets:
         return layer.kernel_size == (1, 1) or side <= 4 or (side <= 8 and channels >= 256)
+    if layer.compute_dtype == "bfloat16" and "avx512_bf16" in sets:
+        return side <= 2 or (side <= 4 and layer.kernel_size == (1, 1))
     if layer.compute_dtype == "float32" and "avx2" in sets and "avx512f" not in sets:
         return (side >= 28 and channels >= 16) or (side >= 7 and channels >= 512)
     return False

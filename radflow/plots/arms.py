@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,25 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from radflow.plots.style import (
-    AMBER,
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    in_words,
-    legend_above,
-    new_axes,
-    new_figure,
-    tidy,
-)
+from radflow.plots.style import GREY, in_words, legend_above, new_axes, new_figure, styled, tidy
 
 Curves = Mapping[str, NDArray[np.floating]]
 """Curves by label of an arm: [seeds, epochs], NaN where a training had ended."""
-
-STYLES = tuple(zip((BLUE, ORANGE, GREEN, PURPLE, AMBER, GREY), ("o", "s", "^", "D", "v", "P"), strict=True))
-"""Colour and mark of each arm in turn."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +30,6 @@ class Panel:
     """What is drawn as a line across, such as an ideal."""
     is_ordered: bool = False
     """Whether the arms are steps of one quantity, so that a line may join their means."""
-
-
-def styled(labels: Iterable[str]) -> Iterable[tuple[str, str, str]]:
-    """Each label with its colour and mark."""
-    for label, (colour, mark) in zip(labels, cycle(STYLES)):
-        yield label, colour, mark
 
 
 def epochs_figure(curves: Curves, quantity: str, title: str, goal: float | None = None) -> Figure:

@@ -6,7 +6,8 @@ with any colour vision tell apart.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import cycle
 from typing import Literal
 
 import numpy as np
@@ -15,9 +16,16 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 BLUE, ORANGE, GREEN, PURPLE, AMBER = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
-GREY, PALE = "#595959", "#D9D9D9"
+SKY, BLACK, GREY, PALE = "#56B4E9", "#000000", "#595959", "#D9D9D9"
 WIDTH, DPI = 10.0, 100
 """Inches, and pixels in one."""
+
+_COLOURS, _MARKS = (BLUE, ORANGE, GREEN, PURPLE, AMBER, GREY, SKY, BLACK), ("o", "s", "^", "D", "v", "P", "X")
+
+
+def styled(labels: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """Each label with its colour and mark: up to eight of other colours, and up to 56 of other colours and marks."""
+    return zip(labels, cycle(_COLOURS), cycle(_MARKS))
 
 
 def new_figure(title: str, height: float, gap: float | None = None) -> Figure:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from radflow.plots.arms import STYLES, Curves
-from radflow.plots.style import new_figure, tidy
+from radflow.plots.arms import Curves
+from radflow.plots.style import new_figure, styled, tidy
 
 
 def throughput_figure(rates: Mapping[str, Sequence[float]], minutes: Curves, areas: Curves, title: str) -> Figure:
@@ -24,7 +24,8 @@ def throughput_figure(rates: Mapping[str, Sequence[float]], minutes: Curves, are
     """
     figure = new_figure(title, 4.0, gap=0.08)
     left, right = figure.subplots(1, 2, width_ratios=(2, 3))
-    for row, ((label, values), (colour, marker)) in enumerate(zip(rates.items(), STYLES, strict=False)):
+    for row, (label, colour, marker) in enumerate(styled(rates)):
+        values = rates[label]
         mean = float(np.mean(values))
         left.bar(row, mean, color=colour, alpha=0.25, width=0.6)
         spread = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else [0.0]

@@ -31,6 +31,13 @@ def amx(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(convolution, "instruction_sets", lambda: frozenset({"avx2", "avx512f", "amx_bf16"}))
 
 
+@pytest.fixture
+def avx512(monkeypatch: pytest.MonkeyPatch):
+    """A CPU that multiplies bfloat16 by AVX-512."""
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
+    monkeypatch.setattr(convolution, "instruction_sets", lambda: frozenset({"avx2", "avx512f", "avx512_bf16"}))
+
+
 def nested(dtype: str = "float32", **settings: bool) -> keras.Model:
     """A body inside a model, as a classifier has it."""
     inputs = keras.Input((4, 4, 2))
@@ -89,6 +96,13 @@ def test_amx_has_its_weight_gradients_by_products_where_kernels_or_maps_are_smal
     layer = keras.layers.Conv2D(channels, size, padding="same", dtype="mixed_bfloat16")
     twin = twin_of(keras.Model(films, layer(films)))
     assert isinstance(twin.layers[-1], ProductGradientConvolution) is taken
+
+
+@pytest.mark.parametrize(("side", "size", "taken"), [(2, 3, True), (4, 1, True), (4, 3, False), (8, 1, False)])
+def test_avx512_has_weight_gradients_of_bfloat16_by_products_where_maps_are_very_small(avx512, side, size, taken):
+    films = keras.Input((side, side, 64))
+    layer = keras.layers.Conv2D(64, size, padding="same", dtype="mixed_bfloat16")
+    assert isinstance(twin_of(keras.Model(films, layer(films))).layers[-1], ProductGradientConvolution) is taken
 
 
 @pytest.mark.parametrize("cause", ["bfloat16", "avx512", "no onednn", "small films"])

@@ -22,13 +22,13 @@ from radflow.studies.outcome import LOSS, Outcome
 from radflow.studies.verdicts import Evidence, as_accurate, more_accurate, times
 
 RATES = {
-    "AdaDelta": ("adadelta", (0.3, 1.0, 3.0)),
+    "AdaDelta": ("adadelta", (1.0, 3.0, 10.0)),
     "Adam": ("adam", (0.001, 0.002, 0.004)),
-    "SGD with momentum": ("sgd", (0.03, 0.1, 0.3)),
+    "SGD with momentum": ("sgd", (0.1, 0.3, 1.0)),
     "LARS": ("lars", (3.0, 10.0, 30.0)),
-    "LAMB": ("lamb", (0.01, 0.02, 0.04)),
+    "LAMB": ("lamb", (0.02, 0.04, 0.08)),
     "AdamW": ("adamw", (0.001, 0.002, 0.004)),
-    "Muon": ("muon", (0.004, 0.008, 0.016)),
+    "Muon": ("muon", (0.008, 0.016, 0.032)),
 }
 """Peak rates tried of each optimiser."""
 ARMS = (
