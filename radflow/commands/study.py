@@ -53,6 +53,7 @@ def study(config: StudyConfig) -> None:
     protocol = protocol_of(chosen, config)
     datasets = datasets_of(config, protocol)
     films = count_films(SAMPLE if config.data == "auto" else config.data) if not datasets else _counts(datasets)
+    check_findings(chosen, config, films)
     seeds = config.seeds or protocol.seeds
     show_plan(config, protocol, {entry_point: TrainingFilms.of(dataset) for entry_point, dataset in datasets.items()})
     _check_weights(protocol, config)
@@ -71,6 +72,15 @@ def study(config: StudyConfig) -> None:
         report = StudyReport(chosen, _facts(config, films, datasets, seeds), out / name)
         report.write(outcome, verdicts(chosen.judge(outcome)), run)
         say(run.url())
+
+
+def check_findings(chosen: Experiment, config: StudyConfig, films: FilmCounts) -> None:
+    """Raise UserError where the films are not labelled for what the experiment is about."""
+    if missing := [finding for finding in chosen.findings if finding not in films.positives]:
+        raise UserError(
+            f"data={config.data} is not labelled for {', '.join(missing)}, which name={config.name} is about; "
+            "give films that are, such as ChestX-ray14"
+        )
 
 
 def protocol_of(chosen: Experiment, config: StudyConfig) -> Protocol:

@@ -88,5 +88,7 @@ class Experiment:
     """Hold the paper's claims against what was found."""
     draw: Callable[[Outcome], Mapping[str, Figure]]
     """Figures by their names."""
+    findings: tuple[str, ...] = ()
+    """What the films must be labelled for; empty is whatever they are."""
     is_timed: bool = False
     """Whether speeds are what it is about, so that nothing may be trained beside a cell."""

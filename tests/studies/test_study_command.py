@@ -265,6 +265,15 @@ def test_counts_of_two_datasets_are_two_studies(config: StudyConfig, monkeypatch
     assert len(list(Path("studies").glob("batch-size-data-*"))) == 2
 
 
+def test_films_that_are_not_labelled_for_what_it_is_about_are_refused(
+    config: StudyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "experiment", lambda name: replace(EXPERIMENT, findings=("Cough", "Fever")))
+    with pytest.raises(UserError, match=r"films is not labelled for Cough, Fever, which name=batch-size is about"):
+        study(config)
+    assert calls() == []
+
+
 def test_more_threads_than_cores_are_left_out_or_refused(
     config: StudyConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

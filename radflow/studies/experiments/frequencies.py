@@ -86,4 +86,5 @@ EXPERIMENT = Experiment(
     full=Protocol((), seeds=0),
     judge=judge,
     draw=draw,
+    findings=tuple(TABLE),
 )
