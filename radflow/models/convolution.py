@@ -27,7 +27,7 @@ def products_are_faster(layer: keras.layers.Conv2D) -> bool:
     if layer.compute_dtype == "bfloat16" and "amx_bf16" in sets:
         return layer.kernel_size == (1, 1) or side <= 4 or (side <= 8 and channels >= 256)
     if layer.compute_dtype == "bfloat16" and "avx512_bf16" in sets:
-        return side <= 2 or (side <= 4 and layer.kernel_size == (1, 1))
+        return side == 1 or (side <= 4 and layer.kernel_size == (1, 1))
     if layer.compute_dtype == "float32" and "avx2" in sets and "avx512f" not in sets:
         return (side >= 28 and channels >= 16) or (side >= 7 and channels >= 512)
     return False
@@ -106,15 +106,21 @@ def weight_gradient(inputs: tf.Tensor, upstream: tf.Tensor, size: int) -> tf.Ten
     """
     if size == 1:
         return _product(inputs, upstream)[tf.newaxis, tf.newaxis]
-    films, (_, height, width, channels), filters = tf.shape(inputs)[0], inputs.shape, upstream.shape[-1]
+    (batch, height, width, channels), filters = inputs.shape, upstream.shape[-1]
+    if height == width == 1:  # all but the middle of the kernel meets the padding
+        return tf.pad(_product(inputs, upstream)[tf.newaxis, tf.newaxis], [[1, 1], [1, 1], [0, 0], [0, 0]])
     at_a_time = max(1, _PIXELS_AT_A_TIME // (height * width))
+    films = tf.shape(inputs)[0]
 
     def add_films(first: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         some = slice(first, first + at_a_time)
         return first + at_a_time, total + tf.cast(_products_of_shifts(inputs[some], upstream[some]), total.dtype)
 
-    nothing = tf.zeros([3, channels, 3 * filters])  # float32, whatever is multiplied: sums of bfloat16 lose films
-    _, total = tf.while_loop(lambda first, _: first < films, add_films, (0, nothing), parallel_iterations=1)
+    if batch is not None and batch <= at_a_time:
+        total = _products_of_shifts(inputs, upstream)
+    else:
+        nothing = tf.zeros([3, channels, 3 * filters])  # float32, whatever is multiplied: sums of bfloat16 lose films
+        _, total = tf.while_loop(lambda first, _: first < films, add_films, (0, nothing), parallel_iterations=1)
     by_tap = tf.transpose(tf.reshape(total, [3, channels, 3, filters]), [0, 2, 1, 3])
     return tf.cast(by_tap, inputs.dtype)
 
