@@ -83,6 +83,37 @@ def panels_figure(panels: Sequence[Panel], title: str) -> Figure:
     return figure
 
 
+def lines_figure(
+    panels: Mapping[str, Mapping[str, Mapping[float, Sequence[float]]]], quantity: str, title: str
+) -> Figure:
+    """Panels of what changes with a quantity, a line for each way of training: its means, with a mark for each seed.
+
+    Parameters
+    ----------
+    panels
+        Values of the seeds, by what they are, then by way of training, then by the quantity.
+    quantity
+        What goes along the axis, in doublings.
+    title : str
+    """
+    figure = new_figure(title, 4.4, gap=0.06)
+    for axes, (name, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for label, colour, mark in styled(lines):
+            line = {place: values for place, values in sorted(lines[label].items()) if len(values)}
+            means = [np.mean(values) for values in line.values()]
+            axes.plot(list(line), means, color=colour, marker=mark, markersize=0, linewidth=2)
+            places = [place for place, values in line.items() for _ in values]
+            axes.plot(places, np.concatenate([*line.values(), []]), mark, color=colour, markersize=6, label=label)
+        known = sorted({place for line in lines.values() for place in line})
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(known, [f"{place:,}" for place in known])
+        axes.set_xlabel(quantity)
+        axes.set_ylabel(name)
+        tidy(axes)
+        legend_above(axes, 2)
+    return figure
+
+
 def boxes_figure(groups: Mapping[str, Mapping[str, Sequence[float]]], quantity: str, title: str) -> Figure:
     """A box of each arm's values, from quartile to quartile with the median, a panel for each group of arms."""
     figure = new_figure(title, 4.4, gap=0.06)

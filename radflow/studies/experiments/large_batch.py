@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from radflow.plots.arms import Panel, panels_figure
+from radflow.plots.arms import lines_figure
 from radflow.studies.experiment import Arm, Experiment, Protocol
 from radflow.studies.experiments.batch_size import PAPERS_RULE
 from radflow.studies.outcome import SECONDS, Outcome
@@ -32,6 +32,7 @@ def arms(batches: Sequence[int], epochs: int) -> tuple[Arm, ...]:
     )
 
 
+LINES = {"auto": "auto rule", "linear": "linear scaling", "auto epochs": "auto rule, its own epochs"}
 REDUCED, FULL = (32, 90, 180, 450), (64, 512, 2048, 4096, 8192)
 
 
@@ -71,17 +72,14 @@ def judge(outcome: Outcome) -> Sequence[Evidence]:
 
 
 def draw(outcome: Outcome) -> Mapping[str, Figure]:
-    """Accuracy and time of a whole training."""
-    return {
-        "accuracy": panels_figure(
-            [Panel("Mean test AUC", {arm: outcome.test_aucs(arm) for arm in outcome.arms})],
-            "Accuracy by global batch: equal epochs, and the rule's own",
-        ),
-        "seconds": panels_figure(
-            [Panel("Minutes of training", {arm: _minutes(outcome, arm) for arm in outcome.arms})],
-            "Time of a whole training",
-        ),
-    }
+    """Accuracy and time of a whole training against the global batch."""
+    panels: dict[str, dict[str, dict[float, Sequence[float]]]] = {"Mean test AUC": {}, "Minutes of training": {}}
+    for arm in outcome.arms:
+        way, _, batch = arm.partition(", GBZ ")
+        for panel, values in zip(panels.values(), (outcome.test_aucs(arm), _minutes(outcome, arm)), strict=True):
+            panel.setdefault(LINES[way], {})[int(batch)] = values
+    title = "Accuracy and time by global batch: at equal epochs, and with the rule's own"
+    return {"by_global_batch": lines_figure(panels, "GBZ", title)}
 
 
 def _minutes(outcome: Outcome, arm: str) -> list[float]:
