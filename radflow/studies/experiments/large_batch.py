@@ -88,7 +88,7 @@ def _minutes(outcome: Outcome, arm: str) -> list[float]:
 
 EXPERIMENT = Experiment(
     title="Large batches by rule",
-    source="beyond the paper; section III-B has the loss of accuracy",
+    source="section III-B, Figure 10, and beyond it",
     description=__doc__ or "",
     paper="The paper has no figure of it; Figure 10 has the loss of accuracy with the batch.",
     reduced=Protocol(arms(REDUCED, 6), seeds=3),
