@@ -1,6 +1,6 @@
 """Dense blocks (Huang et al. 2017, arXiv:1608.06993) as training computes them: with little memory traffic.
 
-Each layer of a block reads the maps of all earlier ones. As separate operations they are copied together anew for each
+Each layer of a block reads the maps of all earlier ones. As separate operations they are copied together again for each
 layer, their statistics are taken again, and what normalisation and ReLU give is kept for the gradient twice. Here the
 maps of a block lie in one buffer to which each layer appends its own; statistics of a channel are taken once;
 normalisation and ReLU are one pass; and the gradient computes them again instead of keeping them (Pleiss et al. 2017,

@@ -80,7 +80,7 @@ def operations() -> Any:
     try:
         return _load(path)
     except tf.errors.OpError as error:
-        warn(f"{path} does not load ({error.message}); `python -m radflow build` builds it anew")
+        warn(f"{path} does not load ({error.message}); `python -m radflow build` builds it again")
         return None
 
 

@@ -76,7 +76,7 @@ def fit(
     JobError
         The loss is not finite (the weights are those before the step), or the weights of two ranks differ.
     """
-    train, validation = dataset.split("train"), dataset.split("val")
+    train = dataset.split("train")
     logits = build_logits_model(state.classifier, communicator.allreduce_sum)
     targets = training_targets(train.table, dataset.findings, config.objective.uncertain)
     loss = build_loss(config.objective, targets)
@@ -98,21 +98,27 @@ def fit(
                 if not state.is_frozen(state.plan.steps_per_epoch - 1):
                     statistics.estimate(train, order)
                 check_equal_weights(state.classifier, communicator)
-
-                probabilities = predictor.predict(validation)
-                where = f"the validation after epoch {state.epoch + 1}"
-                check_finite(probabilities, where, metrics["optim/learning_rate"], communicator)
-                predictions = predictions_of(validation, dataset.findings, probabilities)
-                metrics |= validation_metrics(mean_cross_entropy(predictions), auc_per_finding(predictions))
+                metrics |= _validate(predictor, dataset, state.epoch, metrics["optim/learning_rate"], communicator)
                 keep_weights(state, metrics, config, reporting.checkpoints)
             end_epoch(state, metrics, communicator, reporting)
     except KeyboardInterrupt:
         reporting.checkpoints.write(state.total_steps, state.checkpoint())
         raise
     take_final_weights(state, config, communicator)
-    if state.classifier is predictor.classifier:
-        return predictor  # whose graph is traced
-    return SplitPredictor(state.classifier, state.batches.full.local_batch, communicator)
+    # The graph of the one there is has been traced.
+    is_same = state.classifier is predictor.classifier
+    return predictor if is_same else SplitPredictor(state.classifier, state.batches.full.local_batch, communicator)
+
+
+def _validate(
+    predictor: SplitPredictor, dataset: Dataset, epoch: int, rate: float, communicator: Communicator
+) -> dict[str, float]:
+    """Metrics of the validation films after an epoch, counted from 0; JobError where a probability is not finite."""
+    validation = dataset.split("val")
+    probabilities = predictor.predict(validation)
+    check_finite(probabilities, f"the validation after epoch {epoch + 1}", rate, communicator)
+    predictions = predictions_of(validation, dataset.findings, probabilities)
+    return validation_metrics(mean_cross_entropy(predictions), auc_per_finding(predictions))
 
 
 @contextmanager
