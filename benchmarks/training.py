@@ -39,13 +39,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # speed at batch 64. radflow's was the same with and without.
 KEEP_MEMORY = ("MALLOC_MMAP_THRESHOLD_=8589934592", "MALLOC_TRIM_THRESHOLD_=8589934592")
 ATTEMPTS = 3
-"""At a repetition of a network and batch, while the machine's speed moves."""
+"""How often a repetition is measured again because the machine's speed has moved."""
 TOLD_SETS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 Result = dict[str, float]
 """images_per_second and peak_mib of all processes together; in radflow's also the parts of a step in seconds."""
 Measure = Callable[[list[str], int], Result]
 Results = dict[tuple[str, int], dict[str, list[Result]]]
-"""By network and batch, then by contestant; a result for each repetition."""
+"""A result for each repetition, by network and batch and then by contestant."""
 TORCH, PLAIN = "PyTorch", "radflow train, not native"
 
 PARTS = {
@@ -211,7 +211,7 @@ def best_torch(speeds: dict[str, list[float]], ours: str) -> str:
 
 
 def ratio(ours: list[float], theirs: list[float]) -> str:
-    """Of the speeds within each repetition."""
+    """How many times as fast as theirs ours are, repetition by repetition."""
     return f"**{with_spread([a / b for a, b in zip(ours, theirs, strict=True)])}**"
 
 

@@ -33,7 +33,7 @@ class _Half:
 
     @property
     def values(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Of what is trained: scale, offset and kernel."""
+        """Scale, offset and kernel, which are trained."""
         return self.norm.gamma.value, self.norm.beta.value, self.convolution.kernel.value
 
     def compute(self, maps: Maps, gamma: tf.Tensor, beta: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:

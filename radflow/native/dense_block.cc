@@ -51,26 +51,40 @@ typename Raw<T>::Type* Data(Tensor* tensor) {
   return reinterpret_cast<typename Raw<T>::Type*>(tensor->flat<T>().data());
 }
 
-// Sums of the values and squares of each channel relative to `shift`, joined over blocks: mean and biased variance.
-template <typename E>
-void TakeStatistics(OpKernelContext* context, const E* x, int64_t pixels, int64_t channels, float* mean,
-                    float* variance) {
-  std::vector<float> shift(channels);  // near the mean, so that nothing cancels
-  for (int64_t j = 0; j < channels; ++j) shift[j] = Load(x + j);
+// Two sums over pixels for each channel: work(first pixel, pixels, sums, other sums) adds those of a block, and blocks are
+// joined in their order.
+template <typename Work>
+std::vector<double> SumBlocks(OpKernelContext* context, int64_t pixels, int64_t channels, int64_t cost_of_pixel,
+                              const Work& work) {
   const int64_t blocks = (pixels + kPixelsOfBlock - 1) / kPixelsOfBlock;
-  std::vector<float> sums(blocks * 2 * channels, 0.0f);
-  ShareBlocks(context, pixels, channels, [&](int64_t first, int64_t last) {
+  std::vector<float> partial(blocks * 2 * channels, 0.0f);
+  ShareBlocks(context, pixels, cost_of_pixel, [&](int64_t first, int64_t last) {
     for (int64_t block = first; block < last; ++block) {
-      const int64_t start = block * kPixelsOfBlock, count = std::min(kPixelsOfBlock, pixels - start);
-      float* sum = sums.data() + block * 2 * channels;
-      ChosenKernels<E>().sum_pixels(x + start * channels, shift.data(), count, channels, sum, sum + channels);
+      const int64_t begin = block * kPixelsOfBlock;
+      float* sums = partial.data() + block * 2 * channels;
+      work(begin, std::min(kPixelsOfBlock, pixels - begin), sums, sums + channels);
     }
   });
   std::vector<double> total(2 * channels, 0.0);
   for (int64_t block = 0; block < blocks; ++block)
-    for (int64_t j = 0; j < 2 * channels; ++j) total[j] += sums[block * 2 * channels + j];
+    for (int64_t j = 0; j < 2 * channels; ++j) total[j] += partial[block * 2 * channels + j];
+  return total;
+}
+
+// Mean and biased variance of each channel; of no films 0.
+template <typename E>
+void TakeStatistics(OpKernelContext* context, const E* x, int64_t pixels, int64_t channels, float* mean,
+                    float* variance) {
+  std::vector<float> shift(channels, 0.0f);  // near the mean, so that nothing cancels
+  if (pixels > 0)
+    for (int64_t j = 0; j < channels; ++j) shift[j] = Load(x + j);
+  const std::vector<double> total =
+      SumBlocks(context, pixels, channels, channels, [&](int64_t begin, int64_t count, float* sum, float* square) {
+        ChosenKernels<E>().sum_pixels(x + begin * channels, shift.data(), count, channels, sum, square);
+      });
+  const double values = std::max<int64_t>(1, pixels);
   for (int64_t j = 0; j < channels; ++j) {
-    const double centre = total[j] / pixels, square = total[channels + j] / pixels;
+    const double centre = total[j] / values, square = total[channels + j] / values;
     mean[j] = static_cast<float>(shift[j] + centre);
     variance[j] = static_cast<float>(std::max(0.0, square - centre * centre));
   }
@@ -98,7 +112,7 @@ class BeginBlockOp : public OpKernel {
   void Compute(OpKernelContext* context) override {
     const Tensor& maps = context->input(0);
     const int64_t channels = maps.dim_size(3), pixels = PixelsOf(maps);
-    OP_REQUIRES(context, maps.dims() == 4 && pixels > 0 && channels <= total_,
+    OP_REQUIRES(context, maps.dims() == 4 && channels <= total_,
                 tensorflow::errors::InvalidArgument("maps must be [n, h, w, channels], of at most the total"));
     TensorShape shape = maps.shape();
     shape.set_dim(3, total_);
@@ -239,21 +253,14 @@ class NormalizeReluGradOp : public OpKernel {
   // For each channel the sum of the gradients that pass, then that of their products with the centred input.
   template <typename E = typename Raw<T>::Type>
   std::vector<float> Sums(OpKernelContext* context, const Normalized<T>& maps, const E* dy) const {
-    const int64_t channels = maps.channels, blocks = (maps.pixels + kPixelsOfBlock - 1) / kPixelsOfBlock;
-    std::vector<float> partial(blocks * 2 * channels, 0.0f);
     const Channels& constants = maps.constants;
-    ShareBlocks(context, maps.pixels, 3 * channels, [&](int64_t first, int64_t last) {
-      for (int64_t block = first; block < last; ++block) {
-        const int64_t begin = block * kPixelsOfBlock, count = std::min(kPixelsOfBlock, maps.pixels - begin);
-        float* sum = partial.data() + block * 2 * channels;
-        ChosenKernels<E>().sum_gradients(maps.x + begin * maps.stride, dy + begin * channels, constants.scale.data(),
-                                         constants.offset.data(), constants.mean.data(), count, channels, maps.stride,
-                                         sum, sum + channels);
-      }
-    });
-    std::vector<double> total(2 * channels, 0.0);
-    for (int64_t block = 0; block < blocks; ++block)
-      for (int64_t j = 0; j < 2 * channels; ++j) total[j] += partial[block * 2 * channels + j];
+    const std::vector<double> total = SumBlocks(
+        context, maps.pixels, maps.channels, 3 * maps.channels,
+        [&](int64_t begin, int64_t count, float* sum, float* product) {
+          ChosenKernels<E>().sum_gradients(maps.x + begin * maps.stride, dy + begin * maps.channels,
+                                           constants.scale.data(), constants.offset.data(), constants.mean.data(),
+                                           count, maps.channels, maps.stride, sum, product);
+        });
     return std::vector<float>(total.begin(), total.end());
   }
 

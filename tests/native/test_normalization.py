@@ -79,6 +79,12 @@ def test_what_is_not_finite_shows(dtype: str, spoilt: float) -> None:
     assert np.isfinite(np.asarray(y, np.float64)[..., 0]).all()
 
 
+def test_no_films_give_no_maps() -> None:
+    maps = append_maps(begin_maps(tf.zeros([0, 3, 3, 2]), 3), tf.zeros([0, 3, 3, 1]), 2)
+    assert normalize_relu(maps, tf.ones(3), tf.zeros(3), EPSILON).shape == (0, 3, 3, 3)
+    assert np.isfinite(maps.statistics[:, :2]).all()
+
+
 def test_maps_that_are_read_again_are_not_written_over() -> None:
     first = begin_maps(tf.fill([1, 2, 2, 1], 1.0), 2)
     one, other = (append_maps(first, tf.fill([1, 2, 2, 1], value), 1) for value in (2.0, 3.0))
