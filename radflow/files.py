@@ -22,6 +22,12 @@ MAX_DOCUMENT_BYTES = 16 * 2**20
 """Largest JSON or YAML file that is read; the manifest of all of ChestX-ray14 in films of 1024 pixels has 0.5 MB."""
 
 
+def cache_folder() -> Path:
+    """Folder of what a user's environments share and can do without: RADFLOW_CACHE, default ~/.cache/radflow."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "radflow"
+    return Path(os.environ.get("RADFLOW_CACHE") or default)
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, which becomes `path` when the block ends well and else is removed.

@@ -90,12 +90,13 @@ def protocol_of(chosen: Experiment, config: StudyConfig) -> Protocol:
     """
     protocol = chosen.full if config.scale == "paper" else chosen.reduced
     cores = available_cores()
-    fitting = [arm for arm in protocol.arms if config.hosts or int(str(arm.settings.get("threads", 0))) <= cores]
+    threads = {arm: int(str(arm.settings.get("threads", 0))) for arm in protocol.arms}
+    fitting = [arm for arm in protocol.arms if config.hosts or threads[arm] <= cores]
     if protocol.arms and not fitting:
         raise UserError(f"name={config.name} wants more threads than the {cores} cores here; give a larger machine")
     if len(fitting) < len(protocol.arms):
-        names = ", ".join(arm.name for arm in protocol.arms if arm not in fitting)
-        warn(f"this machine has {cores} cores; left out: {names}")
+        excess = ", ".join(str(count) for count in sorted({*threads.values()}) if count > cores)
+        warn(f"this machine has {cores} cores; arms of {excess} threads are left out")
     if not config.epochs:
         return replace(protocol, arms=tuple(fitting))
     arms = tuple(replace(arm, settings={**arm.settings, "epochs": config.epochs}) for arm in fitting)

@@ -1,4 +1,4 @@
-"""The library of the native operations: compiled once for each environment, and loaded where it is there.
+"""The library of the native operations: compiled once for the environments of a user, and loaded where it is there.
 
 All of radflow runs without it, by operations that TensorFlow has.
 """
@@ -9,6 +9,7 @@ import functools
 import hashlib
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from radflow.errors import JobError, UserError
-from radflow.files import atomic_file
+from radflow.files import atomic_file, cache_folder
 from radflow.terminal import import_tensorflow, say, warn, without_notices
 from radflow.versions import installed_versions
 
@@ -36,7 +37,7 @@ def library_path() -> Path:
 
 
 def build() -> Path:
-    """Compile the library for this environment, in a quarter of a minute, and return its path.
+    """Put the library into this environment, compiled (a quarter of a minute) or from the cache, and return its path.
 
     Raises
     ------
@@ -45,26 +46,47 @@ def build() -> Path:
     JobError
         It does not compile, or the result does not load.
     """
+    path = library_path()
+    kept = cache_folder() / "native" / path.name
+    with atomic_file(path) as partial:
+        if not _is_copied(kept, partial):
+            _compile(partial)
+            with atomic_file(kept) as copy:
+                shutil.copyfile(partial, copy)
+    return path
+
+
+def _is_copied(kept: Path, target: Path) -> bool:
+    """Copy what another environment has compiled; False where nothing has, or it does not load on this machine."""
     import_tensorflow()
     import tensorflow as tf
 
-    path, compiler = library_path(), os.environ.get("CXX", "g++")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        shutil.copyfile(kept, target)
+        _load(target)
+    except (FileNotFoundError, tf.errors.OpError):
+        return False
+    return True
+
+
+def _compile(target: Path) -> None:
+    import_tensorflow()
+    import tensorflow as tf
+
+    compiler = os.environ.get("CXX", "g++")
     flags = [*_FLAGS, *tf.sysconfig.get_compile_flags(), *map(str, _sources("*.cc")), *tf.sysconfig.get_link_flags()]
-    with atomic_file(path) as partial:
-        try:
-            result = subprocess.run([compiler, *flags, "-o", partial], capture_output=True, text=True, check=False)
-        except FileNotFoundError as error:
-            advice = "install a C++ compiler (Debian, Ubuntu: apt-get install g++), or name one by CXX"
-            raise UserError(f"{compiler} not found; {advice}") from error
-        if result.returncode:
-            errors = [line for line in result.stderr.splitlines() if "error" in line] or [f"{compiler} failed"]
-            raise JobError(f"the native operations do not compile: {errors[0]}")
-        try:
-            _load(partial)
-        except tf.errors.OpError as error:
-            raise JobError(f"the native operations compile and do not load: {error.message}") from error
-    return path
+    try:
+        result = subprocess.run([compiler, *flags, "-o", target], capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        advice = "install a C++ compiler (Debian, Ubuntu: apt-get install g++), or name one by CXX"
+        raise UserError(f"{compiler} not found; {advice}") from error
+    if result.returncode:
+        errors = [line for line in result.stderr.splitlines() if "error" in line] or [f"{compiler} failed"]
+        raise JobError(f"the native operations do not compile: {errors[0]}")
+    try:
+        _load(target)
+    except tf.errors.OpError as error:
+        raise JobError(f"the native operations compile and do not load: {error.message}") from error
 
 
 @functools.cache

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -25,21 +26,22 @@ KIND_TAG, KIND, SCALE_TAG = "radflow.kind", "study", "radflow.scale"
 CLAIMS_FILE = "claims.json"
 PAGE_FILE = "report.html"
 CLAIM_HEADINGS = ("Claim", "Verdict", "Evidence", "p")
-_CELL_HEADINGS = {
-    "arm": "Arm",
-    "rate": "Rate",
-    "seed": "Seed",
-    "state": "State",
-    "epochs": "Epochs",
-    "optimizer": "Optimiser",
-    "peak_lr": "Peak rate",
-    "best_val_loss": "Val loss",
-    "best_val_auc": "Val AUC",
-    "test_auc": "Test AUC",
-    "seconds_per_epoch": "s an epoch",
-    "images_per_second": "Images/s",
-    "run": "Run",
+_CELL_COLUMNS = {
+    "arm": ("Arm", ".40"),
+    "rate": ("Rate", "g"),
+    "seed": ("Seed", "g"),
+    "state": ("State", ""),
+    "epochs": ("Epochs", "g"),
+    "optimizer": ("Optimiser", ""),
+    "peak_lr": ("Peak rate", ".3g"),
+    "best_val_loss": ("Val loss", ".4f"),
+    "best_val_auc": ("Val AUC", ".3f"),
+    "test_auc": ("Test AUC", ".3f"),
+    "seconds_per_epoch": ("s/epoch", ".1f"),
+    "images_per_second": ("Images/s", ".1f"),
+    "run": ("Run", ".8"),
 }
+"""Columns of the table of trainings: heading, and how a value is written."""
 
 
 class StudyReport:
@@ -117,9 +119,10 @@ def claim_rows(judged: Sequence[Judged]) -> list[tuple[str, ...]]:
 
 def cell_rows(outcome: Outcome) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Headings and rows of the table of trainings; a column that is empty everywhere is left out."""
-    table = outcome.cells_table()[list(_CELL_HEADINGS)].dropna(axis="columns", how="all")
-    rows = [tuple(_cell(value) for value in row) for row in table.itertuples(index=False)]
-    return tuple(_CELL_HEADINGS[str(column)] for column in table), rows
+    table = outcome.cells_table()[list(_CELL_COLUMNS)].dropna(axis="columns", how="all")
+    headings, formats = zip(*(_CELL_COLUMNS[str(column)] for column in table), strict=True)
+    rows = [tuple(map(_cell, row, formats)) for row in table.itertuples(index=False)]
+    return headings, rows
 
 
 def _metrics(outcome: Outcome, judged: Sequence[Judged]) -> dict[str, float]:
@@ -141,10 +144,8 @@ def _write_parquet(table: pd.DataFrame, file: Path) -> None:
     table.to_parquet(file, index=False)
 
 
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.4g}"
-    return "" if value is None else str(value)[:40]
+def _cell(value: Any, spec: str) -> str:
+    return "" if pd.isna(value) else format(value, spec)
 
 
 def _p(value: float) -> str:

@@ -22,10 +22,11 @@ from radflow import s3_requests, storage
 from radflow.data.config import PreprocessConfig
 from radflow.data.crops.lesions import CropConfig
 from radflow.data.dataset import shards
-from radflow.data.dataset.copies import cache_folder, on_disk
+from radflow.data.dataset.copies import on_disk
 from radflow.data.dataset.reading import Dataset, verify_dataset
 from radflow.data.preprocess import preprocess
 from radflow.errors import JobError, UserError
+from radflow.files import cache_folder
 from radflow.s3_requests import client, with_retries
 from radflow.storage import S3Path, locate
 

@@ -16,6 +16,7 @@ def other_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of sources of its own, and an environment of its own to build into."""
     monkeypatch.setattr(library, "_FOLDER", tmp_path)
     monkeypatch.setattr("sys.prefix", str(tmp_path / "environment"))
+    monkeypatch.setenv("RADFLOW_CACHE", str(tmp_path / "cache"))
     (tmp_path / "operations.cc").write_text("int answer() { return 42; }\n", encoding="utf-8")
     return tmp_path
 
@@ -38,6 +39,23 @@ def test_what_does_not_compile_leaves_nothing_and_is_told_in_a_line(other_source
         library.build()
     assert "\n" not in str(told.value)
     assert list(library.library_path().parent.iterdir()) == []
+
+
+def test_a_second_environment_compiles_nothing(other_sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = library.build().read_bytes()
+    monkeypatch.setattr("sys.prefix", str(other_sources / "second environment"))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    second = library.build()
+    assert second.is_relative_to(other_sources / "second environment")
+    assert second.read_bytes() == built
+
+
+def test_what_is_cached_and_does_not_load_here_is_compiled_again(other_sources: Path) -> None:
+    built = library.build().read_bytes()
+    (kept,) = (other_sources / "cache" / "native").iterdir()
+    kept.write_bytes(b"built on a machine with a newer C library")
+    assert library.build().read_bytes() == built
+    assert kept.read_bytes() == built
 
 
 def test_without_a_library_there_are_no_operations(other_sources: Path) -> None:

@@ -283,7 +283,7 @@ def test_more_threads_than_cores_are_left_out_or_refused(
     )
     study(config)
     assert [call["gbz"] for call in calls()] == ["8"]
-    assert "left out: many threads" in caplog.text
+    assert "arms of 4096 threads are left out" in caplog.text
     monkeypatch.setattr(command, "experiment", lambda name: replace(EXPERIMENT, reduced=Protocol(arms[1:], 1)))
     with pytest.raises(UserError, match="wants more threads"):
         study(config)

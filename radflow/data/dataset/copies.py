@@ -1,27 +1,20 @@
 """Copies on this machine of datasets in object stores.
 
-They lie in RADFLOW_CACHE (default ~/.cache/radflow) under the digest of their manifest, and so are used as long as the
+They lie in the cache folder under the digest of their manifest, and so are used as long as the
 store's manifest has that digest.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 from radflow.data.dataset.manifest import MANIFEST_NAME, REJECTED_NAME, ShardEntry, TableEntry, read_manifest
 from radflow.errors import UserError
-from radflow.files import atomic_file, replace_folder, sha256_file
+from radflow.files import atomic_file, cache_folder, replace_folder, sha256_file
 from radflow.locks import only_one_process
 from radflow.storage import Location, S3Path, in_threads
 from radflow.terminal import say
-
-
-def cache_folder() -> Path:
-    """Folder of the copies of datasets in object stores."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "radflow"
-    return Path(os.environ.get("RADFLOW_CACHE") or default)
 
 
 def copy_folder(digest: str) -> Path:

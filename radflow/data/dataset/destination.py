@@ -8,10 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
-from radflow.data.dataset.copies import cache_folder, copy_folder
+from radflow.data.dataset.copies import copy_folder
 from radflow.data.dataset.manifest import MANIFEST_NAME, REJECTED_NAME, read_manifest
 from radflow.errors import UserError
-from radflow.files import replace_folder, sha256_file
+from radflow.files import cache_folder, replace_folder, sha256_file
 from radflow.storage import CONNECTIONS, S3Path, locate
 
 

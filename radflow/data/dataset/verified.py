@@ -12,10 +12,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from radflow.data.dataset.copies import cache_folder
 from radflow.data.dataset.manifest import ShardEntry, TableEntry
 from radflow.errors import UserError
-from radflow.files import atomic_file, read_json, sha256_file
+from radflow.files import atomic_file, cache_folder, read_json, sha256_file
 from radflow.terminal import say
 
 TOLD_FROM_BYTES = 2**30
