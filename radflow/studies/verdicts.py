@@ -144,24 +144,35 @@ def trend(claim: str, outcome: Outcome, arms: Sequence[str], values: dict[str, l
     return Evidence(claim, evidence, *((up, down) if rises else (down, up)))
 
 
-def times(claim: str, unit: str, larger: Sequence[float], smaller: Sequence[float], at_least: float = 1.0) -> Evidence:
+def times(
+    claim: str,
+    quantity: str,
+    values: Mapping[str, Sequence[float]],
+    larger: str,
+    smaller: str,
+    at_least: float = 1.0,
+) -> Evidence:
     """A positive quantity is at least so many times another: Welch's test of the logarithms, seeds as repetitions."""
-    if min(len(larger), len(smaller)) < 2:
-        return untested(claim, f"{len(larger)} and {len(smaller)} repetitions; two or more are needed")
-    more = stats.ttest_ind(np.log(larger), np.log(smaller) + math.log(at_least), equal_var=False, alternative="greater")
-    ratio = float(np.exp(np.mean(np.log(larger)) - np.mean(np.log(smaller))))
-    evidence = f"{in_words(larger)} against {in_words(smaller)} {unit}: {ratio:.2f} times"
+    one, other = values.get(larger, ()), values.get(smaller, ())
+    if min(len(one), len(other)) < 2:
+        return untested(claim, f"{len(one)} and {len(other)} repetitions; two or more are needed")
+    more = stats.ttest_ind(np.log(one), np.log(other) + math.log(at_least), equal_var=False, alternative="greater")
+    ratio = float(np.exp(np.mean(np.log(one)) - np.mean(np.log(other))))
+    evidence = f"{quantity} {in_words(one)} ({larger}) and {in_words(other)} ({smaller}): {ratio:.2f} times"
     return Evidence(claim, evidence, float(more.pvalue), 1 - float(more.pvalue))
 
 
-def more_spread(claim: str, unit: str, wide: Sequence[float], narrow: Sequence[float]) -> Evidence:
+def more_spread(claim: str, quantity: str, values: Mapping[str, Sequence[float]], wide: str, narrow: str) -> Evidence:
     """Repetitions differ more in one arm than in another: the F test of the variances of the logarithms."""
-    if min(len(wide), len(narrow)) < 3:
-        return untested(claim, f"{len(wide)} and {len(narrow)} repetitions; three or more are needed")
-    one, other = (float(np.var(np.log(values), ddof=1)) for values in (wide, narrow))
-    more = float(stats.f.sf(one / other, len(wide) - 1, len(narrow) - 1)) if other else float(one == 0)
-    deviations = " and ".join(f"{100 * math.sqrt(variance):.1f} %" for variance in (one, other))
-    return Evidence(claim, f"standard deviations of {deviations} of the {unit}", more, 1 - more)
+    one, other = values.get(wide, ()), values.get(narrow, ())
+    if min(len(one), len(other)) < 3:
+        return untested(claim, f"{len(one)} and {len(other)} repetitions; three or more are needed")
+    first, second = (float(np.var(np.log(each), ddof=1)) for each in (one, other))
+    more = float(stats.f.sf(first / second, len(one) - 1, len(other) - 1)) if second else float(first == 0)
+    told = " and ".join(
+        f"{100 * math.sqrt(variance):.1f} % ({arm})" for arm, variance in ((wide, first), (narrow, second))
+    )
+    return Evidence(claim, f"standard deviations of {quantity}: {told}", more, 1 - more)
 
 
 def better_predictions(

@@ -93,24 +93,25 @@ def test_a_trend_of_two_arms_is_none(falling: Outcome) -> None:
 
 
 def test_times_are_welchs_test_of_logarithms() -> None:
-    slow, fast = [10.0, 10.5, 9.8], [5.0, 5.2, 4.9]
-    tested = times("", "s", slow, fast)
-    expected = stats.ttest_ind(np.log(slow), np.log(fast), equal_var=False, alternative="greater").pvalue
-    assert tested.p_for == pytest.approx(expected)
-    assert "2.01 times" in tested.numbers
-    assert verdict(times("", "s", slow, fast, at_least=1.5)) is Verdict.REPRODUCED
-    assert verdict(times("", "s", slow, fast, at_least=3.0)) is Verdict.NOT_REPRODUCED
-    assert verdict(times("", "s", fast, slow)) is Verdict.NOT_REPRODUCED
-    assert verdict(times("", "s", slow[:1], fast)) is Verdict.NOT_TESTABLE
+    values = {"slow": [10.0, 10.5, 9.8], "fast": [5.0, 5.2, 4.9], "once": [10.0]}
+    tested = times("", "seconds", values, "slow", "fast")
+    logarithms = np.log(values["slow"]), np.log(values["fast"])
+    assert tested.p_for == pytest.approx(stats.ttest_ind(*logarithms, equal_var=False, alternative="greater").pvalue)
+    assert tested.numbers == "seconds 10.1 ± 0.3 (slow) and 5.03 ± 0.1 (fast): 2.01 times"
+    assert verdict(times("", "s", values, "slow", "fast", at_least=1.5)) is Verdict.REPRODUCED
+    assert verdict(times("", "s", values, "slow", "fast", at_least=3.0)) is Verdict.NOT_REPRODUCED
+    assert verdict(times("", "s", values, "fast", "slow")) is Verdict.NOT_REPRODUCED
+    assert verdict(times("", "s", values, "once", "fast")) is Verdict.NOT_TESTABLE
+    assert verdict(times("", "s", values, "slow", "never trained")) is Verdict.NOT_TESTABLE
 
 
 def test_spread_is_the_f_test() -> None:
-    wide, narrow = [8.0, 10.0, 13.0, 9.0, 12.0], [10.0, 10.1, 9.9, 10.05, 9.95]
-    tested = more_spread("", "s", wide, narrow)
-    ratio = np.var(np.log(wide), ddof=1) / np.var(np.log(narrow), ddof=1)
+    values = {"wide": [8.0, 10.0, 13.0, 9.0, 12.0], "narrow": [10.0, 10.1, 9.9, 10.05, 9.95]}
+    tested = more_spread("", "s", values, "wide", "narrow")
+    ratio = np.var(np.log(values["wide"]), ddof=1) / np.var(np.log(values["narrow"]), ddof=1)
     assert tested.p_for == pytest.approx(stats.f.sf(ratio, 4, 4))
     assert verdict(tested) is Verdict.REPRODUCED
-    assert verdict(more_spread("", "s", narrow, wide)) is Verdict.NOT_REPRODUCED
+    assert verdict(more_spread("", "s", values, "narrow", "wide")) is Verdict.NOT_REPRODUCED
 
 
 def test_what_is_counted_is_certain_and_what_is_not_tested_is_left_out_of_the_correction() -> None:
@@ -135,7 +136,7 @@ def test_pure_chance_rarely_bears_out_any_claim_of_a_study() -> None:
     borne_out = 0
     for _ in range(300):
         values = random.lognormal(sigma=0.1, size=(8, 2, 4))
-        tested = [times("", "s", *each) for each in values]
+        tested = [times("", "s", {"a": one, "b": other}, "a", "b") for one, other in values]
         borne_out += any(each.verdict is Verdict.REPRODUCED for each in verdicts(tested))
     assert stats.binomtest(borne_out, 300, 0.05, alternative="greater").pvalue > 0.001
 

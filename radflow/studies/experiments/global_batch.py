@@ -47,10 +47,10 @@ def judge(outcome: Outcome) -> Sequence[Evidence]:
     """The claims of section III-B."""
     batches = [batch for batch in BATCHES if f"GBZ {batch}, LBZ 16" in outcome.arms]
     names = [f"GBZ {batch}, LBZ 16" for batch in batches]
-    small, large = (
-        [value for batch in batches for value in outcome.median(f"GBZ {batch}, LBZ {size}", SECONDS)]
+    seconds = {
+        f"LBZ {size}": [value for batch in batches for value in outcome.median(f"GBZ {batch}, LBZ {size}", SECONDS)]
         for size in (4, 16)
-    )
+    }
     return [
         unable("GBZ 512 with LBZ 4 does not generalise at all.", outcome, "GBZ 512, LBZ 4"),
         trend(
@@ -67,7 +67,7 @@ def judge(outcome: Outcome) -> Sequence[Evidence]:
             "GBZ 128, single",
             0.02,
         ),
-        times("An epoch takes longer with LBZ 4 than with LBZ 16.", "s", small, large),
+        times("An epoch takes longer with LBZ 4 than with LBZ 16.", "seconds an epoch", seconds, "LBZ 4", "LBZ 16"),
     ]
 
 

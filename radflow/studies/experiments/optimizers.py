@@ -48,7 +48,7 @@ def judge(outcome: Outcome) -> Sequence[Evidence]:
     losses = {arm: outcome.best(arm, LOSS) for arm in outcome.arms}
 
     def lower(claim: str, better: str, worse: str, at_least: float = 1.0) -> Evidence:
-        return times(claim, "validation loss", losses.get(worse, []), losses.get(better, []), at_least)
+        return times(claim, "validation loss", losses, worse, better, at_least)
 
     return [
         lower("AdaDelta reaches a lower validation loss than Adam.", "AdaDelta", "Adam"),

@@ -63,10 +63,10 @@ def judge(outcome: Outcome) -> Sequence[Evidence]:
     seconds = {arm: outcome.median(arm, SECONDS) for arm in outcome.arms}
     whole = untested(claims[3], f"no machine of 40 cores; here {known[-1]} threads at most")
     return [
-        times(claims[0], "s an epoch", seconds[few], seconds[most]),
+        times(claims[0], "seconds an epoch", seconds, few, most),
         as_accurate(claims[1], outcome, few, most),
-        more_spread(claims[2], "s an epoch", seconds[most], seconds[few]),
-        whole if 40 not in known else times(claims[3], "s an epoch", seconds[most], seconds[_name(32, 64)]),
+        more_spread(claims[2], "the seconds an epoch", seconds, most, few),
+        whole if 40 not in known else times(claims[3], "seconds an epoch", seconds, most, _name(32, 64)),
     ]
 
 

@@ -53,8 +53,9 @@ def judge(outcome: Outcome) -> Sequence[Evidence]:
         times(
             "Pre-training starts from a lower validation loss (after one epoch).",
             "validation loss",
-            first[SCRATCH],
-            first[PRETRAINED],
+            first,
+            SCRATCH,
+            PRETRAINED,
         ),
         as_accurate("Both converge to the same accuracy.", outcome, PRETRAINED, SCRATCH),
         more_accurate("At GBZ 64 pre-training gives the better AUC.", outcome, PRETRAINED_LARGE, SCRATCH_LARGE),
