@@ -109,7 +109,8 @@ def make_plan(
     schedule = BatchSchedule(batches, tuple(first))
     recipe = resolve(config, schedule)
     rate = rate_warning(recipe.optimizer, recipe.peak_lr, network_kind(config))
-    warnings = (idle_slots, *_batch_warnings(batches, local_batch), _norm_warning(batches, recipe.norm), rate)
+    norm, warmup = _norm_warning(batches, recipe.norm), _warmup_warning(recipe)
+    warnings = (idle_slots, *_batch_warnings(batches, local_batch), norm, rate, warmup)
     return TrainingPlan(config, films, schedule, recipe, tuple(filter(None, warnings)))
 
 
@@ -212,3 +213,12 @@ def _norm_warning(batches: BatchPlan, norm: Norm) -> str:
         return ""
     others = "" if norm == "sync_batch" or batches.ranks == 1 else ", or give norm=sync_batch"
     return f"batch normalisation by the statistics of {seen} films hardly learns; raise lbz{others}"
+
+
+def _warmup_warning(recipe: Recipe) -> str:
+    if recipe.warmup_epochs <= recipe.epochs:
+        return ""
+    return (
+        f"warmup_epochs={recipe.warmup_epochs:g} is longer than training, which ends at "
+        f"{recipe.epochs / recipe.warmup_epochs:.0%} of its rate; give more than {recipe.epochs} epochs or less warm-up"
+    )

@@ -90,6 +90,8 @@ def test_the_table_warns_of_idle_slots_small_local_batches_and_wild_rates():
     assert any("seldom trains" in warning for warning in linear.warnings)
     noisy = plan_ranks(DistributedConfig(gbz=512, lbz=4, hosts="a:8", model=ModelConfig(norm="batch")), FILMS)
     assert any("4 films hardly learns" in warning and "sync_batch" in warning for warning in noisy.warnings)
+    slow = plan_ranks(DistributedConfig(gbz=64, optim=OptimizerConfig(warmup_epochs=12)), FILMS)
+    assert any("ends at 25% of its rate; give more than 3 epochs" in warning for warning in slow.warnings)
     small = plan_ranks(DistributedConfig(gbz=8192), FILMS)
     assert any("fewer than the global batch" in warning for warning in small.warnings)
     assert plan_ranks(DistributedConfig(gbz=64, hosts="a:1,b:1"), FILMS).warnings == ()
