@@ -6,7 +6,7 @@ takes of itself (`epochs=auto`) the steps come back, and are paid for in time.
 
     mlflow run . -e study -P name=large-batch
 
-On two cores the sample takes about 50 minutes (27 trainings, two at a time). The full protocol is GBZ 64 to 8,192 on
+On two cores the sample takes about 40 minutes (27 trainings, workers=2). The full protocol is GBZ 64 to 8,192 on
 ChestX-ray14.
 """
 

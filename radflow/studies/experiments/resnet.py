@@ -4,7 +4,7 @@ The paper asks whether other topologies, "such as ResNet", might yield more accu
 
     mlflow run . -e study -P name=resnet
 
-On two cores the sample takes about 20 minutes (9 trainings of 6 epochs at GBZ 64, from random weights). The full
+On two cores the sample takes half an hour (9 trainings of 6 epochs at GBZ 64, from random weights; workers=2). The full
 protocol is GBZ 4,096 for 10 epochs on ChestX-ray14, from ImageNet's weights.
 """
 

@@ -6,7 +6,7 @@ that `train` starts may move between cores, and one that `distributed` starts is
 
     mlflow run . -e study -P name=threads
 
-On two cores the sample takes about 25 minutes (30 trainings of 2 epochs, one at a time; those of more threads than
+On two cores the sample takes about 40 minutes (40 trainings of 2 epochs, one at a time; those of more threads than
 there are cores are left out). The full protocol is five runs of 10 epochs for each of 1 to 40 threads on ChestX-ray14.
 """
 

@@ -6,7 +6,7 @@ that at GBZ 64 it keeps .94 where training from scratch falls to .90.
 
     mlflow run . -e study -P name=transfer
 
-On two cores the sample takes about half an hour (3 trainings on chest films and 12 on crops of phantom mammograms).
+On two cores the sample takes 20 minutes (3 trainings on chest films and 12 on crops of mammograms, workers=2).
 The full protocol is 10 epochs of each on ChestX-ray14 and CBIS-DDSM (mammograms=FOLDER).
 """
 
