@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from radflow.plots.style import GREY, in_words, legend_above, new_axes, new_figure, styled, tidy
@@ -79,6 +79,8 @@ def panels_figure(panels: Sequence[Panel], title: str) -> Figure:
         axes.set_ylabel(panel.quantity)
         if panel.is_logarithmic:
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(LogFormatter())
+            axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
         tidy(axes)
     return figure
 
