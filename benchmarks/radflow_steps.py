@@ -115,8 +115,7 @@ class TimedProgress(TerminalProgress):
         self.stopwatch.next_step()
 
 
-def new_state(arch: str, plan: BatchPlan, size: int, communicator: Communicator) -> TrainingState:
-    config = ModelConfig(arch=arch)
+def new_state(config: ModelConfig, plan: BatchPlan, size: int, communicator: Communicator) -> TrainingState:
     classifier = build_classifier(config, choose_precision("auto"), size, np.full(FINDINGS, 0.1), seed=0)
     communicator.broadcast(classifier.variables)
     optimizer = build_optimizer(OptimizerConfig(optimizer="adam"), classifier.trainable_variables)
@@ -139,13 +138,15 @@ def seconds_to_log(metrics: dict[str, float]) -> float:
 def main() -> None:
     options = parser()
     options.add_argument("--global_batch", type=int)
+    options.add_argument("--norm", default="auto")
     options.add_argument("--out", type=Path)
     given = options.parse_args()
     communicator: Communicator = HorovodCommunicator() if is_rank() else SerialCommunicator()
     global_batch = given.global_batch or given.batch
     films = (WARM_UP_STEPS + given.steps) * global_batch
     plan = plan_batches(global_batch, given.batch, communicator.size, films)
-    train, state = Films(films, given.image_size), new_state(given.arch, plan, given.image_size, communicator)
+    train = Films(films, given.image_size)
+    state = new_state(ModelConfig(arch=given.arch, norm=given.norm), plan, given.image_size, communicator)
     stopwatch = Stopwatch()
     logits = build_logits_model(state.classifier, communicator.allreduce_sum)
     loss = build_loss(LossConfig(), train.labels)

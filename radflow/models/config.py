@@ -55,7 +55,9 @@ class ModelConfig:
 
     def chosen_norm(self, local_batch: int, ranks: int) -> Norm:
         """The normalisation that `norm` stands for on so many ranks that each compute `local_batch` films at a time."""
+        if ranks == 1:
+            return self.norm_of_weights  # its films are those of all ranks
         if self.norm != "auto":
             return self.norm
-        too_few = ranks > 1 and local_batch < SMALLEST_BATCH_OF_STATISTICS
+        too_few = local_batch < SMALLEST_BATCH_OF_STATISTICS
         return "sync_batch" if self.is_normalised and too_few else self.norm_of_weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,11 +12,14 @@ from radflow.cluster.launchers.base import RankJob
 from radflow.cluster.launchers.job_watch import JobEnd
 from radflow.cluster.launchers.table import prepare_launch
 from radflow.config import command_line
+from radflow.models.config import Norm
 from radflow.terminal import say, warn
 from radflow.tracking.run import resume_run
 from radflow.training.config import DistributedConfig
 from radflow.training.job_folder import NEW_JOB, Job, job_of_run
 from radflow.training.plan import TrainingFilms, plan_ranks
+
+_CYCLE_TIME = "HOROVOD_CYCLE_TIME"
 
 
 @dataclass(frozen=True)
@@ -48,14 +52,15 @@ def run_ranks(start: RankStart) -> JobEnd:
 
 def _run_once(start: RankStart) -> JobEnd:
     config, hosts = start.config, parse_hosts(start.config.hosts)
-    ranks = plan_ranks(config, start.films).batches.ranks
+    plan = plan_ranks(config, start.films)
+    ranks = plan.batches.ranks
     command = [sys.executable, "-m", "radflow", "distributed", *command_line(_of_ranks(config, ranks, start.earlier))]
     job = RankJob(
         command,
         ranks,
         hosts,
         config.threads,
-        variables={"MLFLOW_RUN_ID": start.run_id},
+        variables={"MLFLOW_RUN_ID": start.run_id, **variables_of(plan.recipe.norm)},
         stall_seconds=config.stall_seconds,
         ssh_agent=config.ssh_agent,
         interface=config.interface,
@@ -63,6 +68,15 @@ def _run_once(start: RankStart) -> JobEnd:
     launch = prepare_launch(config.launcher, job)
     say(f"starting {launch}")
     return launch.run()
+
+
+def variables_of(norm: Norm) -> dict[str, str]:
+    """What Horovod is told for a network of this normalisation; what the user has told it stays.
+
+    Horovod looks for new sums once a millisecond. With `sync_batch` a step waits for two of each layer, one after the
+    other, and so for hundreds of such pauses; without, ranks that look more often take time from those that compute.
+    """
+    return {_CYCLE_TIME: os.environ.get(_CYCLE_TIME, "0.1")} if norm == "sync_batch" else {}
 
 
 def _next_start(start: RankStart) -> RankStart:

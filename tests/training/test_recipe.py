@@ -34,6 +34,12 @@ def test_few_films_on_a_rank_are_normalised_with_those_of_the_others(lbz, ranks,
     assert resolve(DistributedConfig(), BatchSchedule(plan_batches(512, lbz, ranks, 78_000))).norm == norm
 
 
+def test_one_rank_normalises_its_own_films_without_asking_others():
+    config = DistributedConfig(model=ModelConfig(norm="sync_batch"))
+    assert resolve(config, BatchSchedule(plan_batches(512, 4, 1, 78_000))).norm == "batch"
+    assert resolve(config, BatchSchedule(plan_batches(512, 64, 2, 78_000))).norm == "sync_batch"
+
+
 @pytest.mark.parametrize(("size", "local_batch"), [(32, 64), (64, 64), (128, 49), (224, 16), (299, 16)])
 def test_the_local_batch_fits_the_memory_that_16_films_of_224_px_take(size, local_batch):
     assert DistributedConfig().largest_local_batch(size) == local_batch
