@@ -16,6 +16,7 @@ from radflow.data.sample import mammogram_folder, open_data, study_folder
 from radflow.errors import UserError
 from radflow.studies.config import StudyConfig
 from radflow.studies.experiments.table import experiment
+from radflow.studies.plan import suited_to
 from radflow.training.config import DistributedConfig, TrainConfig
 from radflow.training.initial_weights import check_weights
 from radflow.training.plan import TrainingFilms, TrainingPlan, make_plan, plan_ranks, show_plan
@@ -46,7 +47,8 @@ def _show_study(config: StudyConfig) -> None:
     used = {arm.entry_point for arm in protocol.arms}
     if "transfer" in used:
         sources["transfer"] = str(mammogram_folder(config.mammograms))
-    show_study(config, protocol, {entry_point: training_films(sources[entry_point]) for entry_point in used})
+    films: dict[str, TrainingFilms] = {entry_point: training_films(sources[entry_point]) for entry_point in used}
+    show_study(config, suited_to(films, protocol), films)
 
 
 def plan_of(entry_point: str, arguments: Sequence[str]) -> TrainingPlan:

@@ -25,7 +25,7 @@ from radflow.studies.experiment import Experiment, ImageNet, Protocol, Settings
 from radflow.studies.experiments.table import experiment
 from radflow.studies.films import FilmCounts, count_films, datasets_of
 from radflow.studies.outcome import Outcome
-from radflow.studies.plan import HEADINGS, plan_rows, plan_study
+from radflow.studies.plan import HEADINGS, plan_rows, plan_study, suited_to
 from radflow.studies.report import KIND, KIND_TAG, SCALE_TAG, StudyReport
 from radflow.studies.training import CellTrainer
 from radflow.studies.verdicts import verdicts
@@ -55,7 +55,9 @@ def study(config: StudyConfig) -> None:
     films = count_films(SAMPLE if config.data == "auto" else config.data) if not datasets else _counts(datasets)
     check_findings(chosen, config, films)
     seeds = config.seeds or protocol.seeds
-    show_plan(config, protocol, {entry_point: TrainingFilms.of(dataset) for entry_point, dataset in datasets.items()})
+    training_films = {entry_point: TrainingFilms.of(dataset) for entry_point, dataset in datasets.items()}
+    protocol = suited_to(training_films, protocol)
+    show_plan(config, protocol, training_films)
     _check_weights(protocol, config)
     prepare_tracking()
     out, name = Path(config.out).resolve(), _study_name(config, films, datasets)

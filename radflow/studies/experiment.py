@@ -52,6 +52,8 @@ class Arm:
     entry_point: EntryPoint = "distributed"
     rates: tuple[float, ...] = ()
     """Values of base_lr that the first seed tries; that of the highest validation AUC is for all seeds."""
+    smallest_films: int = 0
+    """Pixels that a side of the films must have for it."""
 
     @property
     def needs(self) -> tuple[str, ...]:

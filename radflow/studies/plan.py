@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from radflow.errors import UserError
 from radflow.scaling.folder import KeptScaling, read_scaling
 from radflow.studies.cells import Cell, training_of
 from radflow.studies.experiment import Arm, Protocol, Settings
+from radflow.terminal import warn
 from radflow.training.config import DistributedConfig, TrainingConfig
 from radflow.training.plan import TrainingFilms, TrainingPlan, make_plan, plan_ranks
 
@@ -49,6 +50,16 @@ class PlannedArm:
             f"{self.images:,}",
             "not known" if math.isnan(self.hours) else f"{self.hours:.1f}",
         )
+
+
+def suited_to(films: Mapping[str, TrainingFilms], protocol: Protocol) -> Protocol:
+    """The protocol without the arms for which these films, which are by entry point, are too small."""
+    suited = tuple(arm for arm in protocol.arms if films[arm.entry_point].image_size >= arm.smallest_films)
+    for arm in protocol.arms:
+        if arm not in suited:
+            size = films[arm.entry_point].image_size
+            warn(f"{arm.name} is left out: it takes films of {arm.smallest_films} px or more, and these have {size} px")
+    return replace(protocol, arms=suited)
 
 
 def plan_study(

@@ -274,6 +274,18 @@ def test_films_that_are_not_labelled_for_what_it_is_about_are_refused(
     assert calls() == []
 
 
+def test_an_arm_that_needs_larger_films_is_left_out_and_named(
+    config: StudyConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    arms = (ARMS[0], Arm("sharp", {"gbz": 16}, smallest_films=4096))
+    monkeypatch.setattr(
+        command, "experiment", lambda name: replace(EXPERIMENT, reduced=Protocol(arms, 1), judge=lambda _: [])
+    )
+    study(config)
+    assert [call["gbz"] for call in calls()] == ["8"]
+    assert "sharp is left out: it takes films of 4096 px or more" in caplog.text
+
+
 def test_more_threads_than_cores_are_left_out_or_refused(
     config: StudyConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
