@@ -20,7 +20,12 @@ from radflow.secrets import hide_secrets
 
 _log = logging.getLogger("radflow")
 
-_TENSORFLOW_NOTICES = ("All log messages before absl::InitializeLog()", "oneDNN custom operations are on")
+_TENSORFLOW_NOTICES = (
+    "All log messages before absl::InitializeLog()",
+    "oneDNN custom operations are on",
+    "This TensorFlow binary is optimized to use",
+    "To enable the following instructions",
+)
 
 
 def is_watched() -> bool:
@@ -77,7 +82,7 @@ def import_tensorflow() -> None:
 
 @contextmanager
 def without_notices() -> Iterator[None]:
-    """Keep off stderr TensorFlow's notice that it computes by oneDNN, which no log level silences.
+    """Keep off stderr TensorFlow's notices of what it computes by, of which that of oneDNN is silenced by no log level.
 
     All else that it says goes through, by a process of its own: what it says last before it aborts, too.
     """

@@ -12,6 +12,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -49,10 +50,12 @@ def build() -> Path:
     path = library_path()
     kept = cache_folder() / "native" / path.name
     with atomic_file(path) as partial:
-        if not _is_copied(kept, partial):
+        is_new = not _is_copied(kept, partial)
+        if is_new:
             _compile(partial)
-            with atomic_file(kept) as copy:
-                shutil.copyfile(partial, copy)
+    if is_new:
+        with suppress(OSError), atomic_file(kept) as copy:  # a folder that cannot be written costs the next one time
+            shutil.copyfile(path, copy)
     return path
 
 
@@ -64,7 +67,7 @@ def _is_copied(kept: Path, target: Path) -> bool:
     try:
         shutil.copyfile(kept, target)
         _load(target)
-    except (FileNotFoundError, tf.errors.OpError):
+    except (OSError, tf.errors.OpError):
         return False
     return True
 

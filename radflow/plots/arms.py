@@ -103,7 +103,7 @@ def lines_figure(
         for label, colour, mark in styled(lines):
             line = {place: values for place, values in sorted(lines[label].items()) if len(values)}
             means = [np.mean(values) for values in line.values()]
-            axes.plot(list(line), means, color=colour, marker=mark, markersize=0, linewidth=2)
+            axes.plot(list(line), means, color=colour, linewidth=2)
             places = [place for place, values in line.items() for _ in values]
             axes.plot(places, np.concatenate([*line.values(), []]), mark, color=colour, markersize=6, label=label)
         known = sorted({place for line in lines.values() for place in line})

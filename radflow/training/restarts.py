@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,14 +11,11 @@ from radflow.cluster.launchers.base import RankJob
 from radflow.cluster.launchers.job_watch import JobEnd
 from radflow.cluster.launchers.table import prepare_launch
 from radflow.config import command_line
-from radflow.models.config import Norm
 from radflow.terminal import say, warn
 from radflow.tracking.run import resume_run
 from radflow.training.config import DistributedConfig
 from radflow.training.job_folder import NEW_JOB, Job, job_of_run
 from radflow.training.plan import TrainingFilms, plan_ranks
-
-_CYCLE_TIME = "HOROVOD_CYCLE_TIME"
 
 
 @dataclass(frozen=True)
@@ -60,23 +56,15 @@ def _run_once(start: RankStart) -> JobEnd:
         ranks,
         hosts,
         config.threads,
-        variables={"MLFLOW_RUN_ID": start.run_id, **variables_of(plan.recipe.norm)},
+        variables={"MLFLOW_RUN_ID": start.run_id},
         stall_seconds=config.stall_seconds,
         ssh_agent=config.ssh_agent,
         interface=config.interface,
+        sums_within_layers=plan.recipe.norm == "sync_batch",
     )
     launch = prepare_launch(config.launcher, job)
     say(f"starting {launch}")
     return launch.run()
-
-
-def variables_of(norm: Norm) -> dict[str, str]:
-    """What Horovod is told for a network of this normalisation; what the user has told it stays.
-
-    Horovod looks for new sums once a millisecond. With `sync_batch` a step waits for two of each layer, one after the
-    other, and so for hundreds of such pauses; without, ranks that look more often take time from those that compute.
-    """
-    return {_CYCLE_TIME: os.environ.get(_CYCLE_TIME, "0.1")} if norm == "sync_batch" else {}
 
 
 def _next_start(start: RankStart) -> RankStart:

@@ -58,6 +58,11 @@ def test_what_is_cached_and_does_not_load_here_is_compiled_again(other_sources: 
     assert kept.read_bytes() == built
 
 
+def test_a_cache_that_cannot_be_written_costs_the_next_environment_time_alone(other_sources: Path) -> None:
+    (other_sources / "cache").write_text("a file where a folder should be", encoding="utf-8")
+    assert library.build().exists()
+
+
 def test_without_a_library_there_are_no_operations(other_sources: Path) -> None:
     library.operations.cache_clear()
     assert library.operations() is None

@@ -116,3 +116,14 @@ def test_ranks_of_several_hosts_sum_large_gradients_in_a_ring_unless_the_user_sa
     assert switch not in RankJob(["rank"], 2, [Host("localhost", 2)]).environment
     monkeypatch.setenv(switch, "0")
     assert switch not in several.environment
+
+
+def test_sums_that_each_layer_waits_for_are_looked_for_often_unless_the_user_says_how(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("HOROVOD_CYCLE_TIME", raising=False)
+    synchronised = RankJob(["rank"], 2, [Host("localhost", 2)], sums_within_layers=True)
+    assert float(synchronised.environment["HOROVOD_CYCLE_TIME"]) < 1  # milliseconds; Horovod's own is 1
+    assert "HOROVOD_CYCLE_TIME" not in RankJob(["rank"], 2, [Host("localhost", 2)]).environment
+    monkeypatch.setenv("HOROVOD_CYCLE_TIME", "5")
+    assert "HOROVOD_CYCLE_TIME" not in synchronised.environment  # so that the user's own is passed on
