@@ -1,8 +1,8 @@
-"""Weight gradients of a network's convolutions: oneDNN's own against matrix products, layer by layer.
+"""Weight gradients of a network's convolutions: by oneDNN, by matrix products and by radflow's own operation.
 
     python -m benchmarks.weight_gradients --arch=vgg16 --threads=1
 
-A row is a shape of layer that products can compute; `taken` says which of the two training takes here.
+A row is a shape of layer that all three compute; `taken` says which of them training takes here.
 """
 
 from __future__ import annotations
@@ -26,43 +26,49 @@ def main() -> None:
     import tensorflow as tf
 
     from radflow.models.backbone_builder import build_backbone
-    from radflow.models.convolution import can_take_products, products_are_faster, weight_gradient
+    from radflow.models.weight_gradient import (
+        WeightGradient,
+        faster_weight_gradient,
+        gradient_by_own_operation,
+        gradient_by_products,
+        is_plain,
+    )
 
-    @tf.function(jit_compile=False)
-    def by_products(inputs: tf.Tensor, upstream: tf.Tensor, size: int) -> tf.Tensor:
-        return weight_gradient(inputs, upstream, size)
-
-    @tf.function(jit_compile=False)
     def by_onednn(inputs: tf.Tensor, upstream: tf.Tensor, size: int) -> tf.Tensor:
         shape = (size, size, inputs.shape[-1], upstream.shape[-1])
         return tf.raw_ops.Conv2DBackpropFilter(
             input=inputs, filter_sizes=shape, out_backprop=upstream, strides=[1, 1, 1, 1], padding="SAME"
         )
 
-    def shape_of(layer: keras.layers.Conv2D) -> tuple[int, int, int, int, bool]:
-        return layer.output.shape[1], layer.kernel_size[0], *layer.kernel.shape[2:], products_are_faster(layer)
+    ways: dict[str, WeightGradient] = {
+        "oneDNN": by_onednn,
+        "products": gradient_by_products,
+        "own": gradient_by_own_operation,
+    }
+    names = {way: name for name, way in ways.items()}
+
+    def shape_of(layer: keras.layers.Conv2D) -> tuple[int, int, int, int, str]:
+        taken = names[faster_weight_gradient(layer) or by_onednn]
+        return layer.output.shape[1], layer.kernel_size[0], *layer.kernel.shape[2:], taken
 
     keras.config.set_dtype_policy(given.precision)
     layers = build_backbone(given.arch, "auto", "none", given.image_size).layers
-    shapes = Counter(
-        shape_of(layer) for layer in layers if isinstance(layer, keras.layers.Conv2D) and can_take_products(layer)
-    )
-    headings = ("map", "kernel", "channels", "filters", "layers", "oneDNN", "products", "ratio", "taken")
-    table = terminal_table(given.arch, headings, ())
-    spent = {"oneDNN": 0.0, "products": 0.0, "taken": 0.0}
+    shapes = Counter(shape_of(layer) for layer in layers if isinstance(layer, keras.layers.Conv2D) and is_plain(layer))
+    table = terminal_table(given.arch, ("map", "kernel", "channels", "filters", "layers", *ways, "taken"), ())
+    spent = dict.fromkeys([*ways, "taken"], 0.0)
     for (side, size, channels, filters, taken), count in sorted(shapes.items(), reverse=True):
         number = keras.config.dtype_policy().compute_dtype
         inputs = tf.cast(tf.random.normal((given.batch, side, side, channels)), number)
         upstream = tf.cast(tf.random.normal((given.batch, side, side, filters)), number)
-        calls = [partial(method, inputs, upstream, size) for method in (by_onednn, by_products)]
-        onednn, products = fastest(calls, given.rounds)
+        calls = [partial(tf.function(way, jit_compile=False), inputs, upstream, size) for way in ways.values()]
+        seconds = dict(zip(ways, fastest(calls, given.rounds), strict=True))
         operations = 2 * given.batch * side**2 * size**2 * channels * filters / 1e9
-        for method, seconds in (("oneDNN", onednn), ("products", products), ("taken", products if taken else onednn)):
-            spent[method] += count * seconds
-        speeds = (f"{operations / onednn:.0f}", f"{operations / products:.0f}", f"{onednn / products:.2f}")
-        table.add_row(*map(str, (side, size, channels, filters, count)), *speeds, "products" if taken else "oneDNN")
+        for way, taking in {**seconds, "taken": seconds[taken]}.items():
+            spent[way] += count * taking
+        speeds = [f"{operations / seconds[way]:.0f}" for way in ways]
+        table.add_row(*map(str, (side, size, channels, filters, count)), *speeds, taken)
     print_table(table)
-    print("GFLOP/s; seconds of all layers:", ", ".join(f"{name} {seconds:.2f}" for name, seconds in spent.items()))
+    print("GFLOP/s; seconds of all layers:", ", ".join(f"{name} {seconds:.3f}" for name, seconds in spent.items()))
 
 
 def read_options() -> argparse.Namespace:

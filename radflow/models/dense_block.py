@@ -72,7 +72,7 @@ class DenseBlocks(keras.layers.Layer):
     """A DenseNet of keras.applications without its top, by native operations: all variables are those of `model`."""
 
     def __init__(self, model: keras.Model) -> None:
-        super().__init__(name=model.name, dtype=model.layers[-1].dtype_policy)
+        super().__init__(name=model.name, dtype=model.layers[-1].dtype_policy, autocast=False)  # as convolutions are
         self.model = model  # a tracked attribute: its variables are those of this layer, in its order
         self.built = True
 

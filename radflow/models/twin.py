@@ -8,8 +8,9 @@ from __future__ import annotations
 import keras
 
 from radflow.models.batch_norm import AllreduceSum, FusedBatchNormalization, SynchronizedBatchNormalization
-from radflow.models.convolution import ProductGradientConvolution, products_are_faster
+from radflow.models.convolution import FastGradientConvolution
 from radflow.models.dense_block import DenseBlocks, computes_dense_blocks
+from radflow.models.weight_gradient import faster_weight_gradient
 
 
 def twin_of(model: keras.Model, allreduce_sum: AllreduceSum = list) -> keras.Model:
@@ -27,8 +28,8 @@ def twin_of(model: keras.Model, allreduce_sum: AllreduceSum = list) -> keras.Mod
             return SynchronizedBatchNormalization(layer, allreduce_sum)
         if isinstance(layer, keras.layers.BatchNormalization):
             return FusedBatchNormalization(layer)
-        if isinstance(layer, keras.layers.Conv2D) and products_are_faster(layer):
-            return ProductGradientConvolution(layer)
+        if isinstance(layer, keras.layers.Conv2D) and (weight_gradient := faster_weight_gradient(layer)):
+            return FastGradientConvolution(layer, weight_gradient)
         return layer
 
     return keras.models.clone_model(model, clone_function=faster)

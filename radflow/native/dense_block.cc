@@ -42,15 +42,6 @@ void ShareBlocks(OpKernelContext* context, int64_t pixels, int64_t cost_of_pixel
 
 int64_t PixelsOf(const Tensor& maps) { return maps.NumElements() / std::max<int64_t>(1, maps.dim_size(3)); }
 
-template <typename T>
-const typename Raw<T>::Type* Data(const Tensor& tensor) {
-  return reinterpret_cast<const typename Raw<T>::Type*>(tensor.flat<T>().data());
-}
-template <typename T>
-typename Raw<T>::Type* Data(Tensor* tensor) {
-  return reinterpret_cast<typename Raw<T>::Type*>(tensor->flat<T>().data());
-}
-
 // Two sums over pixels for each channel: work(first pixel, pixels, sums, other sums) adds those of a block, and blocks are
 // joined in their order.
 template <typename Work>

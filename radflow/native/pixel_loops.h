@@ -5,43 +5,13 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
-#include <cstring>
 
-#include "tensorflow/core/platform/bfloat16.h"
+#include "instruction_sets.h"
+#include "numbers.h"
 
 namespace radflow {
 
-using tensorflow::bfloat16;
-
 constexpr int kUnrolled = 4;  // pixels at a time, for which a channel's constants are loaded once
-
-// Elements are computed in float32 and kept as float32 or as the upper half of it.
-inline float Load(const float* value) { return *value; }
-inline float Load(const uint16_t* value) {
-  const uint32_t bits = static_cast<uint32_t>(*value) << 16;
-  float result;
-  std::memcpy(&result, &bits, sizeof(result));
-  return result;
-}
-inline void Store(float* place, float value) { *place = value; }
-inline void Store(uint16_t* place, float value) {  // round to nearest, ties to even; NaN stays NaN, of one kind
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof(bits));
-  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  *place = static_cast<uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : rounded);
-}
-
-template <typename T>
-struct Raw {
-  using Type = T;
-};
-template <>
-struct Raw<bfloat16> {
-  using Type = uint16_t;
-};
-
-#define RADFLOW_INLINE inline __attribute__((always_inline))
 
 template <typename E>
 RADFLOW_INLINE void SumPixels(const E* x, const float* shift, int64_t pixels, int64_t channels, float* sum,
@@ -168,22 +138,16 @@ struct Kernels {
 
 RADFLOW_KERNELS(Portable, )
 #if defined(__x86_64__)
-RADFLOW_KERNELS(Avx2, __attribute__((target("avx2,fma"))))
-RADFLOW_KERNELS(Avx512, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,prefer-vector-width=512"))))
+RADFLOW_KERNELS(Avx2, RADFLOW_AVX2)
+RADFLOW_KERNELS(Avx512, RADFLOW_AVX512)
 #endif
 
 template <typename E>
 const Kernels<E>& ChosenKernels() {
   static const Kernels<E> chosen = [] {
 #if defined(__x86_64__)
-    const char* most = std::getenv("ONEDNN_MAX_CPU_ISA");  // what oneDNN, which computes beside us, may use
-    const bool wide = !most || std::strncmp(most, "AVX512", 6) == 0 || std::strncmp(most, "AVX10", 5) == 0 ||
-                      std::strcmp(most, "DEFAULT") == 0 || std::strcmp(most, "ALL") == 0;
-    const bool any = wide || std::strncmp(most, "AVX2", 4) == 0;
-    if (wide && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-      return Avx512<E>::All();
-    if (any && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return Avx2<E>::All();
+    if (Uses(Instructions::kAvx512)) return Avx512<E>::All();
+    if (Uses(Instructions::kAvx2)) return Avx2<E>::All();
 #endif
     return Portable<E>::All();
   }();

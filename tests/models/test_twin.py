@@ -6,13 +6,15 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from native_operations import native, without_native  # noqa: F401 - fixtures
 from number_formats import needs_bfloat16
 
-from radflow.models import convolution
+from radflow.models import weight_gradient
 from radflow.models.backbone_builder import build_backbone
 from radflow.models.batch_norm import FusedBatchNormalization, SynchronizedBatchNormalization
-from radflow.models.convolution import ProductGradientConvolution
+from radflow.models.convolution import FastGradientConvolution
 from radflow.models.twin import twin_of
+from radflow.models.weight_gradient import WeightGradient, gradient_by_own_operation, gradient_by_products
 
 GENERATOR = np.random.default_rng(0)
 
@@ -21,21 +23,21 @@ GENERATOR = np.random.default_rng(0)
 def avx2(monkeypatch: pytest.MonkeyPatch):
     """A CPU with AVX2 and without AVX-512, whose convolutions are oneDNN's."""
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
-    monkeypatch.setattr(convolution, "instruction_sets", lambda: frozenset({"avx", "avx2"}))
+    monkeypatch.setattr(weight_gradient, "instruction_sets", lambda: frozenset({"avx", "avx2"}))
 
 
 @pytest.fixture
 def amx(monkeypatch: pytest.MonkeyPatch):
     """A CPU that multiplies bfloat16 by AMX."""
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
-    monkeypatch.setattr(convolution, "instruction_sets", lambda: frozenset({"avx2", "avx512f", "amx_bf16"}))
+    monkeypatch.setattr(weight_gradient, "instruction_sets", lambda: frozenset({"avx2", "avx512f", "amx_bf16"}))
 
 
 @pytest.fixture
 def avx512(monkeypatch: pytest.MonkeyPatch):
     """A CPU that multiplies bfloat16 by AVX-512."""
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
-    monkeypatch.setattr(convolution, "instruction_sets", lambda: frozenset({"avx2", "avx512f", "avx512_bf16"}))
+    monkeypatch.setattr(weight_gradient, "instruction_sets", lambda: frozenset({"avx2", "avx512f", "avx512_bf16"}))
 
 
 def nested(dtype: str = "float32", **settings: bool) -> keras.Model:
@@ -78,11 +80,12 @@ def of_kind(model: keras.Model, kind: type) -> set[str]:
     return {layer.name for layer in model._flatten_layers() if isinstance(layer, kind)}
 
 
+@pytest.mark.usefixtures("without_native")
 def test_large_maps_and_many_channels_have_their_weight_gradients_by_products(avx2):
     twin = twin_of(build_backbone("vgg16", "none", "none", 224))
-    assert of_kind(twin, keras.layers.Conv2D) - of_kind(twin, ProductGradientConvolution) == {"block1_conv1"}
+    assert of_kind(twin, keras.layers.Conv2D) - of_kind(twin, FastGradientConvolution) == {"block1_conv1"}
     twin = twin_of(build_backbone("resnet50", "batch", "none", 224))
-    products = of_kind(twin, ProductGradientConvolution)
+    products = of_kind(twin, FastGradientConvolution)
     assert {"conv2_block1_2_conv", "conv3_block4_1_conv", "conv5_block3_2_conv"} <= products
     not_its_kind = {"conv1_conv", "conv3_block1_1_conv"}  # 7x7; stride 2
     assert not products & (not_its_kind | {"conv4_block2_2_conv"})  # 14 px and 256 channels
@@ -95,20 +98,22 @@ def test_amx_has_its_weight_gradients_by_products_where_kernels_or_maps_are_smal
     films = keras.Input((side, side, channels))
     layer = keras.layers.Conv2D(channels, size, padding="same", dtype="mixed_bfloat16")
     twin = twin_of(keras.Model(films, layer(films)))
-    assert isinstance(twin.layers[-1], ProductGradientConvolution) is taken
+    assert isinstance(twin.layers[-1], FastGradientConvolution) is taken
 
 
+@pytest.mark.usefixtures("without_native")
 @pytest.mark.parametrize(("side", "size", "taken"), [(1, 3, True), (4, 1, True), (2, 3, False), (8, 1, False)])
 def test_avx512_has_weight_gradients_of_bfloat16_by_products_where_maps_are_very_small(avx512, side, size, taken):
     films = keras.Input((side, side, 64))
     layer = keras.layers.Conv2D(64, size, padding="same", dtype="mixed_bfloat16")
-    assert isinstance(twin_of(keras.Model(films, layer(films))).layers[-1], ProductGradientConvolution) is taken
+    assert isinstance(twin_of(keras.Model(films, layer(films))).layers[-1], FastGradientConvolution) is taken
 
 
+@pytest.mark.usefixtures("without_native")
 @pytest.mark.parametrize("cause", ["bfloat16", "avx512", "no onednn", "small films"])
 def test_elsewhere_convolutions_stay_what_they_are(avx2, monkeypatch, cause):
     if cause == "avx512":
-        monkeypatch.setattr(convolution, "instruction_sets", lambda: frozenset({"avx2", "avx512f"}))
+        monkeypatch.setattr(weight_gradient, "instruction_sets", lambda: frozenset({"avx2", "avx512f"}))
     if cause == "no onednn":
         monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     films = keras.Input((8, 8, 16) if cause == "small films" else (28, 28, 16))
@@ -116,18 +121,43 @@ def test_elsewhere_convolutions_stay_what_they_are(avx2, monkeypatch, cause):
     assert twin_of(keras.Model(films, layer(films))).layers[-1] is layer
 
 
+@pytest.mark.usefixtures("native")
+def test_convolutions_have_their_weight_gradients_by_the_native_operation_but_for_the_first(avx512):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        twin = twin_of(build_backbone("vgg16", "none", "none", 32))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert of_kind(twin, keras.layers.Conv2D) - of_kind(twin, FastGradientConvolution) == {"block1_conv1"}
+
+
+@pytest.mark.usefixtures("without_native")
 def test_products_train_what_keras_would(avx2):
     """Values and all gradients, with bias, activation and a concatenation as in a dense block."""
-    compare_training(28, "float32", tolerance=1e-4)
+    compare_training(28, "float32", tolerance=1e-4, ways={gradient_by_products})
 
 
 @needs_bfloat16
 def test_products_of_bfloat16_train_what_keras_would(amx):
-    compare_training(4, "mixed_bfloat16", tolerance=2**-6)
+    compare_training(4, "mixed_bfloat16", tolerance=2**-6, ways={gradient_by_products})
 
 
-def compare_training(side: int, dtype: str, tolerance: float) -> None:
-    """Hold outputs and gradients of a twin with products against the model, to a share of the largest value."""
+@pytest.mark.usefixtures("native")
+def test_the_native_operation_trains_what_keras_would(avx2):
+    compare_training(28, "float32", tolerance=1e-4, ways={gradient_by_own_operation, gradient_by_products})
+
+
+@needs_bfloat16
+@pytest.mark.usefixtures("native")
+def test_the_native_operation_trains_what_keras_would_in_bfloat16(avx512):
+    compare_training(4, "mixed_bfloat16", tolerance=2**-6, ways={gradient_by_own_operation})
+
+
+def compare_training(side: int, dtype: str, tolerance: float, ways: set[WeightGradient]) -> None:
+    """Hold outputs and gradients of a twin against the model, to a share of the largest value.
+
+    All its convolutions must have their weight gradients in one of these ways, and each way must be taken.
+    """
     films = keras.Input((side, side + 2, 16))
     activated = {"activation": "relu", "bias_initializer": "normal", "dtype": dtype}
     first = keras.layers.Conv2D(24, 3, padding="same", name="first", **activated)(films)
@@ -135,7 +165,8 @@ def compare_training(side: int, dtype: str, tolerance: float) -> None:
     joined = keras.layers.Concatenate(dtype=dtype)([first, second])
     model = keras.Model(films, keras.layers.Conv2D(17, 3, padding="same", name="third", dtype=dtype)(joined))
     twin = twin_of(model)
-    assert of_kind(twin, ProductGradientConvolution) == {"first", "second", "third"}
+    convolutions = [layer for layer in twin.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert {layer.weight_gradient for layer in convolutions} == ways
     assert [id(weight) for weight in twin.trainable_variables] == [id(weight) for weight in model.trainable_variables]
     some = GENERATOR.normal(size=(3, side, side + 2, 16)).astype(np.float32)
     weights = [weight.value for weight in model.trainable_variables]
