@@ -3,8 +3,8 @@
 Each layer of a block reads the maps of all earlier ones. As separate operations they are copied together again for each
 layer, their statistics are taken again, and what normalisation and ReLU give is kept for the gradient twice. Here the
 maps of a block lie in one buffer to which each layer appends its own; statistics of a channel are taken once;
-normalisation and ReLU are one pass; and the gradient computes them again instead of keeping them (Pleiss et al. 2017,
-arXiv:1707.06990).
+normalisation and ReLU are one pass, which a 1x1 convolution behind them shares; and the gradient computes them again
+instead of keeping them (Pleiss et al. 2017, arXiv:1707.06990).
 """
 
 from __future__ import annotations
@@ -17,46 +17,98 @@ import tensorflow as tf
 
 from radflow.models.batch_norm import move_statistics
 from radflow.models.convolution import convolution_gradients
+from radflow.models.weight_gradient import faster_weight_gradient, gradient_by_own_operation
 from radflow.native.library import operations
 from radflow.native.normalization import Maps, append_maps, begin_maps, normalize_relu, normalize_relu_gradients
+from radflow.native.pointwise import Gradient, convolve_normalized, convolve_normalized_gradients, take_gradient
 
 _STAGES = (2, 3, 4, 5)
 """As keras.applications numbers the blocks."""
 
 
 @dataclass(frozen=True)
-class _Half:
-    """Half of a dense layer: normalisation and ReLU, and a convolution of what they give."""
+class _Normalized:
+    """Normalisation and ReLU."""
 
     norm: keras.layers.BatchNormalization
+
+    @property
+    def values(self) -> tuple[tf.Tensor, ...]:
+        """Scale and offset, which are trained, and what else is."""
+        return self.norm.gamma.value, self.norm.beta.value
+
+    def compute(self, maps: Maps, *parameters: tf.Tensor) -> tf.Tensor:
+        """What comes out."""
+        gamma, beta = parameters
+        return normalize_relu(maps, gamma, beta, self.norm.epsilon)
+
+    def gradients(
+        self, upstream: tf.Tensor, maps: Maps, parameters: Sequence[tf.Tensor], others: Gradient | None = None
+    ) -> tuple[Gradient, list[tf.Tensor]]:
+        """Gradients of the maps, to which those by `others` that read them are added, and of the parameters."""
+        gamma, beta = parameters
+        added, linear = (None, None) if others is None else (others.values, others.linear)
+        of_maps, *of_parameters = normalize_relu_gradients(upstream, maps, gamma, beta, self.norm.epsilon, added)
+        return Gradient(of_maps, linear), of_parameters
+
+
+@dataclass(frozen=True)
+class _Convolved(_Normalized):
+    """Normalisation and ReLU, and a convolution of what they give."""
+
     convolution: keras.layers.Conv2D
 
     @property
-    def values(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Scale, offset and kernel, which are trained."""
-        return self.norm.gamma.value, self.norm.beta.value, self.convolution.kernel.value
+    def values(self) -> tuple[tf.Tensor, ...]:
+        return *super().values, self.convolution.kernel.value
 
-    def compute(self, maps: Maps, gamma: tf.Tensor, beta: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        """Maps of the convolution."""
-        normalized = normalize_relu(maps, gamma, beta, self.norm.epsilon)
+    def compute(self, maps: Maps, *parameters: tf.Tensor) -> tf.Tensor:
+        *of_norm, kernel = parameters
+        normalized = super().compute(maps, *of_norm)
         return tf.nn.conv2d(normalized, tf.cast(kernel, normalized.dtype), strides=1, padding="SAME")
 
+    def compute_maps(self, maps: Maps, *parameters: tf.Tensor) -> Maps:
+        """What comes out, with its statistics."""
+        values = self.compute(maps, *parameters)
+        return begin_maps(values, values.shape[-1])
+
     def gradients(
-        self,
-        upstream: tf.Tensor,
-        maps: Maps,
-        parameters: Sequence[tf.Tensor],
-        others: tf.Tensor | None = None,
-    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Gradients of the maps, to which those by `others` that read them are added, and of the parameters."""
-        gamma, beta, kernel = parameters
+        self, upstream: tf.Tensor, maps: Maps, parameters: Sequence[tf.Tensor], others: Gradient | None = None
+    ) -> tuple[Gradient, list[tf.Tensor]]:
+        *of_norm, kernel = parameters
         with tf.control_dependencies([upstream]):  # computed again no sooner than it is wanted, so that none is kept
-            normalized = normalize_relu(maps, gamma, beta, self.norm.epsilon)
+            normalized = super().compute(maps, *of_norm)
         of_normalized, of_kernel = convolution_gradients(self.convolution, normalized, kernel, upstream)
-        of_maps, of_gamma, of_beta = normalize_relu_gradients(
-            of_normalized, maps, gamma, beta, self.norm.epsilon, others
+        of_maps, of_parameters = super().gradients(of_normalized, maps, of_norm, others)
+        return of_maps, [*of_parameters, of_kernel]
+
+
+class _Pointwise(_Convolved):
+    """The same with a 1x1 convolution, in one pass over the maps."""
+
+    def compute(self, maps: Maps, *parameters: tf.Tensor) -> tf.Tensor:
+        return self.compute_maps(maps, *parameters).values
+
+    def compute_maps(self, maps: Maps, *parameters: tf.Tensor) -> Maps:
+        gamma, beta, kernel = parameters
+        return convolve_normalized(maps, gamma, beta, tf.cast(kernel, maps.values.dtype), self.norm.epsilon)
+
+    def gradients(
+        self, upstream: tf.Tensor, maps: Maps, parameters: Sequence[tf.Tensor], others: Gradient | None = None
+    ) -> tuple[Gradient, list[tf.Tensor]]:
+        gamma, beta, kernel = parameters
+        of_maps, *of_parameters = convolve_normalized_gradients(
+            upstream, maps, gamma, beta, tf.cast(kernel, maps.values.dtype), self.norm.epsilon, others
         )
-        return of_maps, [of_gamma, of_beta, of_kernel]
+        return of_maps, of_parameters
+
+
+def _convolved(norm: keras.layers.BatchNormalization, convolution: keras.layers.Conv2D) -> _Convolved:
+    """In one pass where that is possible, and faster on this CPU."""
+    *size, channels, filters = convolution.kernel.shape
+    fits = size == [1, 1] and channels % 32 == filters % 32 == 0 and max(channels, filters) <= 2048
+    is_fast = faster_weight_gradient(convolution) is gradient_by_own_operation
+    return (_Pointwise if fits and is_fast else _Convolved)(norm, convolution)
 
 
 def computes_dense_blocks(model: keras.Model) -> bool:
@@ -90,34 +142,34 @@ class DenseBlocks(keras.layers.Layer):
         # Their names count those of all models of the process.
         first_pad, second_pad = (layer for layer in self.model.layers if isinstance(layer, keras.layers.ZeroPadding2D))
         maps = layers["conv1_conv"](first_pad(inputs))
-        maps = layers["pool1"](second_pad(compute(maps, [], layers["conv1_bn"])))
+        maps = layers["pool1"](second_pad(compute(maps, [], _Normalized(layers["conv1_bn"]))))
         for stage in _STAGES[:-1]:
-            maps = compute(maps, _halves(layers, stage), layers[f"pool{stage}_bn"])
-            maps = layers[f"pool{stage}_pool"](layers[f"pool{stage}_conv"](maps))
-        return compute(maps, _halves(layers, _STAGES[-1]), layers["bn"])
+            transition = _convolved(layers[f"pool{stage}_bn"], layers[f"pool{stage}_conv"])
+            maps = layers[f"pool{stage}_pool"](compute(maps, _halves(layers, stage), transition))
+        return compute(maps, _halves(layers, _STAGES[-1]), _Normalized(layers["bn"]))
 
 
-def _halves(layers: dict[str, keras.Layer], stage: int) -> list[_Half]:
-    """The halves of all layers of a block, in their order."""
+def _halves(layers: dict[str, keras.Layer], stage: int) -> list[_Convolved]:
+    """The halves of all layers of a block, in their order: a 1x1 convolution, and a 3x3 one."""
     names = [f"conv{stage}_block{number}" for number in range(1, len(layers))]
     return [
-        _Half(layers[f"{name}_{half}_bn"], layers[f"{name}_{half + 1}_conv"])
+        _convolved(layers[f"{name}_{half}_bn"], layers[f"{name}_{half + 1}_conv"])
         for name in names
         if f"{name}_concat" in layers
         for half in (0, 1)
     ]
 
 
-def _predict_block(maps: tf.Tensor, halves: list[_Half], last: keras.layers.BatchNormalization) -> tf.Tensor:
-    """Maps behind a block, normalised by `last` and through ReLU, by the moving statistics."""
+def _predict_block(maps: tf.Tensor, halves: list[_Convolved], last: _Normalized) -> tf.Tensor:
+    """What `last` makes of the maps behind a block, by the moving statistics."""
     filled = maps.shape[-1]
-    block = begin_maps(maps, last.gamma.shape[0])
+    block = begin_maps(maps, last.norm.gamma.shape[0])
     for first, second in zip(halves[::2], halves[1::2], strict=True):
         bottleneck = first.compute(Maps(block.values, _moving(first.norm)), *first.values)
         grown = second.compute(Maps(bottleneck, _moving(second.norm)), *second.values)
         block = append_maps(block, grown, filled)
         filled += grown.shape[-1]
-    return normalize_relu(Maps(block.values, _moving(last)), last.gamma.value, last.beta.value, last.epsilon)
+    return last.compute(Maps(block.values, _moving(last.norm)), *last.values)
 
 
 def _moving(norm: keras.layers.BatchNormalization) -> tf.Tensor:
@@ -125,48 +177,48 @@ def _moving(norm: keras.layers.BatchNormalization) -> tf.Tensor:
     return tf.stack([norm.moving_mean.value, norm.moving_variance.value])
 
 
-def _train_block(maps: tf.Tensor, halves: list[_Half], last: keras.layers.BatchNormalization) -> tf.Tensor:
-    """Maps behind a block, normalised by `last` and through ReLU; moving statistics follow those of these films."""
-    parameters = [value for half in halves for value in half.values]
-    outputs, of_block, *of_middles = _block(halves, last.epsilon)(maps, *parameters, last.gamma.value, last.beta.value)
-    of_buffer = [(norm, of_block[:, : norm.gamma.shape[0]]) for norm in [*(half.norm for half in halves[::2]), last]]
+def _train_block(maps: tf.Tensor, halves: list[_Convolved], last: _Normalized) -> tf.Tensor:
+    """What `last` makes of the maps behind a block; moving statistics follow those of these films."""
+    parameters = [value for part in (*halves, last) for value in part.values]
+    outputs, of_block, *of_middles = _block(halves, last)(maps, *parameters)
+    of_buffer = [(part.norm, of_block[:, : part.norm.gamma.shape[0]]) for part in (*halves[::2], last)]
     of_others = [(half.norm, statistics) for half, statistics in zip(halves[1::2], of_middles, strict=True)]
     move_statistics([*of_buffer, *of_others])
     return outputs
 
 
-def _block(halves: list[_Half], epsilon: float) -> Callable[..., tuple[tf.Tensor, ...]]:
+def _block(halves: list[_Convolved], last: _Normalized) -> Callable[..., tuple[tf.Tensor, ...]]:
     """A differentiable function of maps and parameters.
 
-    It gives what the last normalisation does, the statistics of the block, and those of the maps between the halves of
-    each layer.
+    It gives what `last` does, the statistics of the block, and those of the maps between the halves of each layer.
     """
 
     @tf.custom_gradient
     def compute(values: tf.Tensor, *parameters: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], Callable]:
-        *of_halves, (gamma, beta) = [parameters[start : start + 3] for start in range(0, len(parameters), 3)]
+        of_halves = [parameters[start : start + 3] for start in range(0, 3 * len(halves), 3)]
+        of_last = parameters[3 * len(halves) :]
         layers = list(zip(halves[::2], of_halves[::2], halves[1::2], of_halves[1::2], strict=True))
-        filled, channels = values.shape[-1], gamma.shape[0]
-        block, middles = begin_maps(values, channels), []
+        filled, middles = values.shape[-1], []
+        block = begin_maps(values, last.norm.gamma.shape[0])
         for first, of_first, second, of_second in layers:
-            bottleneck = first.compute(block, *of_first)
-            middles.append(begin_maps(bottleneck, bottleneck.shape[-1]))
+            middles.append(first.compute_maps(block, *of_first))
             grown = second.compute(middles[-1], *of_second)
             block = append_maps(block, grown, filled)
             filled += grown.shape[-1]
 
         def gradients(upstream: tf.Tensor, *_: tf.Tensor) -> list[tf.Tensor]:
-            of_block, *of_parameters = normalize_relu_gradients(upstream, block, gamma, beta, epsilon)
-            end = channels
+            of_block, of_parameters = last.gradients(upstream, block, of_last)
+            end = filled
             for (first, of_first, second, of_second), middle in zip(reversed(layers), reversed(middles), strict=True):
                 start = end - of_second[-1].shape[-1]
-                of_middle, of_later = second.gradients(of_block[..., start:end], middle, of_second)
-                of_block, of_earlier = first.gradients(of_middle, block, of_first, others=of_block)
+                of_grown = take_gradient(of_block, block, start, end)
+                of_middle, of_later = second.gradients(of_grown, middle, of_second)
+                of_block, of_earlier = first.gradients(of_middle.values, block, of_first, others=of_block)
                 of_parameters = [*of_earlier, *of_later, *of_parameters]
                 end = start
-            return [of_block[..., :end], *of_parameters]
+            return [take_gradient(of_block, block, 0, end), *of_parameters]
 
         statistics = (block.statistics, *(middle.statistics for middle in middles))
-        return (normalize_relu(block, gamma, beta, epsilon), *statistics), gradients
+        return (last.compute(block, *of_last), *statistics), gradients
 
     return compute

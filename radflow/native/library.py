@@ -12,11 +12,14 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from radflow.cpu import available_cores
 from radflow.errors import JobError, UserError
 from radflow.files import atomic_file, cache_folder
 from radflow.terminal import import_tensorflow, say, warn, without_notices
@@ -26,7 +29,7 @@ SWITCH = "RADFLOW_NATIVE"
 """Environment variable; 0 keeps to TensorFlow's own operations."""
 _FOLDER = Path(__file__).resolve().parent
 # -O3 vectorises the loops; the other two let it do so across what would set errno or trap.
-_FLAGS = ("-O3", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
+_FLAGS = ("-O3", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
 
 
 def library_path() -> Path:
@@ -38,7 +41,7 @@ def library_path() -> Path:
 
 
 def build() -> Path:
-    """Put the library into this environment, compiled (a quarter of a minute) or from the cache, and return its path.
+    """Put the library into this environment, compiled (half a minute) or from the cache, and return its path.
 
     Raises
     ------
@@ -76,20 +79,31 @@ def _compile(target: Path) -> None:
     import_tensorflow()
     import tensorflow as tf
 
-    compiler = os.environ.get("CXX", "g++")
-    flags = [*_FLAGS, *tf.sysconfig.get_compile_flags(), *map(str, _sources("*.cc")), *tf.sysconfig.get_link_flags()]
+    with tempfile.TemporaryDirectory() as folder:
+        objects = [str(Path(folder) / f"{source.stem}.o") for source in _sources("*.cc")]
+        lines = [
+            [*_FLAGS, *tf.sysconfig.get_compile_flags(), "-c", str(source), "-o", compiled]
+            for source, compiled in zip(_sources("*.cc"), objects, strict=True)
+        ]
+        with ThreadPoolExecutor(available_cores()) as pool:
+            list(pool.map(_run_compiler, lines))
+        _run_compiler(["-shared", *objects, *tf.sysconfig.get_link_flags(), "-o", str(target)])
     try:
-        result = subprocess.run([compiler, *flags, "-o", target], capture_output=True, text=True, check=False)
+        _load(target)
+    except tf.errors.OpError as error:
+        raise JobError(f"the native operations compile and do not load: {error.message}") from error
+
+
+def _run_compiler(arguments: list[str]) -> None:
+    compiler = os.environ.get("CXX", "g++")
+    try:
+        result = subprocess.run([compiler, *arguments], capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         advice = "install a C++ compiler (Debian, Ubuntu: apt-get install g++), or name one by CXX"
         raise UserError(f"{compiler} not found; {advice}") from error
     if result.returncode:
         errors = [line for line in result.stderr.splitlines() if "error" in line] or [f"{compiler} failed"]
         raise JobError(f"the native operations do not compile: {errors[0]}")
-    try:
-        _load(target)
-    except tf.errors.OpError as error:
-        raise JobError(f"the native operations compile and do not load: {error.message}") from error
 
 
 @functools.cache

@@ -23,11 +23,11 @@ RADFLOW_INLINE float AsFloat(uint32_t bits) {
 inline float Load(const float* value) { return *value; }
 inline float Load(const uint16_t* value) { return AsFloat(static_cast<uint32_t>(*value) << 16); }
 inline void Store(float* place, float value) { *place = value; }
-inline void Store(uint16_t* place, float value) {  // round to nearest, ties to even; NaN stays NaN, of one kind
+// Rounds to nearest, ties to even. NaN stays NaN, as computed or of a bfloat16: the lower bits of those are 0.
+inline void Store(uint16_t* place, float value) {
   uint32_t bits;
   std::memcpy(&bits, &value, sizeof(bits));
-  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  *place = static_cast<uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : rounded);
+  *place = static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
 // What a number of TensorFlow's is as bits.

@@ -37,10 +37,10 @@ RADFLOW_INLINE void SumPixels(const E* x, const float* shift, int64_t pixels, in
 
 template <typename E>
 RADFLOW_INLINE void NormalizePixels(const E* x, const float* scale, const float* offset, int64_t pixels,
-                                    int64_t channels, int64_t stride, E* y) {
+                                    int64_t channels, int64_t stride, E* y, int64_t y_stride) {
   for (int64_t p = 0; p < pixels; ++p) {
     const E* from = x + p * stride;
-    E* to = y + p * channels;
+    E* to = y + p * y_stride;
     for (int64_t j = 0; j < channels; ++j) {
       const float value = Load(from + j) * scale[j] + offset[j];
       Store(to + j, value < 0.0f ? 0.0f : value);  // NaN stays NaN: a loss that is not finite must show
@@ -96,17 +96,26 @@ RADFLOW_INLINE void WriteGradients(const E* x, const E* dy, const E* added, cons
   }
 }
 
+// What is linear in x, added to the gradients of its first channels.
+template <typename E>
+RADFLOW_INLINE void AddLinear(const E* dx, const E* x, const float* constant, const float* slope, int64_t pixels,
+                              int64_t channels, int64_t stride, E* y) {
+  for (int64_t p = 0; p < pixels; ++p, dx += stride, x += stride, y += channels)
+    for (int64_t j = 0; j < channels; ++j) Store(y + j, Load(dx + j) + constant[j] + slope[j] * Load(x + j));
+}
+
 // The same loops compiled for several instruction sets; which is taken is decided once.
 template <typename E>
 struct Kernels {
   void (*sum_pixels)(const E*, const float*, int64_t, int64_t, float*, float*);
-  void (*normalize)(const E*, const float*, const float*, int64_t, int64_t, int64_t, E*);
+  void (*normalize)(const E*, const float*, const float*, int64_t, int64_t, int64_t, E*, int64_t);
   void (*sum_gradients)(const E*, const E*, const float*, const float*, const float*, int64_t, int64_t, int64_t, float*,
                         float*);
   void (*write)(const E*, const E*, const E*, const float*, const float*, const float*, const float*, const float*,
                 int64_t, int64_t, int64_t, E*);
   void (*add)(const E*, const E*, const E*, const float*, const float*, const float*, const float*, const float*,
               int64_t, int64_t, int64_t, E*);
+  void (*add_linear)(const E*, const E*, const float*, const float*, int64_t, int64_t, int64_t, E*);
 };
 
 #define RADFLOW_KERNELS(NAME, TARGET)                                                                                  \
@@ -116,8 +125,8 @@ struct Kernels {
       SumPixels(x, shift, n, c, sum, square);                                                                          \
     }                                                                                                                  \
     TARGET static void Normalize(const E* x, const float* scale, const float* offset, int64_t n, int64_t c, int64_t s, \
-                                 E* y) {                                                                               \
-      NormalizePixels(x, scale, offset, n, c, s, y);                                                                   \
+                                 E* y, int64_t t) {                                                                    \
+      NormalizePixels(x, scale, offset, n, c, s, y, t);                                                                \
     }                                                                                                                  \
     TARGET static void Gradients(const E* x, const E* dy, const float* scale, const float* offset, const float* mean,  \
                                  int64_t n, int64_t c, int64_t s, float* sum, float* product) {                        \
@@ -133,7 +142,11 @@ struct Kernels {
                            int64_t s, E* dx) {                                                                         \
       WriteGradients<E, true>(x, dy, added, scale, offset, mean, mean_gradient, slope, n, c, s, dx);                   \
     }                                                                                                                  \
-    static Kernels<E> All() { return {Sum, Normalize, Gradients, Write, Add}; }                                        \
+    TARGET static void Linear(const E* dx, const E* x, const float* constant, const float* slope, int64_t n, int64_t c,\
+                              int64_t s, E* y) {                                                                       \
+      AddLinear(dx, x, constant, slope, n, c, s, y);                                                                   \
+    }                                                                                                                  \
+    static Kernels<E> All() { return {Sum, Normalize, Gradients, Write, Add, Linear}; }                                \
   };
 
 RADFLOW_KERNELS(Portable, )

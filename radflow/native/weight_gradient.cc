@@ -1,7 +1,9 @@
 // The gradient of a convolution's weights, with stride 1 and padding SAME: for each tap of the kernel the product of the
 // inputs that the tap meets and the upstream gradient, summed over films and positions.
 //
-// Rows of maps are packed a chunk at a time (weight_loops.h), for the cache. Each thread computes gradients of its own,
+// Films are packed side by side, position by position: what a tap reads of the inputs is then as long as what it reads of
+// the upstream gradient, wherever the tap lies, and positions beyond the edge are left out instead of being padded. Rows of
+// maps are packed a chunk at a time, for the cache. Each thread computes gradients of its own,
 // in the same order however many threads there are, so that results do not depend on their number.
 
 #include <algorithm>
@@ -11,8 +13,8 @@
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/shape_inference.h"
-#include "tensorflow/core/util/work_sharder.h"
-#include "weight_loops.h"
+#include "products.h"
+#include "sharing.h"
 
 namespace radflow {
 
@@ -24,8 +26,6 @@ using tensorflow::TensorShape;
 
 constexpr int64_t kBytesOfChunk = 2 << 20;
 constexpr int64_t kStepsOfBlock = 512;  // that all products of a thread go through while they are in its cache
-
-int64_t Parts(int64_t all, int64_t of_part) { return (all + of_part - 1) / of_part; }
 
 // Positions [first, last) of a row.
 struct Positions {
@@ -103,12 +103,12 @@ class WeightGradientOp : public OpKernel {
 
   // Panels of equal size waste least where the channels are no multiple of the most that a panel may have.
   static int64_t ChannelsOfPanel(int64_t channels) {
-    return Parts(channels, Parts(channels, ChosenWeightKernels<E>().rows));
+    return Parts(channels, Parts(channels, ChosenProducts<E>().rows));
   }
 
   void Sum(OpKernelContext* context, const Maps& inputs, const Maps& upstream, float* gradient) const {
-    const WeightKernels<E>& kernels = ChosenWeightKernels<E>();
-    const int64_t steps = Parts(inputs.films, Format<E>::kFilms), steps_of_row = inputs.width * steps, edge = size_ / 2;
+    const ProductKernels<E>& kernels = ChosenProducts<E>();
+    const int64_t steps = Parts(inputs.films, Format<E>::kElements), steps_of_row = inputs.width * steps, edge = size_ / 2;
     const int64_t of_panel = ChannelsOfPanel(inputs.channels);
     const int64_t packed_channels = Parts(inputs.channels, of_panel) * kernels.stride +
                                     Parts(upstream.channels, kernels.filters) * kernels.filters;
@@ -125,19 +125,19 @@ class WeightGradientOp : public OpKernel {
       const int64_t last = std::min(inputs.height, first + rows);
       left.first_row = std::max<int64_t>(0, first - edge);
       right.first_row = first;
-      Pack(context, inputs, std::min(inputs.height, last + edge), kernels.pack_inputs, &left);
-      Pack(context, upstream, last, kernels.pack_upstream, &right);
+      Pack(context, inputs, std::min(inputs.height, last + edge), kernels.pack_left, &left);
+      Pack(context, upstream, last, kernels.pack_right, &right);
       SumRows(context, inputs, upstream.channels, left, right, last, gradient);
     }
   }
 
-  void Pack(OpKernelContext* context, const Maps& maps, int64_t last_row, typename WeightKernels<E>::Pack pack,
+  void Pack(OpKernelContext* context, const Maps& maps, int64_t last_row, typename ProductKernels<E>::Pack pack,
             Packed* packed) const {
     const std::vector<E> zeros(maps.channels, E{});  // the film beside the last of an odd number
     const int64_t row_size = maps.width * maps.channels, film_size = maps.height * row_size;
     Share(context, last_row - packed->first_row, maps.films * row_size, [&](int64_t first, int64_t last) {
       for (int64_t row = first; row < last; ++row)
-        pack(maps.values + (packed->first_row + row) * row_size, maps.films, film_size, maps.width, maps.channels,
+        pack(maps.values + (packed->first_row + row) * row_size, {maps.films, film_size, maps.width, maps.channels},
              packed->of_panel, packed->panel_size, zeros.data(), packed->values + row * packed->row_size);
     });
   }
@@ -145,8 +145,8 @@ class WeightGradientOp : public OpKernel {
   // Adds the products of the rows that are packed.
   void SumRows(OpKernelContext* context, const Maps& inputs, int64_t filters, const Packed& left, const Packed& right,
                int64_t last_row, float* gradient) const {
-    const WeightKernels<E>& kernels = ChosenWeightKernels<E>();
-    const int64_t taps = size_ * size_, steps = Parts(inputs.films, Format<E>::kFilms);
+    const ProductKernels<E>& kernels = ChosenProducts<E>();
+    const int64_t taps = size_ * size_, steps = Parts(inputs.films, Format<E>::kElements);
     std::vector<std::vector<std::vector<Run>>> runs;  // of each block and tap
     for (const auto& block : Blocks(right.first_row, last_row, inputs.width, steps)) {
       runs.emplace_back();
@@ -160,7 +160,7 @@ class WeightGradientOp : public OpKernel {
           const int64_t tap = product % taps, a = product / taps % left.panels, b = product / taps / left.panels;
           const std::vector<Run>& summed = runs[block][tap];
           const int64_t channel = a * left.of_panel, filter = b * right.of_panel;
-          kernels.sums[left.of_panel - 1](left.values + a * left.panel_size, right.values + b * right.panel_size,
+          kernels.sum_panels[left.of_panel - 1](left.values + a * left.panel_size, right.values + b * right.panel_size,
                                           summed.data(), summed.size(), tile.data());
           kernels.add(tile.data(), std::min(left.of_panel, inputs.channels - channel),
                       std::min(right.of_panel, filters - filter), filters, right.first_row == 0 && block == 0,
@@ -183,13 +183,6 @@ class WeightGradientOp : public OpKernel {
                       ((some.row - right.first_row) * inputs.width + first) * steps, (last - first) * steps});
     }
     return runs;
-  }
-
-  // Calls work(first, last) on the threads of the process.
-  template <typename Work>
-  static void Share(OpKernelContext* context, int64_t all, int64_t cost, const Work& work) {
-    auto& workers = *context->device()->tensorflow_cpu_worker_threads();
-    tensorflow::Shard(workers.num_threads, workers.workers, all, cost, work);
   }
 
   int64_t size_;

@@ -1,0 +1,101 @@
+// What operations on the maps of a dense block share: the normalisation of the first channels of a buffer, and work on
+// blocks of pixels.
+
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "numbers.h"
+#include "pixel_loops.h"
+#include "sharing.h"
+#include "tensorflow/core/framework/op_kernel.h"
+
+namespace radflow {
+
+using tensorflow::OpKernel;
+using tensorflow::OpKernelConstruction;
+using tensorflow::OpKernelContext;
+using tensorflow::Tensor;
+using tensorflow::TensorShape;
+
+constexpr int64_t kPixelsOfBlock = 256;  // of one partial sum: few enough for float32
+
+// What a channel's normalisation needs: y = max(0, x * scale + offset).
+struct Channels {
+  std::vector<float> scale, offset, mean, inverse_deviation;
+};
+
+// Calls work(first block, last block) on the threads of the process.
+template <typename Work>
+void ShareBlocks(OpKernelContext* context, int64_t pixels, int64_t cost_of_pixel, const Work& work) {
+  Share(context, Parts(pixels, kPixelsOfBlock), cost_of_pixel * kPixelsOfBlock, work);
+}
+
+inline int64_t PixelsOf(const Tensor& maps) { return maps.NumElements() / std::max<int64_t>(1, maps.dim_size(3)); }
+
+// Two sums over pixels for each channel: work(first pixel, pixels, sums, other sums) adds those of a block, and blocks are
+// joined in their order.
+template <typename Work>
+std::vector<double> SumBlocks(OpKernelContext* context, int64_t pixels, int64_t channels, int64_t cost_of_pixel,
+                              const Work& work) {
+  const int64_t blocks = Parts(pixels, kPixelsOfBlock);
+  std::vector<float> partial(blocks * 2 * channels, 0.0f);
+  ShareBlocks(context, pixels, cost_of_pixel, [&](int64_t first, int64_t last) {
+    for (int64_t block = first; block < last; ++block) {
+      const int64_t begin = block * kPixelsOfBlock;
+      float* sums = partial.data() + block * 2 * channels;
+      work(begin, std::min(kPixelsOfBlock, pixels - begin), sums, sums + channels);
+    }
+  });
+  std::vector<double> total(2 * channels, 0.0);
+  for (int64_t block = 0; block < blocks; ++block)
+    for (int64_t j = 0; j < 2 * channels; ++j) total[j] += partial[block * 2 * channels + j];
+  return total;
+}
+
+// The first channels of a buffer with what their normalisation needs.
+template <typename T>
+struct Normalized {
+  using E = typename Raw<T>::Type;
+  const E* x = nullptr;
+  int64_t pixels = 0, channels = 0, stride = 0;
+  Channels constants;
+
+  tensorflow::Status Read(OpKernelContext* context, float epsilon) {
+    const Tensor *maps = nullptr, *statistics = nullptr, *gamma = nullptr, *beta = nullptr;
+    TF_RETURN_IF_ERROR(context->input("maps", &maps));
+    TF_RETURN_IF_ERROR(context->input("statistics", &statistics));
+    TF_RETURN_IF_ERROR(context->input("gamma", &gamma));
+    TF_RETURN_IF_ERROR(context->input("beta", &beta));
+    channels = gamma->NumElements();
+    if (maps->dims() != 4 || channels > maps->dim_size(3) || beta->NumElements() != channels ||
+        statistics->dims() != 2 || statistics->dim_size(0) != 2 || statistics->dim_size(1) < channels)
+      return tensorflow::errors::InvalidArgument(
+          "maps must be [n, h, w, total], statistics [2, channels or more], gamma and beta [channels]");
+    x = Data<T>(*maps);
+    pixels = PixelsOf(*maps);
+    stride = maps->dim_size(3);
+    for (auto* values : {&constants.scale, &constants.offset, &constants.mean, &constants.inverse_deviation})
+      values->resize(channels);
+    const float *mean = statistics->flat<float>().data(), *variance = mean + statistics->dim_size(1);
+    for (int64_t j = 0; j < channels; ++j) {
+      const float inverse = 1.0f / std::sqrt(variance[j] + epsilon);
+      constants.mean[j] = mean[j];
+      constants.inverse_deviation[j] = inverse;
+      constants.scale[j] = gamma->flat<float>()(j) * inverse;
+      constants.offset[j] = beta->flat<float>()(j) - mean[j] * constants.scale[j];
+    }
+    return tensorflow::OkStatus();
+  }
+
+  // Normalises pixels, with ReLU, into rows that lie so far apart.
+  void NormalizeRows(int64_t first, int64_t count, E* y, int64_t y_stride) const {
+    ChosenKernels<E>().normalize(x + first * stride, constants.scale.data(), constants.offset.data(), count, channels,
+                                 stride, y, y_stride);
+  }
+};
+
+}  // namespace radflow

@@ -1,0 +1,264 @@
+// Sums of products, compiled for several instruction sets: [rows, steps] x [steps, filters] in float32.
+//
+// A step is what one instruction adds the products of: in bfloat16 a pair of elements, of float32 one.
+
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "instruction_sets.h"
+#include "numbers.h"
+
+namespace radflow {
+
+constexpr int kMostRows = 13;         // of a tile of sums, for which there are registers
+constexpr int64_t kRowElements = 2080;  // from one row to the next where they are not packed: known to the compiler
+
+// A run of steps that both operands have behind each other.
+struct Run {
+  int64_t left, right, steps;  // the first step of each, and how many
+};
+
+template <typename E>
+struct Format;
+template <>
+struct Format<float> {
+  using Step = float;
+  static constexpr int kElements = 1;  // of a step
+  static RADFLOW_INLINE Step Join(float one, float) { return one; }
+};
+template <>
+struct Format<uint16_t> {
+  using Step = uint32_t;
+  static constexpr int kElements = 2;
+  static RADFLOW_INLINE Step Join(uint16_t one, uint16_t other) { return one | static_cast<uint32_t>(other) << 16; }
+};
+
+template <typename T, int kLanes>
+struct Register {
+  typedef T Type __attribute__((vector_size(kLanes * sizeof(T))));
+};
+
+struct InFloat32 {
+  template <typename V>
+  static RADFLOW_INLINE void MultiplyAdd(V& sum, float left, const V& right) {
+    sum += left * right;
+  }
+  // Both of a pair one after the other, as float32: the upper half of a number is the number.
+  template <typename V, typename U>
+  static RADFLOW_INLINE void MultiplyAdd(V& sum, uint32_t left, const U& right) {
+    sum += AsFloat(left << 16) * reinterpret_cast<V>(right << 16);
+    sum += AsFloat(left & 0xffff0000u) * reinterpret_cast<V>(right & 0xffff0000u);
+  }
+};
+
+#if defined(__x86_64__)
+struct InBfloat16 {
+  template <typename V, typename U>
+  static RADFLOW_INLINE void MultiplyAdd(V& sum, uint32_t left, const U& right) {
+    const U everywhere = left - U{};
+    asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(everywhere), "v"(right));  // its intrinsic asks for one target
+  }
+};
+#endif
+
+// Channels of one step: `of_panel` of them to a panel, which has room for kStride.
+template <typename E, int kStride>
+RADFLOW_INLINE void PackStep(const E* one, const E* other, int64_t channels, int64_t of_panel, int64_t panel_size,
+                             typename Format<E>::Step* to) {
+  E last[2][kStride] = {};
+  for (int64_t c = 0; c < channels; c += of_panel, to += panel_size) {
+    const E *a = one + c, *b = other + c;
+    if (const int64_t left = channels - c; left < kStride) {
+      std::memcpy(last[0], a, left * sizeof(E));
+      std::memcpy(last[1], b, left * sizeof(E));
+      a = last[0], b = last[1];
+    }
+    for (int j = 0; j < kStride; ++j) to[j] = Format<E>::Join(a[j], b[j]);
+  }
+}
+
+// Where the rows lie that are packed, `count` at each of some positions, `stride` elements apart, with their channels.
+struct Rows {
+  int64_t count, stride, positions, channels;
+};
+
+// Rows as steps: [panels][positions][steps][kStride], where `to` is in the first panel. Zeros fill an odd last pair.
+template <typename E, int kStride>
+RADFLOW_INLINE void PackRows(const E* x, const Rows& rows, int64_t of_panel, int64_t panel_size, const E* zeros,
+                             typename Format<E>::Step* to) {
+  constexpr int kElements = Format<E>::kElements;
+  const int64_t steps = (rows.count + kElements - 1) / kElements;
+  for (int64_t s = 0; s < steps; ++s) {
+    const int64_t row = s * kElements;
+    for (int64_t p = 0; p < rows.positions; ++p) {
+      const E* one = x + row * rows.stride + p * rows.channels;
+      const E* other = row + kElements <= rows.count ? one + (kElements - 1) * rows.stride : zeros;
+      PackStep<E, kStride>(one, other, rows.channels, of_panel, panel_size, to + (p * steps + s) * kStride);
+    }
+  }
+}
+
+// Products of kRows rows and 2 x kLanes filters, summed over runs of steps: [kRows][2 x kLanes]. On the left a step lies
+// kStep further than the one before, and a row kRow further.
+template <typename E, typename Math, int kLanes, int kStep, int kRow, int kRows>
+RADFLOW_INLINE void SumTile(const typename Format<E>::Step* left, const typename Format<E>::Step* right,
+                            const Run* runs, int64_t count, float* tile) {
+  using Step = typename Format<E>::Step;
+  using Steps = typename Register<Step, kLanes>::Type;
+  typename Register<float, kLanes>::Type sums[kRows][2] = {};
+  for (const Run* run = runs; run < runs + count; ++run) {
+    const Step* a = left + run->left * kStep;
+    const Step* b = right + run->right * 2 * kLanes;
+    for (int64_t k = 0; k < run->steps; ++k, a += kStep, b += 2 * kLanes) {
+      Steps first, second;
+      std::memcpy(&first, b, sizeof(first));
+      std::memcpy(&second, b + kLanes, sizeof(second));
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r) {
+        Math::MultiplyAdd(sums[r][0], a[r * kRow], first);
+        Math::MultiplyAdd(sums[r][1], a[r * kRow], second);
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {  // by known indices, so that sums stay in registers
+    std::memcpy(tile + 2 * kLanes * r, &sums[r][0], sizeof(sums[r][0]));
+    std::memcpy(tile + 2 * kLanes * r + kLanes, &sums[r][1], sizeof(sums[r][1]));
+  }
+}
+
+// Adds a tile, or what of it lies within a matrix whose rows are `stride` apart, to the matrix.
+template <int kFilters>
+RADFLOW_INLINE void AddTile(const float* tile, int64_t rows, int64_t filters, int64_t stride, bool is_first,
+                            float* matrix) {
+  for (int64_t r = 0; r < rows; ++r, tile += kFilters, matrix += stride) {
+    if (is_first) {
+      std::memcpy(matrix, tile, filters * sizeof(float));
+    } else if (filters == kFilters) {
+      for (int f = 0; f < kFilters; ++f) matrix[f] += tile[f];
+    } else {
+      for (int64_t f = 0; f < filters; ++f) matrix[f] += tile[f];
+    }
+  }
+}
+
+template <typename E, int kFilters>
+RADFLOW_INLINE void StoreTile(const float* tile, int64_t rows, int64_t stride, E* to) {
+  for (int64_t r = 0; r < rows; ++r, tile += kFilters, to += stride)
+    for (int f = 0; f < kFilters; ++f) Store(to + f, tile[f]);
+}
+
+// Maps, from the first channel of a tile on.
+template <typename E>
+struct TileOfMaps {
+  const E* maps;  // rows `stride` apart
+  int64_t stride;
+  const E* normalized;  // what ReLU gave of them; rows kRowElements apart
+  const float *scale, *mean;
+};
+
+// Gradients of normalised maps that ReLU lets pass: times the scale they are added to `gradient`, or are what it is; their
+// sums, and those of their products with the centred maps, are added to `sum` and `product`.
+template <typename E, int kFilters>
+RADFLOW_INLINE void PassTile(const float* tile, int64_t rows, const TileOfMaps<E>& of, bool is_first, E* gradient,
+                             float* sum, float* product) {
+  float sums[2][kFilters] = {};
+  for (int64_t r = 0; r < rows; ++r) {
+    const E *x = of.maps + r * of.stride, *y = of.normalized + r * kRowElements;
+    E* to = gradient + r * of.stride;
+    for (int f = 0; f < kFilters; ++f) {
+      const float passed = Load(y + f) > 0.0f ? tile[r * kFilters + f] : 0.0f;
+      sums[0][f] += passed;
+      sums[1][f] += passed * (Load(x + f) - of.mean[f]);
+      Store(to + f, (is_first ? 0.0f : Load(to + f)) + of.scale[f] * passed);
+    }
+  }
+  for (int f = 0; f < kFilters; ++f) sum[f] += sums[0][f], product[f] += sums[1][f];
+}
+
+// What one instruction set computes of elements of type E.
+template <typename E>
+struct ProductKernels {
+  using Step = typename Format<E>::Step;
+  using Pack = void (*)(const E*, const Rows&, int64_t, int64_t, const E*, Step*);
+  using Sum = void (*)(const Step*, const Step*, const Run*, int64_t, float*);
+  int rows;     // the most of a tile
+  int stride;   // rows that a step of a panel on the left has room for
+  int filters;  // of a tile, and of a panel on the right
+  Pack pack_left, pack_right;
+  std::array<Sum, kMostRows> sum_panels, sum_rows;  // by rows of the tile, less one
+  void (*add)(const float*, int64_t, int64_t, int64_t, bool, float*);
+  void (*store)(const float*, int64_t, int64_t, E*);
+  void (*pass)(const float*, int64_t, const TileOfMaps<E>&, bool, E*, float*, float*);
+};
+
+#define RADFLOW_PRODUCT_KERNELS(NAME, TARGET, MATH, LANES, STRIDE, ROWS)                                               \
+  template <typename E>                                                                                                \
+  struct NAME {                                                                                                        \
+    using Step = typename Format<E>::Step;                                                                             \
+    static constexpr int kRowSteps = kRowElements / Format<E>::kElements;                                              \
+    template <int kStride>                                                                                             \
+    TARGET static void Pack(const E* x, const Rows& rows, int64_t of_panel, int64_t panel_size, const E* zeros,        \
+                            Step* to) {                                                                                \
+      PackRows<E, kStride>(x, rows, of_panel, panel_size, zeros, to);                                                  \
+    }                                                                                                                  \
+    template <int kStep, int kRow, int kRows>                                                                          \
+    TARGET static void Sum(const Step* left, const Step* right, const Run* runs, int64_t count, float* tile) {         \
+      SumTile<E, MATH, LANES, kStep, kRow, kRows>(left, right, runs, count, tile);                                     \
+    }                                                                                                                  \
+    TARGET static void Add(const float* tile, int64_t rows, int64_t filters, int64_t stride, bool is_first,            \
+                           float* matrix) {                                                                            \
+      AddTile<2 * LANES>(tile, rows, filters, stride, is_first, matrix);                                               \
+    }                                                                                                                  \
+    TARGET static void Store(const float* tile, int64_t rows, int64_t stride, E* to) {                                 \
+      StoreTile<E, 2 * LANES>(tile, rows, stride, to);                                                                 \
+    }                                                                                                                  \
+    TARGET static void Pass(const float* tile, int64_t rows, const TileOfMaps<E>& of, bool is_first, E* gradient,      \
+                            float* sum, float* product) {                                                              \
+      PassTile<E, 2 * LANES>(tile, rows, of, is_first, gradient, sum, product);                                        \
+    }                                                                                                                  \
+    template <int... kRows>                                                                                            \
+    static ProductKernels<E> With(std::integer_sequence<int, kRows...>) {                                              \
+      return {ROWS,                                                                                                    \
+              STRIDE,                                                                                                  \
+              2 * LANES,                                                                                               \
+              Pack<STRIDE>,                                                                                            \
+              Pack<2 * LANES>,                                                                                         \
+              {Sum<STRIDE, 1, kRows + 1>...},                                                                          \
+              {Sum<1, kRowSteps, kRows + 1>...},                                                                       \
+              Add,                                                                                                     \
+              Store,                                                                                                   \
+              Pass};                                                                                                   \
+    }                                                                                                                  \
+    static ProductKernels<E> All() { return With(std::make_integer_sequence<int, ROWS>()); }                           \
+  };
+
+RADFLOW_PRODUCT_KERNELS(PortableProducts, , InFloat32, 4, 8, 6)
+#if defined(__x86_64__)
+RADFLOW_PRODUCT_KERNELS(Avx2Products, RADFLOW_AVX2, InFloat32, 8, 8, 6)
+RADFLOW_PRODUCT_KERNELS(Avx512Products, RADFLOW_AVX512, InFloat32, 16, 16, kMostRows)
+RADFLOW_PRODUCT_KERNELS(Bfloat16Products, RADFLOW_AVX512_BF16, InBfloat16, 16, 16, kMostRows)
+#endif
+
+template <typename E>
+const ProductKernels<E>& ChosenProducts() {
+  static const ProductKernels<E> chosen = [] {
+#if defined(__x86_64__)
+    if constexpr (std::is_same_v<E, uint16_t>) {
+      if (Uses(Instructions::kAvx512Bf16)) return Bfloat16Products<E>::All();
+    }
+    if (Uses(Instructions::kAvx512)) return Avx512Products<E>::All();
+    if (Uses(Instructions::kAvx2)) return Avx2Products<E>::All();
+#endif
+    return PortableProducts<E>::All();
+  }();
+  return chosen;
+}
+
+}  // namespace radflow
