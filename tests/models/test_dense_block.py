@@ -65,6 +65,7 @@ def exact() -> tuple[list[np.ndarray], list[np.ndarray]]:
         values = in_training(model, [v.value for v in model.trainable_variables], tf.constant(FILMS, tf.float64))
     finally:
         keras.backend.set_floatx("float32")
+        keras.config.set_dtype_policy("float32")  # which `body` has set to what floatx was
     return values, [np.asarray(variable) for variable in model.non_trainable_variables]
 
 
