@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from radflow.models.batch_norm import move_statistics
 from radflow.models.convolution import convolution_gradients
-from radflow.models.weight_gradient import faster_weight_gradient, gradient_by_own_operation
+from radflow.models.weight_gradient import has_fast_products
 from radflow.native.library import operations
 from radflow.native.normalization import Maps, append_maps, begin_maps, normalize_relu, normalize_relu_gradients
 from radflow.native.pointwise import Gradient, convolve_normalized, convolve_normalized_gradients, take_gradient
@@ -107,8 +107,7 @@ def _convolved(norm: keras.layers.BatchNormalization, convolution: keras.layers.
     """In one pass where that is possible, and faster on this CPU."""
     *size, channels, filters = convolution.kernel.shape
     fits = size == [1, 1] and channels % 32 == filters % 32 == 0 and max(channels, filters) <= 2048
-    is_fast = faster_weight_gradient(convolution) is gradient_by_own_operation
-    return (_Pointwise if fits and is_fast else _Convolved)(norm, convolution)
+    return (_Pointwise if fits and has_fast_products(convolution.compute_dtype) else _Convolved)(norm, convolution)
 
 
 def computes_dense_blocks(model: keras.Model) -> bool:

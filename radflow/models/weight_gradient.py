@@ -40,18 +40,27 @@ def is_plain(layer: keras.layers.Conv2D) -> bool:
     return has_no_gaps and (size == (1, 1) or (size == (3, 3) and padding == "same"))
 
 
+def has_fast_products(number: str) -> bool:
+    """Whether the products of native operations are as fast as oneDNN's on this CPU, of float32 or bfloat16.
+
+    They are by AVX2 and AVX-512, with and without its bfloat16, but not where there is AMX, which they do not use.
+    """
+    sets = instruction_sets()
+    return "avx2" in sets and not (number == "bfloat16" and "amx_bf16" in sets)
+
+
 def _own_is_faster(layer: keras.layers.Conv2D) -> bool:
     """Whether the native operation is faster than oneDNN's, and than matrix products.
 
-    In bfloat16 it is, by AVX-512 with and without its bfloat16, but not by AMX, which it does not use; in float32 it is
-    for 3x3 kernels, on CPUs with AVX-512 on small maps only.
+    In float32 it is for 3x3 kernels, on CPUs with AVX-512 on small maps only.
     """
-    sets, side = instruction_sets(), min(layer.output.shape[1:3])
-    if min(layer.kernel.shape[2:]) < _FEW_CHANNELS or "avx2" not in sets:
+    number = layer.compute_dtype
+    if min(layer.kernel.shape[2:]) < _FEW_CHANNELS or not has_fast_products(number):
         return False
-    if layer.compute_dtype == "bfloat16":
-        return "amx_bf16" not in sets
-    return layer.compute_dtype == "float32" and layer.kernel_size == (3, 3) and ("avx512f" not in sets or side <= 4)
+    has_small_maps = min(layer.output.shape[1:3]) <= 4
+    return number == "bfloat16" or (
+        number == "float32" and layer.kernel_size == (3, 3) and (has_small_maps or "avx512f" not in instruction_sets())
+    )
 
 
 def _products_are_faster(layer: keras.layers.Conv2D) -> bool:

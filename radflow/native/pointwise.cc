@@ -25,7 +25,8 @@
 namespace radflow {
 
 constexpr int64_t kPixels = 8 * kMostRows;  // of a block; even, for pairs of bfloat16
-constexpr int64_t kBlocksOfRun = 8;         // that are packed, and summed to the gradient of the kernel, while in the cache
+constexpr int64_t kBlocksOfRun = 8;         // that are summed to the gradient of the kernel while in a core's cache
+constexpr int64_t kRunsAtATime = 4;         // that are packed, while in the last cache: few waits for other threads
 constexpr int64_t kLine = 64;               // bytes of a line of the cache
 
 // A matrix [inputs, outputs] packed as the right side of products.
@@ -261,7 +262,7 @@ class PointwiseGradOp : public OpKernel {
     const PackedMatrix<E> matrix(transposed.data(), filters, channels);
     const int64_t panels = Parts(channels, kernels.rows), of_panel = Parts(channels, panels);
     const int64_t blocks = Parts(pixels, kPixels), threads = ThreadsOf(context);
-    const int64_t at_a_time = kBlocksOfRun * Parts(threads, kBlocksOfRun);  // whole runs, whatever the threads
+    const int64_t at_a_time = kBlocksOfRun * std::max(kRunsAtATime, Parts(threads, kBlocksOfRun));  // whole runs
     Packed packed{{}, {}, of_panel, at_a_time * kPixels / Format<E>::kElements};
     packed.left.resize(panels * packed.steps * kernels.stride);
     packed.right.resize(Parts(filters, kernels.filters) * packed.steps * kernels.filters);

@@ -24,7 +24,7 @@ using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
 
-constexpr int64_t kBytesOfChunk = 2 << 20;
+constexpr int64_t kBytesOfChunk = 8 << 20;
 constexpr int64_t kStepsOfBlock = 512;  // that all products of a thread go through while they are in its cache
 
 // Positions [first, last) of a row.
