@@ -15,12 +15,6 @@
 
 namespace radflow {
 
-using tensorflow::OpKernel;
-using tensorflow::OpKernelConstruction;
-using tensorflow::OpKernelContext;
-using tensorflow::Tensor;
-using tensorflow::TensorShape;
-
 constexpr int64_t kPixelsOfBlock = 256;  // of one partial sum: few enough for float32
 
 // What a channel's normalisation needs: y = max(0, x * scale + offset).
@@ -36,6 +30,14 @@ void ShareBlocks(OpKernelContext* context, int64_t pixels, int64_t cost_of_pixel
 
 inline int64_t PixelsOf(const Tensor& maps) { return maps.NumElements() / std::max<int64_t>(1, maps.dim_size(3)); }
 
+// Sums of blocks, `values` of each, joined in the order of the blocks.
+inline std::vector<double> JoinBlocks(const std::vector<float>& partial, int64_t values) {
+  std::vector<double> total(values, 0.0);
+  for (size_t block = 0; block < partial.size(); block += values)
+    for (int64_t j = 0; j < values; ++j) total[j] += partial[block + j];
+  return total;
+}
+
 // Two sums over pixels for each channel: work(first pixel, pixels, sums, other sums) adds those of a block, and blocks are
 // joined in their order.
 template <typename Work>
@@ -50,10 +52,7 @@ std::vector<double> SumBlocks(OpKernelContext* context, int64_t pixels, int64_t 
       work(begin, std::min(kPixelsOfBlock, pixels - begin), sums, sums + channels);
     }
   });
-  std::vector<double> total(2 * channels, 0.0);
-  for (int64_t block = 0; block < blocks; ++block)
-    for (int64_t j = 0; j < 2 * channels; ++j) total[j] += partial[block * 2 * channels + j];
-  return total;
+  return JoinBlocks(partial, 2 * channels);
 }
 
 // The first channels of a buffer with what their normalisation needs.

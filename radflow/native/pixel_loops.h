@@ -1,4 +1,4 @@
-// The loops over pixels of the operations in dense_block.cc, compiled for several instruction sets.
+// The loops over pixels of the operations on normalised maps, compiled for several instruction sets.
 //
 // Maps are [pixels, channels], a pixel every `stride` elements. Elements are computed in float32.
 

@@ -173,7 +173,7 @@ class PointwiseOp : public OpKernel {
     }
   }
 
-  // Means and biased variances of all pixels (Chan, Golub and LeVeque 1979).
+  // Means and biased variances of all pixels (Chan, Golub & LeVeque 1983, doi:10.1080/00031305.1983.10483115).
   static void JoinMoments(const std::vector<float>& moments, int64_t pixels, int64_t channels, float* statistics) {
     std::vector<double> mean(channels, 0.0), squares(channels, 0.0);
     for (int64_t begin = 0; begin < pixels; begin += kPixels) {
@@ -278,10 +278,7 @@ class PointwiseGradOp : public OpKernel {
       const int64_t of_chunk = std::min(pixels - begin * kPixels, some * kPixels);
       SumKernel(context, work, packed, Parts(of_chunk, Format<E>::kElements));
     }
-    std::vector<double> total(2 * channels, 0.0);
-    for (int64_t block = 0; block < blocks; ++block)
-      for (int64_t j = 0; j < 2 * channels; ++j) total[j] += partial[block * 2 * channels + j];
-    return total;
+    return JoinBlocks(partial, 2 * channels);
   }
 
   // The gradient of a block of maps, and its pixels packed as the so many-th of a chunk.

@@ -3,28 +3,22 @@
 //
 // Films are packed side by side, position by position: what a tap reads of the inputs is then as long as what it reads of
 // the upstream gradient, wherever the tap lies, and positions beyond the edge are left out instead of being padded. Rows of
-// maps are packed a chunk at a time, for the cache. Each thread computes gradients of its own,
-// in the same order however many threads there are, so that results do not depend on their number.
+// maps are packed a chunk at a time, for the cache. Each thread computes gradients of its own, in the same order however
+// many threads there are, so that results do not depend on their number.
 
 #include <algorithm>
 #include <cstdint>
 #include <vector>
 
+#include "products.h"
+#include "sharing.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/shape_inference.h"
-#include "products.h"
-#include "sharing.h"
 
 namespace radflow {
 
-using tensorflow::OpKernel;
-using tensorflow::OpKernelConstruction;
-using tensorflow::OpKernelContext;
-using tensorflow::Tensor;
-using tensorflow::TensorShape;
-
-constexpr int64_t kBytesOfChunk = 8 << 20;
+constexpr int64_t kBytesOfChunk = 8 << 20;  // that are packed, while in the last cache: few waits for other threads
 constexpr int64_t kStepsOfBlock = 512;  // that all products of a thread go through while they are in its cache
 
 // Positions [first, last) of a row.
