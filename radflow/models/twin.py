@@ -9,21 +9,27 @@ import keras
 
 from radflow.models.batch_norm import AllreduceSum, FusedBatchNormalization, SynchronizedBatchNormalization
 from radflow.models.convolution import FastGradientConvolution
-from radflow.models.dense_block import DenseBlocks, computes_dense_blocks
+from radflow.models.dense_block import DenseBlocks
+from radflow.models.native_body import NativeBody, has_usual_norms
+from radflow.models.residual_block import ResidualBlocks
 from radflow.models.weight_gradient import faster_weight_gradient
+
+_NATIVE_BODIES: dict[str, type[NativeBody]] = {"densenet": DenseBlocks, "resnet50": ResidualBlocks}
+"""By the beginning of the body's name."""
 
 
 def twin_of(model: keras.Model, allreduce_sum: AllreduceSum = list) -> keras.Model:
     """A model that shares all variables with `model`, with layers that compute the same faster or over all ranks.
 
     Batch normalisations marked `synchronized` take the statistics of all ranks, by `allreduce_sum`; others are fused.
-    Convolutions compute the gradient of their weights as it is fastest here, and the blocks of a DenseNet by native
-    operations where these are built.
+    Convolutions compute the gradient of their weights as it is fastest here, and DenseNets and ResNets their blocks by
+    native operations where these are built.
     """
 
     def faster(layer: keras.Layer) -> keras.Layer:
         if isinstance(layer, keras.Model):
-            return DenseBlocks(layer) if computes_dense_blocks(layer) else twin_of(layer, allreduce_sum)
+            native = _native_body(layer)
+            return native(layer) if native else twin_of(layer, allreduce_sum)
         if isinstance(layer, keras.layers.BatchNormalization) and layer.synchronized:
             return SynchronizedBatchNormalization(layer, allreduce_sum)
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -33,3 +39,9 @@ def twin_of(model: keras.Model, allreduce_sum: AllreduceSum = list) -> keras.Mod
         return layer
 
     return keras.models.clone_model(model, clone_function=faster)
+
+
+def _native_body(model: keras.Model) -> type[NativeBody] | None:
+    """What computes a body by native operations; None where nothing does."""
+    found = (native for start, native in _NATIVE_BODIES.items() if model.name.startswith(start))
+    return next(found, None) if has_usual_norms(model) else None

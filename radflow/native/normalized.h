@@ -1,5 +1,5 @@
-// What operations on the maps of a dense block share: the normalisation of the first channels of a buffer, and work on
-// blocks of pixels.
+// What operations on normalised maps share: the normalisation of the first channels of a buffer, and work on blocks of
+// pixels.
 
 #pragma once
 
@@ -69,23 +69,28 @@ struct Normalized {
     TF_RETURN_IF_ERROR(context->input("statistics", &statistics));
     TF_RETURN_IF_ERROR(context->input("gamma", &gamma));
     TF_RETURN_IF_ERROR(context->input("beta", &beta));
-    channels = gamma->NumElements();
-    if (maps->dims() != 4 || channels > maps->dim_size(3) || beta->NumElements() != channels ||
-        statistics->dims() != 2 || statistics->dim_size(0) != 2 || statistics->dim_size(1) < channels)
+    return Set(*maps, *statistics, *gamma, *beta, epsilon);
+  }
+
+  tensorflow::Status Set(const Tensor& maps, const Tensor& statistics, const Tensor& gamma, const Tensor& beta,
+                         float epsilon) {
+    channels = gamma.NumElements();
+    if (maps.dims() != 4 || channels > maps.dim_size(3) || beta.NumElements() != channels || statistics.dims() != 2 ||
+        statistics.dim_size(0) != 2 || statistics.dim_size(1) < channels)
       return tensorflow::errors::InvalidArgument(
           "maps must be [n, h, w, total], statistics [2, channels or more], gamma and beta [channels]");
-    x = Data<T>(*maps);
-    pixels = PixelsOf(*maps);
-    stride = maps->dim_size(3);
+    x = Data<T>(maps);
+    pixels = PixelsOf(maps);
+    stride = maps.dim_size(3);
     for (auto* values : {&constants.scale, &constants.offset, &constants.mean, &constants.inverse_deviation})
       values->resize(channels);
-    const float *mean = statistics->flat<float>().data(), *variance = mean + statistics->dim_size(1);
+    const float *mean = statistics.flat<float>().data(), *variance = mean + statistics.dim_size(1);
     for (int64_t j = 0; j < channels; ++j) {
       const float inverse = 1.0f / std::sqrt(variance[j] + epsilon);
       constants.mean[j] = mean[j];
       constants.inverse_deviation[j] = inverse;
-      constants.scale[j] = gamma->flat<float>()(j) * inverse;
-      constants.offset[j] = beta->flat<float>()(j) - mean[j] * constants.scale[j];
+      constants.scale[j] = gamma.flat<float>()(j) * inverse;
+      constants.offset[j] = beta.flat<float>()(j) - mean[j] * constants.scale[j];
     }
     return tensorflow::OkStatus();
   }

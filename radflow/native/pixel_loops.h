@@ -48,34 +48,31 @@ RADFLOW_INLINE void NormalizePixels(const E* x, const float* scale, const float*
   }
 }
 
-// Sums over pixels of the gradient where the output is above 0, and of its product with the centred input.
+// Sums over so many pixels of the gradient where the output is above 0, and of its product with the centred input.
+template <int kPixels, typename E>
+RADFLOW_INLINE void SumSomeGradients(const E* x, const E* dy, const float* scale, const float* offset,
+                                     const float* mean, int64_t channels, int64_t stride, float* sum, float* product) {
+  for (int64_t j = 0; j < channels; ++j) {
+    float s = 0.0f, t = 0.0f;
+    for (int q = 0; q < kPixels; ++q) {
+      const float value = Load(x + q * stride + j);
+      const float passed = value * scale[j] + offset[j] > 0.0f ? Load(dy + q * channels + j) : 0.0f;
+      s += passed;
+      t += passed * (value - mean[j]);
+    }
+    sum[j] += s;
+    product[j] += t;
+  }
+}
+
 template <typename E>
 RADFLOW_INLINE void SumGradients(const E* x, const E* dy, const float* scale, const float* offset, const float* mean,
                                  int64_t pixels, int64_t channels, int64_t stride, float* sum, float* product) {
   int64_t p = 0;
-  for (; p + kUnrolled <= pixels; p += kUnrolled) {
-    const E* from = x + p * stride;
-    const E* up = dy + p * channels;
-    for (int64_t j = 0; j < channels; ++j) {
-      float s = 0.0f, t = 0.0f;
-      for (int q = 0; q < kUnrolled; ++q) {
-        const float value = Load(from + q * stride + j);
-        const float passed = value * scale[j] + offset[j] > 0.0f ? Load(up + q * channels + j) : 0.0f;
-        s += passed;
-        t += passed * (value - mean[j]);
-      }
-      sum[j] += s;
-      product[j] += t;
-    }
-  }
-  for (; p < pixels; ++p) {
-    for (int64_t j = 0; j < channels; ++j) {
-      const float value = Load(x + p * stride + j);
-      const float passed = value * scale[j] + offset[j] > 0.0f ? Load(dy + p * channels + j) : 0.0f;
-      sum[j] += passed;
-      product[j] += passed * (value - mean[j]);
-    }
-  }
+  for (; p + kUnrolled <= pixels; p += kUnrolled)
+    SumSomeGradients<kUnrolled>(x + p * stride, dy + p * channels, scale, offset, mean, channels, stride, sum, product);
+  for (; p < pixels; ++p)
+    SumSomeGradients<1>(x + p * stride, dy + p * channels, scale, offset, mean, channels, stride, sum, product);
 }
 
 // dx = scale * (passed - mean of passed - (x - mean) * slope), added to `added` where there is one.
@@ -104,6 +101,46 @@ RADFLOW_INLINE void AddLinear(const E* dx, const E* x, const float* constant, co
     for (int64_t j = 0; j < channels; ++j) Store(y + j, Load(dx + j) + constant[j] + slope[j] * Load(x + j));
 }
 
+// y = x * a + z * b + c for each channel, with ReLU or without.
+template <typename E, bool kRelu>
+RADFLOW_INLINE void CombinePixels(const E* x, const E* z, const float* a, const float* b, const float* c,
+                                  int64_t pixels, int64_t channels, E* y) {
+  for (int64_t p = 0; p < pixels; ++p, x += channels, z += channels, y += channels) {
+    for (int64_t j = 0; j < channels; ++j) {
+      const float value = Load(x + j) * a[j] + (Load(z + j) * b[j] + c[j]);
+      Store(y + j, kRelu && value < 0.0f ? 0.0f : value);
+    }
+  }
+}
+
+// What of dy passes a ReLU whose output is y, for so many pixels; its sums, and those of its product with the centred x.
+template <int kPixels, typename E>
+RADFLOW_INLINE void PassSomeGradients(const E* dy, const E* y, const E* x, const float* mean, int64_t channels,
+                                      E* passed, float* sum, float* product) {
+  // Two loops: in one, what is written could be what is read next, and nothing would be vectorised.
+  for (int64_t j = 0; j < kPixels * channels; ++j) passed[j] = Load(y + j) > 0.0f ? dy[j] : E{};
+  for (int64_t j = 0; j < channels; ++j) {
+    float s = 0.0f, t = 0.0f;
+    for (int q = 0; q < kPixels; ++q) {
+      const float gradient = Load(passed + q * channels + j);
+      s += gradient;
+      t += gradient * (Load(x + q * channels + j) - mean[j]);
+    }
+    sum[j] += s;
+    product[j] += t;
+  }
+}
+
+template <typename E>
+RADFLOW_INLINE void PassGradients(const E* dy, const E* y, const E* x, const float* mean, int64_t pixels,
+                                  int64_t channels, E* passed, float* sum, float* product) {
+  int64_t at = 0;
+  for (; at + kUnrolled * channels <= pixels * channels; at += kUnrolled * channels)
+    PassSomeGradients<kUnrolled>(dy + at, y + at, x + at, mean, channels, passed + at, sum, product);
+  for (; at < pixels * channels; at += channels)
+    PassSomeGradients<1>(dy + at, y + at, x + at, mean, channels, passed + at, sum, product);
+}
+
 // The same loops compiled for several instruction sets; which is taken is decided once.
 template <typename E>
 struct Kernels {
@@ -116,6 +153,9 @@ struct Kernels {
   void (*add)(const E*, const E*, const E*, const float*, const float*, const float*, const float*, const float*,
               int64_t, int64_t, int64_t, E*);
   void (*add_linear)(const E*, const E*, const float*, const float*, int64_t, int64_t, int64_t, E*);
+  void (*combine)(const E*, const E*, const float*, const float*, const float*, int64_t, int64_t, E*);
+  void (*combine_relu)(const E*, const E*, const float*, const float*, const float*, int64_t, int64_t, E*);
+  void (*pass)(const E*, const E*, const E*, const float*, int64_t, int64_t, E*, float*, float*);
 };
 
 #define RADFLOW_KERNELS(NAME, TARGET)                                                                                  \
@@ -146,7 +186,21 @@ struct Kernels {
                               int64_t s, E* y) {                                                                       \
       AddLinear(dx, x, constant, slope, n, c, s, y);                                                                   \
     }                                                                                                                  \
-    static Kernels<E> All() { return {Sum, Normalize, Gradients, Write, Add, Linear}; }                                \
+    TARGET static void Combine(const E* x, const E* z, const float* a, const float* b, const float* c, int64_t n,      \
+                               int64_t k, E* y) {                                                                      \
+      CombinePixels<E, false>(x, z, a, b, c, n, k, y);                                                                 \
+    }                                                                                                                  \
+    TARGET static void CombineRelu(const E* x, const E* z, const float* a, const float* b, const float* c, int64_t n,  \
+                                   int64_t k, E* y) {                                                                  \
+      CombinePixels<E, true>(x, z, a, b, c, n, k, y);                                                                  \
+    }                                                                                                                  \
+    TARGET static void Pass(const E* dy, const E* y, const E* x, const float* mean, int64_t n, int64_t c, E* passed,   \
+                            float* sum, float* product) {                                                              \
+      PassGradients(dy, y, x, mean, n, c, passed, sum, product);                                                       \
+    }                                                                                                                  \
+    static Kernels<E> All() {                                                                                          \
+      return {Sum, Normalize, Gradients, Write, Add, Linear, Combine, CombineRelu, Pass};                              \
+    }                                                                                                                  \
   };
 
 RADFLOW_KERNELS(Portable, )

@@ -18,6 +18,7 @@ import tensorflow as tf
 from radflow.models.weight_gradient import gradient_by_own_operation
 from radflow.native.normalization import append_maps, begin_maps, normalize_relu, normalize_relu_gradients
 from radflow.native.pointwise import convolve_normalized, convolve_normalized_gradients, take_gradient
+from radflow.native.residual import Addend, add_normalized, add_normalized_gradients
 
 tf.config.threading.set_intra_op_parallelism_threads(int(sys.argv[2]))
 generator, results = np.random.default_rng(0), {}
@@ -35,6 +36,9 @@ for dtype in ("float32", "bfloat16"):
     y = convolve_normalized(whole, *given)
     gradient, *of_parameters = convolve_normalized_gradients(y.values, whole, *given)
     outputs += [y.values, y.statistics, take_gradient(gradient, whole, 0, 64), *of_parameters]
+    total = add_normalized([Addend(maps, *parameters)], 1e-5, tf.constant(upstream, dtype))
+    of_addends, *of_parameters = add_normalized_gradients(total, total, [Addend(maps, *parameters)], 1e-5)
+    outputs += [total, *of_addends, *sum(of_parameters, [])]
     results |= {f"{dtype}_{place}": np.asarray(output, np.float32) for place, output in enumerate(outputs)}
 np.savez(sys.argv[1], **results)
 """
