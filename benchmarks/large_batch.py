@@ -6,8 +6,8 @@ trains a network at the global batches that make so many steps an epoch, as `dis
 rule, by Adam at the square root of the paper's rate, and by Adam with linear scaling, LAMB, LARS and AdaDelta with the
 paper's schedule, each at the best of several rates, which validation AUC with the first seed decides. The first number
 of steps is the small batch: Adam and Muon at the best of several rates, of which the better is what all others are held
-against. A training that is finished in FOLDER is not trained again, so the same command goes on where it was stopped;
-trainings run beside each other on `--cores`, one on each.
+against; the other is trained with the first seed alone. A training that is finished in FOLDER is not trained again, so
+the same command goes on where it was stopped; trainings run beside each other on `--cores`, one on each.
 
 The table has the mean test AUC over seeds and its difference from the small batch with a 95 % interval, paired, with
 the variances between patients and between seeds. FOLDER/results.csv has a row a training.
@@ -185,17 +185,21 @@ class Trainer:
 
 def ways(options: argparse.Namespace, trainer: Trainer, steps: int) -> Iterator[tuple[str, list[Result]]]:
     """Each way of training at so many steps an epoch, with its result for every seed."""
-    seeds = range(options.seeds)
-    for way in SMALL if steps == options.steps[0] else options.ways:
-        rate = None
-        if way not in RULES:
-            rates = RATES[options.arch][way]
-            tried = [result for result in trainer.train([Cell(way, steps, 0, rate) for rate in rates]) if result]
-            if not tried:
-                continue
-            rate = max(tried, key=lambda result: result.validation_auc).cell.rate
-        results = trainer.train([Cell(way, steps, seed, rate) for seed in seeds])
+    is_small = steps == options.steps[0]
+    first = {way: best_of_rates(options.arch, way, trainer, steps) for way in (SMALL if is_small else options.ways)}
+    tried = {way: result for way, result in first.items() if result}
+    best = max(tried, key=lambda way: tried[way].validation_auc)
+    for way, result in tried.items():
+        seeds = range(options.seeds if way == best or not is_small else 1)
+        results = trainer.train([Cell(way, steps, seed, result.cell.rate) for seed in seeds])
         yield way, [result for result in results if result]
+
+
+def best_of_rates(arch: str, way: str, trainer: Trainer, steps: int) -> Result | None:
+    """The first seed's training at the rate that gives the best validation AUC; None where all diverged."""
+    rates = [None] if way in RULES else RATES[arch][way]
+    results = trainer.train([Cell(way, steps, 0, rate) for rate in rates])
+    return max(filter(None, results), key=lambda result: result.validation_auc, default=None)
 
 
 def main() -> None:
@@ -208,18 +212,13 @@ def main() -> None:
     rows = []
     for steps in options.steps:
         for way, results in ways(options, trainer, steps):
-            if steps == options.steps[0] and _best_epoch(results) > _best_epoch(small):
+            if steps == options.steps[0] and (not small or results[0].validation_auc > small[0].validation_auc):
                 small = results
             rows.append((way, steps, results))
             print(markdown_row(row(way, steps, results, small)), flush=True)
             write_results(trainer)
     headings = ("way", "steps an epoch", "peak rate", "seeds", "mean test AUC", "against the small batch")
     print("\n" + markdown_table(headings, [row(*each, small) for each in rows], align="lrrrrl"))
-
-
-def _best_epoch(results: list[Result]) -> float:
-    """Mean validation AUC of the best epochs."""
-    return float(np.mean([result.validation_auc for result in results])) if results else 0.0
 
 
 def read_options() -> argparse.Namespace:
