@@ -58,6 +58,16 @@ def instruction_sets() -> frozenset[str]:
     return frozenset(name for name in sets if not name.startswith(denied))
 
 
+def cpu_name() -> str:
+    """The name that the CPU gives itself, with what it may use of the instruction sets that matter for speed."""
+    try:
+        described = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        described = ""
+    name = described.partition("model name")[2].partition("\n")[0].strip(": \t") or "CPU"
+    return " ".join([name, *sorted({"avx2", "avx512f", "avx512_bf16", "amx_bf16"} & instruction_sets())])
+
+
 def _installed_cores() -> int:
     """Cores of the machine, or of the container's cpuset."""
     try:

@@ -21,6 +21,7 @@ from radflow.cluster.launchers.started_ranks import (
 from radflow.cluster.threads import set_threads
 from radflow.cluster.watchdog import Watchdog
 from radflow.errors import MISTAKE, JobError
+from radflow.scaling.layouts import settle_ranks
 from radflow.terminal import import_tensorflow
 from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.keep_killed import keep_killed
@@ -44,7 +45,7 @@ def distributed(config: DistributedConfig) -> None:
 
 def _train_as_rank(config: DistributedConfig) -> None:
     take_secrets()
-    set_threads(config.threads, ranks_on_this_node())
+    set_threads(config.told_threads, ranks_on_this_node())
     import_tensorflow()
     from radflow.cluster.devices import take_gpu
     from radflow.training.rank import train_as_rank
@@ -57,6 +58,7 @@ def _launch_ranks(config: DistributedConfig) -> None:
     check_weights(config.model)
     dataset = open_training_dataset(config.data)
     films = TrainingFilms.of(dataset)
+    config = settle_ranks(config, films, may_measure=True)
     plan = plan_ranks(config, films)
     earlier = job_to_resume(plan.settings)
     show_plan(plan)

@@ -14,6 +14,7 @@ from radflow.data.dataset.manifest import MANIFEST_NAME
 from radflow.data.preprocess import plan_dataset, recognise, resolve
 from radflow.data.sample import mammogram_folder, open_data, study_folder
 from radflow.errors import UserError
+from radflow.scaling.layouts import settle_ranks, settle_threads
 from radflow.studies.config import StudyConfig
 from radflow.studies.experiments.table import experiment
 from radflow.studies.plan import suited_to
@@ -56,7 +57,9 @@ def plan_of(entry_point: str, arguments: Sequence[str]) -> TrainingPlan:
     if entry_point == "train":
         single = parse(TrainConfig, arguments)
         check_weights(single.model)
-        return make_plan(single, training_films(single.data), single.bz, single.bz, ranks=1)
+        films = training_films(single.data)
+        single = settle_threads(single, films, single.bz, single.bz, may_measure=False)
+        return make_plan(single, films, single.bz, single.bz, ranks=1)
     if entry_point == "transfer":
         transfer = parse(TransferConfig, arguments)
         if transfer.compares:
@@ -65,7 +68,8 @@ def plan_of(entry_point: str, arguments: Sequence[str]) -> TrainingPlan:
     else:
         config = parse(DistributedConfig, arguments)
     check_weights(config.model)
-    return plan_ranks(config, training_films(config.data))
+    films = training_films(config.data)
+    return plan_ranks(settle_ranks(config, films, may_measure=False), films)
 
 
 def training_films(data: str) -> TrainingFilms:

@@ -6,6 +6,7 @@ TensorFlow is imported only after threads are set and mistakes are found.
 from __future__ import annotations
 
 from radflow.cluster.threads import set_threads
+from radflow.scaling.layouts import settle_threads
 from radflow.terminal import import_tensorflow
 from radflow.tracking.connection import prepare_tracking
 from radflow.training.config import TrainConfig, TrainingConfig
@@ -23,10 +24,12 @@ def train_in_this_process(config: TrainingConfig, global_batch: int, local_batch
     """Be the only rank; a global batch above the local one takes micro-steps."""
     check_weights(config.model)
     dataset = open_training_dataset(config.data)
-    plan = make_plan(config, TrainingFilms.of(dataset), global_batch, local_batch, ranks=1)
+    films = TrainingFilms.of(dataset)
+    config = settle_threads(config, films, global_batch, local_batch, may_measure=True)
+    plan = make_plan(config, films, global_batch, local_batch, ranks=1)
     show_plan(plan)
     prepare_tracking()
-    set_threads(config.threads)
+    set_threads(config.told_threads)
     import_tensorflow()
     from radflow.cluster.communicator import SerialCommunicator
     from radflow.cluster.devices import take_gpu

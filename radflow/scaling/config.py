@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from radflow.cluster.launchers.table import LauncherName
 from radflow.errors import UserError
-from radflow.models.backbones import ARCHITECTURES, check_image_size
+from radflow.models.backbones import ARCHITECTURES, ArchitectureName, check_image_size
+from radflow.models.config import Norm
+from radflow.optim.config import OptimizerName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,3 +73,21 @@ class ScaleConfig:
     def local_batches(self) -> list[int]:
         """Local batches in the order given."""
         return [int(batch) for batch in self.lbz.split(",") if batch]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepConfig:
+    """A training step that ranks of this machine measure, to find out how many of them are the fastest."""
+
+    out: str = "step.json"
+    """File for what is measured."""
+    arch: ArchitectureName = "densenet121"
+    norm: Norm = "batch"
+    precision: str = "float32"
+    optimizer: OptimizerName = "adam"
+    image_size: int = 224
+    """Pixels a side."""
+    lbz: int = 16
+    """Local batch."""
+    threads: int = 0
+    """Threads of a rank; 0 is an equal share of the cores."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -16,9 +16,9 @@ from radflow.data.batches import Batch
 from radflow.models.classifier import build_classifier, build_logits_model
 from radflow.models.config import ModelConfig
 from radflow.models.precision import choose_precision
-from radflow.optim.config import OptimizerConfig
+from radflow.optim.config import OptimizerConfig, OptimizerName
 from radflow.optim.factory import build_optimizer
-from radflow.scaling.config import ScaleConfig
+from radflow.scaling.config import ScaleConfig, StepConfig
 from radflow.scaling.measured import MeasuredNetwork, MeasuredStep, MeasuredSum, Measurement
 from radflow.training.gradient_sum import SumGradients, sum_as_float16, sum_as_float32
 from radflow.training.loss import build_loss
@@ -34,6 +34,8 @@ REPETITIONS, SECONDS = 5, 1.0
 """What is measured is done so often at least, and for so long."""
 STEP_SECONDS = 16.0
 """Steps are measured for longer: predictions are held against them."""
+SHORT_STEP_SECONDS = 5.0
+"""Enough to tell which of several ways is the fastest."""
 WARM_UP = 2
 CACHE_BYTES = 2**28
 """More than any cache holds."""
@@ -67,21 +69,40 @@ def measure_sum(communicator: Communicator, size: int, sum_gradients: SumGradien
 
 def measure_network(arch: str, config: ScaleConfig, communicator: Communicator) -> MeasuredNetwork:
     """Seconds of the steps of a network with random films, in parts and as a whole."""
-    classifier = build_classifier(
-        ModelConfig(arch=arch), choose_precision("auto"), config.image_size, np.full(FINDINGS, 0.1), seed=0
-    )
-    optimizer = build_optimizer(OptimizerConfig(optimizer="adam"), classifier.trainable_variables)
-    loss = build_loss(LossConfig(), np.zeros((1, FINDINGS), bool))
-    step = TrainingStep(build_logits_model(classifier), loss, optimizer, communicator)
-    size = FLOAT32 * sum(math.prod(weight.shape) for weight in classifier.trainable_variables)
+    step, size = _build_step(ModelConfig(arch=arch), "auto", "adam", config.image_size, communicator)
+    batches = [_random_batch(films, config.image_size) for films in config.local_batches]
     return MeasuredNetwork(
         gradient_bytes=size,
         summing_as_float16=measure_sum(communicator, size, sum_as_float16),
-        steps=tuple(_measure_step(step, batch, communicator) for batch in _batches(config)),
+        steps=tuple(_measure_step(step, batch, communicator, STEP_SECONDS) for batch in batches),
     )
 
 
-def _measure_step(step: TrainingStep, batch: Batch, communicator: Communicator) -> MeasuredStep:
+def measure_training_step(config: StepConfig, communicator: Communicator) -> MeasuredStep:
+    """Seconds of a step of these ranks, in parts and as a whole; to be called by all ranks."""
+    model = ModelConfig(arch=config.arch, norm=config.norm)
+    step, _ = _build_step(model, config.precision, config.optimizer, config.image_size, communicator)
+    return _measure_step(step, _random_batch(config.lbz, config.image_size), communicator, SHORT_STEP_SECONDS)
+
+
+def _build_step(
+    model: ModelConfig, precision: str, optimizer: OptimizerName, image_size: int, communicator: Communicator
+) -> tuple[TrainingStep, int]:
+    """A step of a network, and the bytes of its gradients."""
+    classifier = build_classifier(model, choose_precision(precision), image_size, np.full(FINDINGS, 0.1), seed=0)
+    rule = build_optimizer(OptimizerConfig(optimizer=optimizer), classifier.trainable_variables)
+    logits = build_logits_model(classifier, communicator.allreduce_sum)
+    loss = build_loss(LossConfig(), np.zeros((1, FINDINGS), bool))
+    size = FLOAT32 * sum(math.prod(weight.shape) for weight in classifier.trainable_variables)
+    return TrainingStep(logits, loss, rule, communicator), size
+
+
+def _random_batch(films: int, image_size: int) -> Batch:
+    pixels = np.random.default_rng(0).integers(0, 256, (films, image_size, image_size), np.uint8)
+    return Batch(pixels, np.zeros((films, FINDINGS), np.float32), np.ones(films, np.float32))
+
+
+def _measure_step(step: TrainingStep, batch: Batch, communicator: Communicator, seconds: float) -> MeasuredStep:
     """Take whole steps, with a look at the clock between the parts and without, in turn.
 
     A part that is repeated by itself would find in the caches what it does not in a step.
@@ -98,18 +119,11 @@ def _measure_step(step: TrainingStep, batch: Batch, communicator: Communicator) 
     for _ in range(WARM_UP):
         take(lambda: None)
     turns: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
-    while len(turns) < REPETITIONS or sum(parts.sum() + whole.sum() for parts, whole in turns) < STEP_SECONDS:
+    while len(turns) < REPETITIONS or sum(parts.sum() + whole.sum() for parts, whole in turns) < seconds:
         turns.append((_lap(take, communicator), _lap(lambda _: take(lambda: None), communicator)))
     computing, _, updating = np.median([parts for parts, _ in turns], axis=0)
     whole = float(np.median([whole for _, whole in turns]))
     return MeasuredStep(films, float(computing), float(updating), whole)
-
-
-def _batches(config: ScaleConfig) -> Iterator[Batch]:
-    generator = np.random.default_rng(0)
-    for size in config.local_batches:
-        films = generator.integers(0, 256, (size, config.image_size, config.image_size), np.uint8)
-        yield Batch(films, np.zeros((size, FINDINGS), np.float32), np.ones(size, np.float32))
 
 
 def _median_seconds(

@@ -122,7 +122,7 @@ def training_of(
     done = {result.cell: result for result in results}
     config_type = CONFIGS[cell.arm.entry_point]
     known = flatten(config_type())
-    told = {**{name: value for name, value in shared.items() if name in known}, **cell.arm.settings}
+    told = {"threads": 0} | {name: value for name, value in shared.items() if name in known} | dict(cell.arm.settings)
     arch = str(told.get("arch", known["arch"]))
 
     def settled(value: object) -> object:

@@ -31,8 +31,8 @@ class TrainingConfig:
     optim: Annotated[OptimizerConfig, Parameter(name="*")] = field(default_factory=OptimizerConfig)
     objective: Annotated[LossConfig, Parameter(name="*")] = field(default_factory=LossConfig)
     augmentation: Annotated[AugmentationConfig, Parameter(name="*")] = field(default_factory=AugmentationConfig)
-    threads: int = 0
-    """Threads of a rank; 0 is an equal share of the node's cores."""
+    threads: Auto | int = "auto"
+    """Threads of a rank; 0 is an equal share of the node's cores, auto what is fastest here where that was measured."""
     seed: int = 0
     """Seed of the initial weights, the order of films and their augmentation."""
     snapshots: int = 0
@@ -54,8 +54,10 @@ class TrainingConfig:
         """Check ranges."""
         if self.epochs != "auto" and self.epochs < 1:
             raise UserError(f"epochs={self.epochs} must be auto or at least 1")
-        if self.threads < 0:
-            raise UserError(f"threads={self.threads} must be 0 (an equal share of the cores) or a positive number")
+        if self.threads != "auto" and self.threads < 0:
+            raise UserError(
+                f"threads={self.threads} must be auto, 0 (an equal share of the cores) or a positive number"
+            )
         if self.seed < 0:
             raise UserError(f"seed={self.seed} must be 0 or positive")
         if self.early_stopping < 0:
@@ -99,6 +101,11 @@ class TrainingConfig:
                 f"frozen_epochs={frozen:g} of epochs={epochs} would leave the body none to "
                 "learn in; give more epochs or fewer of them frozen"
             )
+
+    @property
+    def told_threads(self) -> int:
+        """Threads of a rank as they were given, or measured; 0 is an equal share."""
+        return 0 if self.threads == "auto" else self.threads
 
     @property
     def records_timeline(self) -> bool:

@@ -165,8 +165,8 @@ def plan_rows(plan: TrainingPlan) -> Iterator[tuple[str, str, str]]:
 
 def _threads_in_words(config: DistributedConfig, ranks: int) -> str:
     hosts = parse_hosts(config.hosts)
-    if config.threads or is_local(hosts):
-        threads = choose_threads(config.threads, available_cores(), min(ranks, available_cores()))
+    if config.told_threads or is_local(hosts):
+        threads = choose_threads(config.told_threads, available_cores(), min(ranks, available_cores()))
         return f"{threads} {'thread' if threads == 1 else 'threads'} a rank"
     return "each rank has an equal share of its host's cores"
 

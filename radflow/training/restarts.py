@@ -55,7 +55,7 @@ def _run_once(start: RankStart) -> JobEnd:
         command,
         ranks,
         hosts,
-        config.threads,
+        config.told_threads,
         variables={"MLFLOW_RUN_ID": start.run_id},
         stall_seconds=config.stall_seconds,
         ssh_agent=config.ssh_agent,
