@@ -70,8 +70,8 @@ class _Pass:
         convolution = self.layers[f"{name}_conv"]
         if not (self.training and is_one_pass(convolution)):
             return self.convolve(name, maps), maps
-        convolved, maps = _train_branch(convolution, maps)
-        return self._observe(name, convolved), maps
+        outputs, maps = _train_branch(convolution, maps)
+        return self._observe(name, outputs), maps
 
     def convolve(self, name: str, maps: tf.Tensor) -> Maps:
         """Convolve maps as they are."""
