@@ -188,7 +188,7 @@ def ways(options: argparse.Namespace, trainer: Trainer, steps: int) -> Iterator[
     is_small = steps == options.steps[0]
     first = {way: best_of_rates(options.arch, way, trainer, steps) for way in (SMALL if is_small else options.ways)}
     tried = {way: result for way, result in first.items() if result}
-    best = max(tried, key=lambda way: tried[way].validation_auc)
+    best = max(tried, key=lambda way: tried[way].validation_auc, default=None)
     for way, result in tried.items():
         seeds = range(options.seeds if way == best or not is_small else 1)
         results = trainer.train([Cell(way, steps, seed, result.cell.rate) for seed in seeds])

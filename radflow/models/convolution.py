@@ -44,11 +44,8 @@ def _differentiable(weight_gradient: WeightGradient) -> Callable[[tf.Tensor, tf.
 
     @tf.custom_gradient
     def compute(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-        def gradients(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            of_kernel = weight_gradient(inputs, upstream, kernel.shape[0])
-            return _input_gradient(inputs, kernel, upstream), tf.cast(of_kernel, kernel.dtype)
-
-        return tf.nn.conv2d(inputs, tf.cast(kernel, inputs.dtype), strides=1, padding="SAME"), gradients
+        outputs = tf.nn.conv2d(inputs, tf.cast(kernel, inputs.dtype), strides=1, padding="SAME")
+        return outputs, lambda upstream: _gradients(weight_gradient, inputs, kernel, upstream)
 
     return compute
 
@@ -60,21 +57,27 @@ def convolution_gradients(
 
     The kernel may be of another format than what is convolved; its gradient is of its own.
     """
-    if weight_gradient := faster_weight_gradient(layer):
-        of_kernel = weight_gradient(inputs, upstream, kernel.shape[0])
-    else:
-        of_kernel = tf.raw_ops.Conv2DBackpropFilter(
-            input=inputs, filter_sizes=kernel.shape, out_backprop=upstream, strides=[1, 1, 1, 1], padding="SAME"
-        )
-    return _input_gradient(inputs, kernel, upstream), tf.cast(of_kernel, kernel.dtype)
+    return _gradients(faster_weight_gradient(layer) or _gradient_by_tensorflow, inputs, kernel, upstream)
 
 
-def _input_gradient(inputs: tf.Tensor, kernel: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
-    """Gradient of the inputs of a convolution with stride 1 and padding SAME."""
-    return tf.raw_ops.Conv2DBackpropInput(
+def _gradient_by_tensorflow(inputs: tf.Tensor, upstream: tf.Tensor, size: int) -> tf.Tensor:
+    """A `WeightGradient`."""
+    shape = [size, size, inputs.shape[-1], upstream.shape[-1]]
+    return tf.raw_ops.Conv2DBackpropFilter(
+        input=inputs, filter_sizes=shape, out_backprop=upstream, strides=[1, 1, 1, 1], padding="SAME"
+    )
+
+
+def _gradients(
+    weight_gradient: WeightGradient, inputs: tf.Tensor, kernel: tf.Tensor, upstream: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Gradients of the inputs and the kernel of a convolution with stride 1 and padding SAME."""
+    of_inputs = tf.raw_ops.Conv2DBackpropInput(
         input_sizes=tf.shape(inputs),
         filter=tf.cast(kernel, inputs.dtype),
         out_backprop=upstream,
         strides=[1, 1, 1, 1],
         padding="SAME",
     )
+    of_kernel = weight_gradient(inputs, upstream, kernel.shape[0])
+    return of_inputs, tf.cast(of_kernel, kernel.dtype)

@@ -98,7 +98,7 @@ class Pointwise(Convolved):
 
 
 def convolved(norm: keras.layers.BatchNormalization, convolution: keras.layers.Conv2D) -> Convolved:
-    """In one pass where that is possible, and faster on this CPU."""
+    """Normalisation and convolution, fused into one pass over the maps where this CPU computes that faster."""
     return (Pointwise if is_one_pass(convolution) else Convolved)(norm, convolution)
 
 

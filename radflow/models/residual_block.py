@@ -102,6 +102,8 @@ class _Pass:
 
 
 def _take_statistics(values: tf.Tensor) -> Maps:
+    """Maps with their statistics, which pass gradients on as they are."""
+
     @tf.custom_gradient
     def compute(values: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], Callable]:
         maps = begin_maps(values, values.shape[-1])
@@ -161,7 +163,7 @@ def _train_last(part: Normalized, maps: Maps) -> tf.Tensor:
 def _gradients(
     part: Normalized, upstream: tf.Tensor, maps: Maps, parameters: Sequence[tf.Tensor]
 ) -> Sequence[tf.Tensor]:
-    """Of the maps' values and the parameters."""
+    """Gradients of the values of the maps, and of the parameters."""
     of_maps, of_parameters = part.gradients(upstream, maps, parameters)
     return [take_gradient(of_maps, maps, 0, maps.values.shape[-1]), *of_parameters]
 

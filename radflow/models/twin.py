@@ -15,7 +15,7 @@ from radflow.models.residual_block import ResidualBlocks
 from radflow.models.weight_gradient import faster_weight_gradient
 
 _NATIVE_BODIES: dict[str, type[NativeBody]] = {"densenet": DenseBlocks, "resnet50": ResidualBlocks}
-"""By the beginning of the body's name."""
+"""Native implementations, by how the name of the body begins."""
 
 
 def twin_of(model: keras.Model, allreduce_sum: AllreduceSum = list) -> keras.Model:

@@ -47,7 +47,7 @@ class Layout:
     threads: int
 
     def __str__(self) -> str:
-        """In words."""
+        """As messages call it, for example `2 ranks of 1 thread`."""
         ranks = "1 rank" if self.ranks == 1 else f"{self.ranks} ranks"
         return f"{ranks} of {self.threads} {'thread' if self.threads == 1 else 'threads'}"
 

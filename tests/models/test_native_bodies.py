@@ -150,7 +150,7 @@ def test_what_it_does_not_compute_stays_as_it_is(arch: str, cause: str) -> None:
 @needs_bfloat16
 @pytest.mark.usefixtures("native")
 def test_gradients_of_what_is_multiplied_as_bfloat16_are_not_rounded_to_it(arch: str, monkeypatch) -> None:
-    """In a whole classifier, where Keras would cast kernels before they are used."""
+    """Keras would cast the kernels of a classifier to bfloat16 before its layers see them."""
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
     monkeypatch.setattr(weight_gradient, "instruction_sets", lambda: frozenset({"avx2", "avx512f", "avx512_bf16"}))
     model = build_logits_model(
