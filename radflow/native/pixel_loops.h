@@ -52,11 +52,12 @@ RADFLOW_INLINE void NormalizePixels(const E* x, const float* scale, const float*
 template <int kPixels, typename E>
 RADFLOW_INLINE void SumSomeGradients(const E* x, const E* dy, const float* scale, const float* offset,
                                      const float* mean, int64_t channels, int64_t stride, float* sum, float* product) {
+#pragma GCC ivdep  // sums are no maps, which may be float32 too
   for (int64_t j = 0; j < channels; ++j) {
     float s = 0.0f, t = 0.0f;
     for (int q = 0; q < kPixels; ++q) {
-      const float value = Load(x + q * stride + j);
-      const float passed = value * scale[j] + offset[j] > 0.0f ? Load(dy + q * channels + j) : 0.0f;
+      const float value = Load(x + q * stride + j), gradient = Load(dy + q * channels + j);
+      const float passed = value * scale[j] + offset[j] > 0.0f ? gradient : 0.0f;
       s += passed;
       t += passed * (value - mean[j]);
     }
@@ -84,8 +85,8 @@ RADFLOW_INLINE void WriteGradients(const E* x, const E* dy, const E* added, cons
     const E* from = x + p * stride;
     const E* up = dy + p * channels;
     for (int64_t j = 0; j < channels; ++j) {
-      const float value = Load(from + j);
-      const float passed = value * scale[j] + offset[j] > 0.0f ? Load(up + j) : 0.0f;
+      const float value = Load(from + j), upstream = Load(up + j);
+      const float passed = value * scale[j] + offset[j] > 0.0f ? upstream : 0.0f;
       float gradient = scale[j] * (passed - mean_gradient[j] - (value - mean[j]) * slope[j]);
       if (kAdds) gradient += Load(added + p * stride + j);
       Store(dx + p * stride + j, gradient);
@@ -118,7 +119,10 @@ template <int kPixels, typename E>
 RADFLOW_INLINE void PassSomeGradients(const E* dy, const E* y, const E* x, const float* mean, int64_t channels,
                                       E* passed, float* sum, float* product) {
   // Two loops: in one, what is written could be what is read next, and nothing would be vectorised.
-  for (int64_t j = 0; j < kPixels * channels; ++j) passed[j] = Load(y + j) > 0.0f ? dy[j] : E{};
+  for (int64_t j = 0; j < kPixels * channels; ++j) {
+    const E gradient = dy[j];
+    passed[j] = Load(y + j) > 0.0f ? gradient : E{};
+  }
   for (int64_t j = 0; j < channels; ++j) {
     float s = 0.0f, t = 0.0f;
     for (int q = 0; q < kPixels; ++q) {

@@ -173,7 +173,7 @@ RADFLOW_INLINE void PassTile(const float* tile, int64_t rows, const TileOfMaps<E
     const E *x = of.maps + r * of.stride, *y = of.normalized + r * kRowElements;
     E* to = gradient + r * of.stride;
     for (int f = 0; f < kFilters; ++f) {
-      const float passed = Load(y + f) > 0.0f ? tile[r * kFilters + f] : 0.0f;
+      const float gradient = tile[r * kFilters + f], passed = Load(y + f) > 0.0f ? gradient : 0.0f;
       sums[0][f] += passed;
       sums[1][f] += passed * (Load(x + f) - of.mean[f]);
       Store(to + f, (is_first ? 0.0f : Load(to + f)) + of.scale[f] * passed);
