@@ -25,8 +25,7 @@
 namespace radflow {
 
 constexpr int64_t kPixels = 8 * kMostRows;  // of a block; even, for pairs of bfloat16
-constexpr int64_t kBlocksOfRun = 8;         // that are summed to the gradient of the kernel while in a core's cache
-constexpr int64_t kRunsAtATime = 4;         // that are packed, while in the last cache: few waits for other threads
+constexpr int64_t kBlocksAtATime = 32;      // that several threads pack, in the last cache: few waits for each other
 constexpr int64_t kLine = 64;               // bytes of a line of the cache
 
 // A matrix [inputs, outputs] packed as the right side of products.
@@ -54,6 +53,11 @@ std::vector<E> Transposed(const E* matrix, int64_t rows, int64_t columns) {
     for (int64_t c = 0; c < columns; ++c) result[c * rows + r] = matrix[r * columns + c];
   return result;
 }
+
+// Blocks that are summed to the gradient of the kernel while in a core's cache. (Measured: pairs of bfloat16 take half the
+// room, and adding up what a run comes to takes more of their time.)
+template <typename E>
+constexpr int64_t kBlocksOfRun = Format<E>::kElements == 1 ? 2 : 8;
 
 // Memory of a thread for a block of pixels, whose rows lie kRowElements apart.
 template <typename E>
@@ -262,7 +266,8 @@ class PointwiseGradOp : public OpKernel {
     const PackedMatrix<E> matrix(transposed.data(), filters, channels);
     const int64_t panels = Parts(channels, kernels.rows), of_panel = Parts(channels, panels);
     const int64_t blocks = Parts(pixels, kPixels), threads = ThreadsOf(context);
-    const int64_t at_a_time = kBlocksOfRun * std::max(kRunsAtATime, Parts(threads, kBlocksOfRun));  // whole runs
+    const int64_t wanted = threads == 1 ? 1 : std::max(kBlocksAtATime, threads);
+    const int64_t at_a_time = Parts(wanted, kBlocksOfRun<E>) * kBlocksOfRun<E>;  // whole runs
     Packed packed{{}, {}, of_panel, at_a_time * kPixels / Format<E>::kElements};
     packed.left.resize(panels * packed.steps * kernels.stride);
     packed.right.resize(Parts(filters, kernels.filters) * packed.steps * kernels.filters);
@@ -320,7 +325,7 @@ class PointwiseGradOp : public OpKernel {
     const int64_t panels = Parts(channels, packed.of_panel), columns = Parts(filters, kernels.filters);
     Share(context, panels * columns, 16 * steps, [&](int64_t first, int64_t last) {
       std::vector<float> tile(kernels.rows * kernels.filters);
-      const int64_t of_run = kBlocksOfRun * kPixels / Format<E>::kElements;
+      const int64_t of_run = kBlocksOfRun<E> * kPixels / Format<E>::kElements;
       for (int64_t step = 0; step < steps; step += of_run) {
         const Run run{step, step, std::min(of_run, steps - step)};
         for (int64_t product = first; product < last; ++product) {
