@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import time
+from collections.abc import Callable
 
 import torch
 from measurement import FINDINGS, WARM_UP_STEPS, parser, result, wait_for_others
@@ -30,6 +32,32 @@ def network(arch: str) -> torch.nn.Module:
     return getattr(models, arch)(weights=None, num_classes=FINDINGS)
 
 
+def training(model: torch.nn.Module, films: torch.Tensor, given: argparse.Namespace) -> Callable[[], None]:
+    """A training step by Adam."""
+    optimizer = torch.optim.Adam(model.parameters())
+    loss_of = torch.nn.BCEWithLogitsLoss()
+    labels = (torch.rand(given.batch, FINDINGS) < 0.1).float()
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=given.autocast):
+            logits = model(films)
+        loss_of(logits.float(), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def prediction(model: torch.nn.Module, films: torch.Tensor, given: argparse.Namespace) -> Callable[[], None]:
+    """Probabilities of films."""
+
+    def step() -> None:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=given.autocast):
+            torch.sigmoid(model(films).float())
+
+    return step
+
+
 def main() -> None:
     options = parser()
     options.add_argument("--threads", type=int, required=True)
@@ -38,25 +66,20 @@ def main() -> None:
     options.add_argument(
         "--compile", action="store_true", help="by torch.compile, which takes minutes before the first step"
     )
+    options.add_argument("--predict", action="store_true", help="the forward pass alone, as a model is used")
     given = options.parse_args()
     if given.core is not None:
         os.sched_setaffinity(0, {given.core})
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
-    model = network(given.arch).to(memory_format=torch.channels_last).train()
+    model = network(given.arch).to(memory_format=torch.channels_last).train(not given.predict)
     if given.compile:
         model = torch.compile(model)
-    optimizer = torch.optim.Adam(model.parameters())
-    loss_of = torch.nn.BCEWithLogitsLoss()
     films = torch.rand(given.batch, 3, given.image_size, given.image_size).to(memory_format=torch.channels_last)
-    labels = (torch.rand(given.batch, FINDINGS) < 0.1).float()
+    step = prediction(model, films, given) if given.predict else training(model, films, given)
     ends = []
     for number in range(WARM_UP_STEPS + given.steps):
-        optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=given.autocast):
-            logits = model(films)
-        loss_of(logits.float(), labels).backward()
-        optimizer.step()
+        step()
         if number + 1 == WARM_UP_STEPS:
             wait_for_others()
         ends.append(time.perf_counter())

@@ -58,17 +58,11 @@ PARTS = {
 
 
 def main() -> None:
-    options = parse_options()
-    torch = str(options.torch.absolute()) if options.torch else ""
-    contestants = contestants_of(torch, available_cores())
-    if unknown := set(options.only) - set(contestants):
-        raise SystemExit(f"--only: {', '.join(sorted(unknown))} not known; expected some of {', '.join(contestants)}")
-    chosen = {name: measure for name, measure in contestants.items() if not options.only or name in options.only}
-    results = measure_all(options, chosen)
-    sets = ", ".join(name for name in TOLD_SETS if name in instruction_sets())
-    number_format = "bfloat16" if supports_bfloat16() else "float32"
-    print(f"{dt.datetime.now(dt.UTC):%Y-%m-%d}, {available_cores()} cores ({sets or 'no x86'}), ", end="")
-    print(f"{options.image_size} px, radflow and PyTorch in {number_format}; medians (least to most)\n")
+    parser = options_parser(__doc__)
+    parser.add_argument("--figure", type=Path, help="PNG of where a step's time goes")
+    options = parser.parse_args()
+    results = measure_all(options, contestants_of(path_of_torch(options), available_cores()))
+    print(conditions(options))
     print(speed_table(results))
     print(memory_table(results))
     print(parts_table(results))
@@ -76,8 +70,23 @@ def main() -> None:
         draw_parts(results, options.figure)
 
 
+def conditions(options: argparse.Namespace) -> str:
+    """When and where figures were measured."""
+    sets = ", ".join(name for name in TOLD_SETS if name in instruction_sets())
+    number_format = "bfloat16" if supports_bfloat16() else "float32"
+    machine = f"{dt.datetime.now(dt.UTC):%Y-%m-%d}, {available_cores()} cores ({sets or 'no x86'})"
+    return f"{machine}, {options.image_size} px, radflow and PyTorch in {number_format}; medians (least to most)\n"
+
+
+def path_of_torch(options: argparse.Namespace) -> str:
+    return str(options.torch.absolute()) if options.torch else ""
+
+
 def measure_all(options: argparse.Namespace, contestants: dict[str, Measure]) -> Results:
-    """Every contestant with every network and batch, repetition by repetition."""
+    """Every contestant of `--only` with every network and batch, repetition by repetition."""
+    if unknown := set(options.only) - set(contestants):
+        raise SystemExit(f"--only: {', '.join(sorted(unknown))} not known; expected some of {', '.join(contestants)}")
+    chosen = {name: measure for name, measure in contestants.items() if not options.only or name in options.only}
     referee = Referee()
     results: Results = defaultdict(lambda: defaultdict(list))
     for repetition in range(options.repeats):
@@ -86,7 +95,7 @@ def measure_all(options: argparse.Namespace, contestants: dict[str, Measure]) ->
                 flags = [f"--arch={arch}", f"--batch={batch}", f"--image_size={options.image_size}"]
                 title = f"{repetition + 1}/{options.repeats} {arch} batch {batch}"
                 for name, result in measure_cell(
-                    referee, contestants, [*flags, f"--steps={options.steps}"], batch, title
+                    referee, chosen, [*flags, f"--steps={options.steps}"], batch, title
                 ).items():
                     results[arch, batch][name].append(result)
     return results
@@ -108,8 +117,9 @@ def measure_cell(
     raise SystemExit(f"{title}: the machine's speed moved in each of {ATTEMPTS} attempts; no figures are reported")
 
 
-def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def options_parser(description: str) -> argparse.ArgumentParser:
+    """The flags of a benchmark of contestants."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", nargs="+", choices=ARCHITECTURES, default=tuple(ARCHITECTURES))
     parser.add_argument("--batch", nargs="+", type=int, default=(16, 64))
     parser.add_argument("--image_size", type=int, default=224)
@@ -117,8 +127,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--torch", type=Path, help="Python of an environment with torch and torchvision")
     parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="contestants, of all")
-    parser.add_argument("--figure", type=Path, help="PNG of where a step's time goes")
-    return parser.parse_args()
+    return parser
 
 
 def contestants_of(torch: str, cores: int) -> dict[str, Measure]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
+from typing import cast
 
 from radflow.cluster.launchers.job_watch import JobEnd
 from radflow.cluster.launchers.secrets_file import take_secrets
@@ -21,7 +22,7 @@ from radflow.cluster.launchers.started_ranks import (
 from radflow.cluster.threads import set_threads
 from radflow.cluster.watchdog import Watchdog
 from radflow.errors import MISTAKE, JobError
-from radflow.scaling.layouts import settle_ranks
+from radflow.scaling.layouts import plan_ranks_here
 from radflow.terminal import import_tensorflow
 from radflow.tracking.connection import prepare_tracking
 from radflow.tracking.keep_killed import keep_killed
@@ -30,7 +31,7 @@ from radflow.training.config import DistributedConfig
 from radflow.training.initial_weights import check_weights
 from radflow.training.inputs import open_training_dataset
 from radflow.training.job_folder import job_to_resume
-from radflow.training.plan import TrainingFilms, plan_ranks, show_plan
+from radflow.training.plan import TrainingFilms, show_plan
 from radflow.training.restarts import RankStart, run_ranks
 
 
@@ -58,8 +59,8 @@ def _launch_ranks(config: DistributedConfig) -> None:
     check_weights(config.model)
     dataset = open_training_dataset(config.data)
     films = TrainingFilms.of(dataset)
-    config = settle_ranks(config, films, may_measure=True)
-    plan = plan_ranks(config, films)
+    plan = plan_ranks_here(config, films, may_measure=True)
+    config = cast("DistributedConfig", plan.config)  # with its ranks and threads settled
     earlier = job_to_resume(plan.settings)
     show_plan(plan)
     prepare_tracking()

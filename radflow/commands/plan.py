@@ -14,13 +14,13 @@ from radflow.data.dataset.manifest import MANIFEST_NAME
 from radflow.data.preprocess import plan_dataset, recognise, resolve
 from radflow.data.sample import mammogram_folder, open_data, study_folder
 from radflow.errors import UserError
-from radflow.scaling.layouts import settle_ranks, settle_threads
+from radflow.scaling.layouts import plan_process_here, plan_ranks_here
 from radflow.studies.config import StudyConfig
 from radflow.studies.experiments.table import experiment
 from radflow.studies.plan import suited_to
 from radflow.training.config import DistributedConfig, TrainConfig
 from radflow.training.initial_weights import check_weights
-from radflow.training.plan import TrainingFilms, TrainingPlan, make_plan, plan_ranks, show_plan
+from radflow.training.plan import TrainingFilms, TrainingPlan, show_plan
 from radflow.transfer.config import TransferConfig
 
 EntryPoint = Literal["distributed", "train", "transfer", "study"]
@@ -55,21 +55,26 @@ def _show_study(config: StudyConfig) -> None:
 def plan_of(entry_point: str, arguments: Sequence[str]) -> TrainingPlan:
     """Plan what an entry point would train with these flags."""
     if entry_point == "train":
-        single = parse(TrainConfig, arguments)
-        check_weights(single.model)
-        films = training_films(single.data)
-        single = settle_threads(single, films, single.bz, single.bz, may_measure=False)
-        return make_plan(single, films, single.bz, single.bz, ranks=1)
-    if entry_point == "transfer":
-        transfer = parse(TransferConfig, arguments)
-        if transfer.compares:
-            raise UserError("source=compare is several trainings; plan one of them with source=none or a model")
-        config = transfer.training(str(mammogram_folder(transfer.data)))
-    else:
-        config = parse(DistributedConfig, arguments)
+        config = parse(TrainConfig, arguments)
+        check_weights(config.model)
+        return plan_process_here(config, training_films(config.data), config.bz, config.bz, may_measure=False)
+    if entry_point == "distributed":
+        return _plan_of_ranks(parse(DistributedConfig, arguments))
+    transfer = parse(TransferConfig, arguments)
+    if transfer.compares:
+        raise UserError("source=compare is several trainings; plan one of them with source=none or a model")
+    training = transfer.training(str(mammogram_folder(transfer.data)))
+    if not transfer.is_one_process:
+        return _plan_of_ranks(training)
+    check_weights(training.model)
+    films = training_films(training.data)
+    local_batch = training.largest_local_batch(films.image_size)
+    return plan_process_here(training, films, training.gbz, local_batch, may_measure=False)
+
+
+def _plan_of_ranks(config: DistributedConfig) -> TrainingPlan:
     check_weights(config.model)
-    films = training_films(config.data)
-    return plan_ranks(settle_ranks(config, films, may_measure=False), films)
+    return plan_ranks_here(config, training_films(config.data), may_measure=False)
 
 
 def training_films(data: str) -> TrainingFilms:

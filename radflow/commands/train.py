@@ -6,13 +6,13 @@ TensorFlow is imported only after threads are set and mistakes are found.
 from __future__ import annotations
 
 from radflow.cluster.threads import set_threads
-from radflow.scaling.layouts import settle_threads
+from radflow.scaling.layouts import plan_process_here
 from radflow.terminal import import_tensorflow
 from radflow.tracking.connection import prepare_tracking
 from radflow.training.config import TrainConfig, TrainingConfig
 from radflow.training.initial_weights import check_weights
 from radflow.training.inputs import open_training_dataset
-from radflow.training.plan import TrainingFilms, make_plan, show_plan
+from radflow.training.plan import TrainingFilms, show_plan
 
 
 def train(config: TrainConfig) -> None:
@@ -25,11 +25,10 @@ def train_in_this_process(config: TrainingConfig, global_batch: int, local_batch
     check_weights(config.model)
     dataset = open_training_dataset(config.data)
     films = TrainingFilms.of(dataset)
-    config = settle_threads(config, films, global_batch, local_batch, may_measure=True)
-    plan = make_plan(config, films, global_batch, local_batch, ranks=1)
+    plan = plan_process_here(config, films, global_batch, local_batch, may_measure=True)
     show_plan(plan)
     prepare_tracking()
-    set_threads(config.told_threads)
+    set_threads(plan.config.told_threads)
     import_tensorflow()
     from radflow.cluster.communicator import SerialCommunicator
     from radflow.cluster.devices import take_gpu

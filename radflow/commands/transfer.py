@@ -31,7 +31,7 @@ def transfer(config: TransferConfig) -> None:
         compare(config, dataset)
         return
     training = config.training(str(folder))
-    if config.np == 1 and not config.hosts and not is_rank():
+    if config.is_one_process and not is_rank():
         train_in_this_process(training, config.gbz, training.largest_local_batch(dataset.image_size))
     else:
         distributed(training)

@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import psutil
 
@@ -29,7 +28,9 @@ from radflow.training.config import DistributedConfig, TrainingConfig
 from radflow.training.plan import TrainingFilms, TrainingPlan, make_plan, plan_ranks
 from radflow.versions import installed_versions
 
-Config = TypeVar("Config", bound=TrainingConfig)
+Step = dict[str, float]
+"""Seconds of a training step: `computing` is until the slowest rank has its gradients, `whole` is with sum and update.
+Empty where it could not be measured."""
 
 PIXELS_OF_A_CORE = 250e6
 """Pixels that a core is to train on before measuring is worth its minute: a DenseNet-121 needs some ten for them."""
@@ -52,58 +53,67 @@ class Layout:
         return f"{ranks} of {self.threads} {'thread' if self.threads == 1 else 'threads'}"
 
 
-def settle_ranks(config: DistributedConfig, films: TrainingFilms, may_measure: bool) -> DistributedConfig:
-    """The same training with the ranks and threads that are fastest here, where both are left to radflow.
+def plan_ranks_here(config: DistributedConfig, films: TrainingFilms, may_measure: bool) -> TrainingPlan:
+    """Plan a training on the ranks and threads that are fastest here, where both are left to radflow.
 
-    They are what was measured here before, or is now, if it may be and the training is long enough; else the training
-    stays as it is. Only ranks of this machine's cores are measured: other hosts need not be like it.
+    They are what was measured here before, or is now, if it may be and the training is long enough; else what
+    `plan_ranks` gives. Only ranks of this machine's cores are measured: other hosts need not be like it.
     """
+    usual_plan = plan_ranks(config, films)
     if (config.np, config.threads, config.hosts) != ("auto", "auto", "") or not is_local(parse_hosts("")):
-        return config
+        return usual_plan
     cores = available_cores()
     usual = ranks_for_cores(cores)
     counts = sorted({usual, 2 * usual, max(1, usual // 2)}, reverse=True)
     layouts = [Layout(ranks, cores // ranks) for ranks in counts if ranks <= cores and config.gbz % ranks == 0]
-    local_batch = config.largest_local_batch(films.image_size)
-    best = _fastest(layouts, plan_ranks(config, films), local_batch, may_measure)
-    return replace(config, np=best.ranks, threads=best.threads) if best else config
+    best = _fastest(layouts, usual_plan, config.largest_local_batch(films.image_size), may_measure)
+    if best is None:
+        return usual_plan
+    layout, speed = best
+    plan = plan_ranks(replace(config, np=layout.ranks, threads=layout.threads), films)
+    return replace(plan, measured_speed=speed)
 
 
-def settle_threads(
-    config: Config, films: TrainingFilms, global_batch: int, local_batch: int, may_measure: bool
-) -> Config:
-    """The same training in one process with the threads that are fastest here, as `settle_ranks` does it."""
+def plan_process_here(
+    config: TrainingConfig, films: TrainingFilms, global_batch: int, local_batch: int, may_measure: bool
+) -> TrainingPlan:
+    """Plan a training in one process with the threads that are fastest here, as `plan_ranks_here` does it."""
+    plan = make_plan(config, films, global_batch, local_batch, ranks=1)
     if config.threads != "auto":
-        return config
+        return plan
     cores = available_cores()
     layouts = [Layout(1, threads) for threads in sorted({cores, cores // 2, cores // 4} - {0}, reverse=True)]
-    plan = make_plan(config, films, global_batch, local_batch, ranks=1)
     best = _fastest(layouts, plan, local_batch, may_measure)
-    return replace(config, threads=best.threads) if best else config
+    if best is None:
+        return plan
+    layout, speed = best
+    return replace(plan, config=replace(config, threads=layout.threads), measured_speed=speed)
 
 
 def _fastest(
     layouts: Sequence[Layout], plan: TrainingPlan, largest_local_batch: int, may_measure: bool
-) -> Layout | None:
-    """The fastest of the layouts; None where there is nothing to choose, or nothing is known."""
+) -> tuple[Layout, float] | None:
+    """The fastest of the layouts, and its images/s; None where there is nothing to choose, or nothing is known."""
     if len(layouts) < 2 or usable_gpus():
         return None
     pixels = plan.recipe.epochs * plan.films.count * plan.films.image_size**2
     is_long = pixels >= PIXELS_OF_A_CORE * available_cores()
     kept, speeds = _read_kept(), {}
     for layout in layouts:
-        key = _key(plan, layout, largest_local_batch)
+        batches = plan_batches(plan.batches.global_batch, largest_local_batch, layout.ranks, plan.films.count)
+        key = _key(plan, layout, batches.local_batch)
         if key not in kept and may_measure and is_long and not is_busy():
             say(f"measuring how fast {layout} would train here, once ...")
-            kept[key] = _measure(plan, layout, largest_local_batch)
+            kept[key] = _measure(plan, layout, batches.local_batch)
             with atomic_file(_file()) as partial:
                 partial.write_text(json.dumps(kept, indent=1), encoding="utf-8")
-        if speed := kept.get(key):
-            speeds[layout] = speed
+        if step := kept.get(key):
+            seconds = batches.micro_steps * step["computing"] + (step["whole"] - step["computing"])
+            speeds[layout] = batches.global_batch / seconds
     if len(speeds) < 2:
         return None
     say("images/s as measured on this machine: " + ", ".join(f"{layout} {speeds[layout]:.3g}" for layout in speeds))
-    return max(speeds, key=lambda layout: speeds[layout])
+    return max(speeds.items(), key=lambda layout_and_speed: layout_and_speed[1])
 
 
 def is_busy() -> bool:
@@ -118,25 +128,27 @@ def _file() -> Path:
     return cache_folder() / "layouts.json"
 
 
-def _read_kept() -> dict[str, float]:
-    """Films a second by `_key`; none where the file is missing or damaged, since they can be measured again."""
+def _read_kept() -> dict[str, Step]:
+    """Steps by `_key`; none where the file is missing or damaged, since they can be measured again."""
     try:
-        return {str(key): float(speed) for key, speed in read_json(_file()).items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        return {
+            str(key): {name: float(step[name]) for name in (("computing", "whole") if step else ())}
+            for key, step in read_json(_file()).items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return {}
 
 
-def _key(plan: TrainingPlan, layout: Layout, largest_local_batch: int) -> str:
+def _key(plan: TrainingPlan, layout: Layout, local_batch: int) -> str:
     recipe = plan.recipe
     versions = " ".join(f"{name} {version}" for name, version in installed_versions(_PACKAGES).items())
     of_training = f"{plan.config.model.arch} {recipe.norm} {recipe.precision} {recipe.optimizer}"
-    batch = f"{plan.films.image_size} px, GBZ {plan.batches.global_batch}, LBZ {largest_local_batch}"
+    batch = f"{plan.films.image_size} px, LBZ {local_batch}"
     return f"{cpu_name()} x {available_cores()}; {versions}; {of_training}; {batch}; {layout}"
 
 
-def _measure(plan: TrainingPlan, layout: Layout, largest_local_batch: int) -> float:
-    """Films a second; 0 where it cannot be measured, which is told."""
-    batches = plan_batches(plan.batches.global_batch, largest_local_batch, layout.ranks, plan.films.count)
+def _measure(plan: TrainingPlan, layout: Layout, local_batch: int) -> Step:
+    """A step of one micro-batch a rank; empty where it cannot be measured, which is told."""
     with tempfile.TemporaryDirectory() as folder:
         config = StepConfig(
             out=str(Path(folder) / "step.json"),
@@ -145,7 +157,7 @@ def _measure(plan: TrainingPlan, layout: Layout, largest_local_batch: int) -> fl
             precision=plan.recipe.precision,
             optimizer=plan.recipe.optimizer,
             image_size=plan.films.image_size,
-            lbz=batches.local_batch,
+            lbz=local_batch,
             threads=layout.threads,
         )
         try:
@@ -153,9 +165,8 @@ def _measure(plan: TrainingPlan, layout: Layout, largest_local_batch: int) -> fl
             step = read_json(Path(config.out))
         except (UserError, JobError, OSError) as error:
             warn(f"{layout} could not be measured: {error}")
-            return 0.0
-    seconds = batches.micro_steps * step["computing"] + (step["whole"] - step["computing"])
-    return float(batches.global_batch / seconds)
+            return {}
+    return {"computing": step["computing"], "whole": step["whole"]}
 
 
 def _run(config: StepConfig, ranks: int) -> None:

@@ -123,7 +123,7 @@ class MeasuredSpeed:
     folder: Path
 
 
-def measured_speed(out: Path, settings: Mapping[str, Any]) -> MeasuredSpeed | None:
+def earlier_speed(out: Path, settings: Mapping[str, Any]) -> MeasuredSpeed | None:
     """The speed of the newest job in `out` on the same data, with the same network and ranks, if there is one."""
     for job in _readable_jobs(out):
         speeds = [epoch.get("throughput/images_per_second") for epoch in read_epochs(job.folder / HISTORY_FILE)]

@@ -19,7 +19,7 @@ from radflow.optim.auto_settings import expected_loss_of_auc, rate_warning
 from radflow.plots.tables import terminal_table
 from radflow.terminal import print_table, warn
 from radflow.training.config import DistributedConfig, TrainingConfig
-from radflow.training.job_folder import measured_speed
+from radflow.training.job_folder import earlier_speed
 from radflow.training.recipe import Recipe, network_kind, resolve
 
 NEGLIGIBLE = 0.005
@@ -52,6 +52,8 @@ class TrainingPlan:
     schedule: BatchSchedule
     recipe: Recipe
     warnings: tuple[str, ...]
+    measured_speed: float | None = None
+    """Films a second of such steps on this machine, where they were measured beforehand."""
 
     @property
     def batches(self) -> BatchPlan:
@@ -173,15 +175,16 @@ def _threads_in_words(config: DistributedConfig, ranks: int) -> str:
 
 def _expected_time(plan: TrainingPlan) -> tuple[str, str]:
     films = plan.recipe.epochs * plan.films.count
-    measured = measured_speed(Path(plan.config.out), plan.settings)
-    if measured is None:
-        return (
-            "not known yet",
-            f"{films:,} films; no earlier job in {plan.config.out} with this data, network and ranks",
-        )
-    seconds = films / measured.images_per_second
+    if earlier := earlier_speed(Path(plan.config.out), plan.settings):
+        speed, source = earlier.images_per_second, f"of {earlier.folder}"
+    elif plan.measured_speed:
+        speed, source = plan.measured_speed, "measured on this machine"
+    else:
+        reason = f"no earlier job in {plan.config.out} with this data, network and ranks"
+        return "not known yet", f"{films:,} films; {reason}"
+    seconds = films / speed
     length = f"{seconds / 60:.0f} minutes" if seconds > 100 else f"{seconds:.0f} s"
-    return f"about {length}", f"{films:,} films at the {measured.images_per_second:.0f} images/s of {measured.folder}"
+    return f"about {length}", f"{films:,} films at the {speed:.0f} images/s {source}"
 
 
 def _expected_accuracy(plan: TrainingPlan) -> tuple[str, str]:

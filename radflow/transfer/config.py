@@ -65,6 +65,11 @@ class TransferConfig(DistributedConfig):
         return self.source == COMPARE
 
     @property
+    def is_one_process(self) -> bool:
+        """Whether it trains without ranks."""
+        return self.np == 1 and not self.hosts
+
+    @property
     def initial_weights(self) -> str:
         """What the body starts from; in a comparison, that of its pre-trained half."""
         return self.pretrained if self.compares else self.source

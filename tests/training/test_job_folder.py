@@ -13,10 +13,10 @@ from radflow.training.history import HISTORY_FILE, read_epochs, write_epoch
 from radflow.training.job_folder import (
     PREDICTIONS_FILE,
     Job,
+    earlier_speed,
     job_to_resume,
     make_job_folder,
     mark_finished,
-    measured_speed,
 )
 from radflow.training.plan import TrainingFilms, make_plan
 
@@ -71,13 +71,13 @@ def test_other_settings_are_another_job_and_ranks_are_not(tmp_path: Path) -> Non
 
 def test_the_speed_of_an_earlier_job_is_known_where_all_that_it_depends_on_is_the_same(tmp_path: Path) -> None:
     job = job_in(tmp_path)
-    assert measured_speed(tmp_path, settings(tmp_path)) is None
+    assert earlier_speed(tmp_path, settings(tmp_path)) is None
     for epoch, speed in enumerate([10.0, 50.0, float("nan")], start=1):
         write_epoch(job.folder, epoch, {"throughput/images_per_second": speed})
-    known = measured_speed(tmp_path, settings(tmp_path, seed=7))
+    known = earlier_speed(tmp_path, settings(tmp_path, seed=7))
     assert known is not None
     assert (known.images_per_second, known.folder) == (50.0, job.folder)
-    assert measured_speed(tmp_path, settings(tmp_path, threads=1)) is None
+    assert earlier_speed(tmp_path, settings(tmp_path, threads=1)) is None
 
 
 def test_an_epoch_after_one_that_a_killed_writer_left_half_is_read(tmp_path: Path) -> None:
