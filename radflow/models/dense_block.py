@@ -16,8 +16,8 @@ import tensorflow as tf
 
 from radflow.models.batch_norm import move_statistics
 from radflow.models.native_body import NativeBody
-from radflow.models.normalized import Convolved, Normalized, convolved, moving_statistics
-from radflow.native.normalization import Maps, append_maps, begin_maps
+from radflow.models.normalized import Convolved, Normalized, convolved
+from radflow.native.normalization import append_maps, begin_maps
 from radflow.native.pointwise import take_gradient
 
 _STAGES = (2, 3, 4, 5)
@@ -60,11 +60,10 @@ def _predict_block(maps: tf.Tensor, halves: list[Convolved], last: Normalized) -
     filled = maps.shape[-1]
     block = begin_maps(maps, last.norm.gamma.shape[0])
     for first, second in zip(halves[::2], halves[1::2], strict=True):
-        bottleneck = first.compute(Maps(block.values, moving_statistics(first.norm)), *first.values)
-        grown = second.compute(Maps(bottleneck, moving_statistics(second.norm)), *second.values)
+        grown = second.convolve(first.predict_between(block.values, second))
         block = append_maps(block, grown, filled)
         filled += grown.shape[-1]
-    return last.compute(Maps(block.values, moving_statistics(last.norm)), *last.values)
+    return last.predict(block.values)
 
 
 def _train_block(maps: tf.Tensor, halves: list[Convolved], last: Normalized) -> tf.Tensor:

@@ -11,7 +11,13 @@ import tensorflow as tf
 from radflow.models.convolution import convolution_gradients
 from radflow.models.weight_gradient import has_fast_products
 from radflow.native.normalization import Maps, begin_maps, normalize_relu, normalize_relu_gradients
-from radflow.native.pointwise import Gradient, convolve_normalized, convolve_normalized_gradients
+from radflow.native.pointwise import (
+    Gradient,
+    Normalization,
+    convolve_between_normalizations,
+    convolve_normalized,
+    convolve_normalized_gradients,
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,10 @@ class Normalized:
         """What comes out."""
         gamma, beta = parameters
         return normalize_relu(maps, gamma, beta, self.norm.epsilon)
+
+    def predict(self, values: tf.Tensor) -> tf.Tensor:
+        """What comes out by the moving statistics."""
+        return self.compute(Maps(values, moving_statistics(self.norm)), *self.values)
 
     def gradients(
         self, upstream: tf.Tensor, maps: Maps, parameters: Sequence[tf.Tensor], others: Gradient | None = None
@@ -54,8 +64,15 @@ class Convolved(Normalized):
     def compute(self, maps: Maps, *parameters: tf.Tensor) -> tf.Tensor:
         """What comes out."""
         *of_norm, kernel = parameters
-        normalized = super().compute(maps, *of_norm)
-        return tf.nn.conv2d(normalized, tf.cast(kernel, normalized.dtype), strides=1, padding="SAME")
+        return _convolve(super().compute(maps, *of_norm), kernel)
+
+    def predict_between(self, values: tf.Tensor, following: Normalized) -> tf.Tensor:
+        """What a normalisation makes of what comes out, both by their moving statistics."""
+        return Normalized(following.norm).predict(self.predict(values))
+
+    def convolve(self, normalized: tf.Tensor) -> tf.Tensor:
+        """What comes out of maps that are normalised."""
+        return _convolve(normalized, self.convolution.kernel.value)
 
     def compute_maps(self, maps: Maps, *parameters: tf.Tensor) -> Maps:
         """What comes out, with its statistics."""
@@ -74,12 +91,24 @@ class Convolved(Normalized):
         return of_maps, [*of_parameters, of_kernel]
 
 
+def _convolve(maps: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    return tf.nn.conv2d(maps, tf.cast(kernel, maps.dtype), strides=1, padding="SAME")
+
+
 class Pointwise(Convolved):
     """The same with a 1x1 convolution, in one pass over the maps."""
 
     def compute(self, maps: Maps, *parameters: tf.Tensor) -> tf.Tensor:
         """What comes out."""
         return self.compute_maps(maps, *parameters).values
+
+    def predict_between(self, values: tf.Tensor, following: Normalized) -> tf.Tensor:
+        """What a normalisation makes of what comes out, in the same pass."""
+        gamma, beta, kernel = self.values
+        maps, norm = Maps(values, moving_statistics(self.norm)), following.norm
+        behind = Normalization(moving_statistics(norm), norm.gamma.value, norm.beta.value, norm.epsilon)
+        kernel = tf.cast(kernel, values.dtype)
+        return convolve_between_normalizations(maps, gamma, beta, kernel, self.norm.epsilon, behind)
 
     def compute_maps(self, maps: Maps, *parameters: tf.Tensor) -> Maps:
         """What comes out, with its statistics."""

@@ -20,6 +20,23 @@ constexpr int64_t kPixelsOfBlock = 256;  // of one partial sum: few enough for f
 // What a channel's normalisation needs: y = max(0, x * scale + offset).
 struct Channels {
   std::vector<float> scale, offset, mean, inverse_deviation;
+
+  tensorflow::Status Set(const Tensor& statistics, const Tensor& gamma, const Tensor& beta, float epsilon) {
+    const int64_t channels = gamma.NumElements();
+    if (beta.NumElements() != channels || statistics.dims() != 2 || statistics.dim_size(0) != 2 ||
+        statistics.dim_size(1) < channels)
+      return tensorflow::errors::InvalidArgument("statistics must be [2, channels or more], gamma and beta [channels]");
+    for (auto* values : {&scale, &offset, &mean, &inverse_deviation}) values->resize(channels);
+    const float *means = statistics.flat<float>().data(), *variances = means + statistics.dim_size(1);
+    for (int64_t j = 0; j < channels; ++j) {
+      const float inverse = 1.0f / std::sqrt(variances[j] + epsilon);
+      mean[j] = means[j];
+      inverse_deviation[j] = inverse;
+      scale[j] = gamma.flat<float>()(j) * inverse;
+      offset[j] = beta.flat<float>()(j) - means[j] * scale[j];
+    }
+    return tensorflow::OkStatus();
+  }
 };
 
 // Calls work(first block, last block) on the threads of the process.
@@ -75,24 +92,12 @@ struct Normalized {
   tensorflow::Status Set(const Tensor& maps, const Tensor& statistics, const Tensor& gamma, const Tensor& beta,
                          float epsilon) {
     channels = gamma.NumElements();
-    if (maps.dims() != 4 || channels > maps.dim_size(3) || beta.NumElements() != channels || statistics.dims() != 2 ||
-        statistics.dim_size(0) != 2 || statistics.dim_size(1) < channels)
-      return tensorflow::errors::InvalidArgument(
-          "maps must be [n, h, w, total], statistics [2, channels or more], gamma and beta [channels]");
+    if (maps.dims() != 4 || channels > maps.dim_size(3))
+      return tensorflow::errors::InvalidArgument("maps must be [n, h, w, channels of gamma or more]");
     x = Data<T>(maps);
     pixels = PixelsOf(maps);
     stride = maps.dim_size(3);
-    for (auto* values : {&constants.scale, &constants.offset, &constants.mean, &constants.inverse_deviation})
-      values->resize(channels);
-    const float *mean = statistics.flat<float>().data(), *variance = mean + statistics.dim_size(1);
-    for (int64_t j = 0; j < channels; ++j) {
-      const float inverse = 1.0f / std::sqrt(variance[j] + epsilon);
-      constants.mean[j] = mean[j];
-      constants.inverse_deviation[j] = inverse;
-      constants.scale[j] = gamma.flat<float>()(j) * inverse;
-      constants.offset[j] = beta.flat<float>()(j) - mean[j] * constants.scale[j];
-    }
-    return tensorflow::OkStatus();
+    return constants.Set(statistics, gamma, beta, epsilon);
   }
 
   // Normalises pixels, with ReLU, into rows that lie so far apart.

@@ -1,126 +1,42 @@
 // The 1x1 convolution of maps that are normalised and pass ReLU, in one pass over the maps: what is normalised stays in
-// the cache, a block of pixels at a time, and is kept nowhere else.
-//
-// So does its gradient. That of the maps, dx = scale * (passed - mean of passed - (x - mean) * slope) for each channel,
-// has two parts: what ReLU lets pass is added to the gradient of the buffer at once; the rest is linear in x, with sums
-// over all pixels for coefficients, and is the same for all convolutions that read a channel but for these. So the
-// coefficients are added up, and the rest itself once, when the gradient of a channel is taken (RadflowTakeGradient).
-//
-// Results do not depend on the number of threads: each block of pixels has sums of its own, which are joined in order.
+// the cache, a block of pixels at a time, and is kept nowhere else. Statistics of what comes out do not depend on the
+// number of threads: each block has its own, which are joined in order.
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
-#include <memory>
 #include <vector>
 
-#include "normalized.h"
-#include "pixel_loops.h"
-#include "products.h"
-#include "sharing.h"
+#include "pointwise.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/shape_inference.h"
 
 namespace radflow {
 
-constexpr int64_t kPixels = 8 * kMostRows;  // of a block; even, for pairs of bfloat16
-constexpr int64_t kBlocksAtATime = 32;      // that several threads pack, in the last cache: few waits for each other
-constexpr int64_t kLine = 64;               // bytes of a line of the cache
-
-// A matrix [inputs, outputs] packed as the right side of products.
-template <typename E>
-struct PackedMatrix {
-  using Step = typename Format<E>::Step;
-
-  PackedMatrix(const E* values, int64_t inputs, int64_t outputs)
-      : steps(Parts(inputs, Format<E>::kElements)), panel_size(steps * ChosenProducts<E>().filters) {
-    const int64_t filters = ChosenProducts<E>().filters;
-    packed.resize(Parts(outputs, filters) * panel_size);
-    const std::vector<E> zeros(outputs, E{});
-    ChosenProducts<E>().pack_right(values, {inputs, outputs, 1, outputs}, filters, panel_size, zeros.data(),
-                                   packed.data());
-  }
-
-  int64_t steps, panel_size;
-  std::vector<Step> packed;
-};
-
-template <typename E>
-std::vector<E> Transposed(const E* matrix, int64_t rows, int64_t columns) {
-  std::vector<E> result(rows * columns);
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t c = 0; c < columns; ++c) result[c * rows + r] = matrix[r * columns + c];
-  return result;
-}
-
-// Blocks that are summed to the gradient of the kernel while in a core's cache. (Measured: pairs of bfloat16 take half the
-// room, and adding up what a run comes to takes more of their time.)
-template <typename E>
-constexpr int64_t kBlocksOfRun = Format<E>::kElements == 1 ? 2 : 8;
-
-// Memory of a thread for a block of pixels, whose rows lie kRowElements apart.
-template <typename E>
-struct BlockOfRows {
-  BlockOfRows() : values(new E[kPixels * kRowElements]) {}
-  const typename Format<E>::Step* steps(int64_t row) const {
-    return reinterpret_cast<const typename Format<E>::Step*>(values.get() + row * kRowElements);
-  }
-  std::unique_ptr<E[]> values;
-};
-
-// A tile of a product, or of maps: so many rows from `row` on, columns from `column` on.
-struct Place {
-  int64_t row, rows, column;
-};
-
-// Calls work(tile, place) for all tiles of [rows, inputs] x matrix, and fetch(place) before each is computed, for what will
-// be wanted from memory.
-template <typename E, typename Fetch, typename Work>
-void Multiply(const BlockOfRows<E>& left, int64_t rows, const PackedMatrix<E>& right, const Fetch& fetch,
-              const Work& work) {
-  const ProductKernels<E>& kernels = ChosenProducts<E>();
-  const Run all{0, 0, right.steps};
-  std::vector<float> tile(kernels.rows * kernels.filters);
-  const int64_t panels = right.packed.size() / right.panel_size;
-  for (int64_t row = 0; row < rows; row += kernels.rows) {
-    for (int64_t panel = 0; panel < panels; ++panel) {
-      const Place place{row, std::min<int64_t>(kernels.rows, rows - row), panel * kernels.filters};
-      fetch(place);
-      kernels.sum_rows[place.rows - 1](left.steps(row), right.packed.data() + panel * right.panel_size, &all, 1,
-                                       tile.data());
-      work(tile.data(), place);
+// Computes the convolution of normalised maps: finish_tile(tile, its place among all pixels) for each tile, and
+// finish_block(block, its first pixel, pixels) once all tiles of a block are.
+template <typename T, typename E, typename FinishTile, typename FinishBlock>
+void ConvolveNormalized(OpKernelContext* context, const Normalized<T>& maps, const Kernel<E>& kernel,
+                        const FinishTile& finish_tile, const FinishBlock& finish_block) {
+  const PackedMatrix<E> matrix(kernel.values, maps.channels, kernel.filters);
+  const int64_t filters = kernel.filters, width = ChosenProducts<E>().filters;
+  Share(context, Parts(maps.pixels, kPixels), kPixels * maps.channels * filters / 16, [&](int64_t first, int64_t last) {
+    BlockOfRows<E> rows;
+    for (int64_t block = first; block < last; ++block) {
+      const int64_t begin = block * kPixels, count = std::min(kPixels, maps.pixels - begin);
+      maps.NormalizeRows(begin, count, rows.values.get(), kRowElements);
+      const auto fetch = [&](const Place& place) {  // as large a part of the next block as this is of the product
+        if (begin + kPixels + place.row + place.rows > maps.pixels) return;
+        const int64_t from = place.column * maps.channels / filters, to = from + width * maps.channels / filters;
+        FetchRows(maps.x + (begin + kPixels + place.row) * maps.stride, place.rows, maps.stride, from, to);
+      };
+      Multiply(rows, count, matrix, fetch, [&](const float* tile, const Place& place) {
+        finish_tile(tile, Place{begin + place.row, place.rows, place.column});
+      });
+      finish_block(block, begin, count);
     }
-  }
+  });
 }
-
-// Asks for columns [first, last) of rows that will be read soon.
-template <typename E>
-void FetchRows(const E* rows, int64_t count, int64_t stride, int64_t first, int64_t last) {
-  for (int64_t r = 0; r < count; ++r)
-    for (int64_t c = first; c < last; c += kLine / static_cast<int64_t>(sizeof(E)))
-      __builtin_prefetch(rows + r * stride + c, 0, 2);  // into the second cache: the first is full of the product
-}
-
-// The kernel [1, 1, channels, filters] of a convolution of normalised maps.
-template <typename E>
-struct Kernel {
-  template <typename T>
-  tensorflow::Status Read(OpKernelContext* context, int64_t channels) {
-    const Tensor* kernel = nullptr;
-    TF_RETURN_IF_ERROR(context->input("kernel", &kernel));
-    if (kernel->dims() != 4 || kernel->NumElements() != channels * kernel->dim_size(3) || channels > kMostChannels ||
-        kernel->dim_size(3) > kMostChannels || channels % kWhole || kernel->dim_size(3) % kWhole)
-      return tensorflow::errors::InvalidArgument("the kernel must be [1, 1, channels of gamma, filters], each a multiple of ",
-                                                 kWhole, " and at most ", kMostChannels);
-    values = Data<T>(*kernel);
-    filters = kernel->dim_size(3);
-    return tensorflow::OkStatus();
-  }
-  static constexpr int64_t kWhole = 32, kMostChannels = 2048;
-  const E* values = nullptr;
-  int64_t filters = 0;
-};
 
 template <typename T>
 class PointwiseOp : public OpKernel {
@@ -139,26 +55,17 @@ class PointwiseOp : public OpKernel {
     Tensor *output = nullptr, *statistics = nullptr;
     OP_REQUIRES_OK(context, context->allocate_output(0, shape, &output));
     OP_REQUIRES_OK(context, context->allocate_output(1, TensorShape({2, kernel.filters}), &statistics));
-    const PackedMatrix<E> matrix(kernel.values, maps.channels, kernel.filters);
-    const int64_t blocks = Parts(maps.pixels, kPixels), filters = kernel.filters, width = ChosenProducts<E>().filters;
-    std::vector<float> moments(blocks * 2 * filters);
+    const int64_t filters = kernel.filters;
+    std::vector<float> moments(Parts(maps.pixels, kPixels) * 2 * filters);
     E* y = Data<T>(output);
-    Share(context, blocks, kPixels * maps.channels * filters / 16, [&](int64_t first, int64_t last) {
-      BlockOfRows<E> rows;
-      for (int64_t block = first; block < last; ++block) {
-        const int64_t begin = block * kPixels, count = std::min(kPixels, maps.pixels - begin);
-        maps.NormalizeRows(begin, count, rows.values.get(), kRowElements);
-        const auto fetch = [&](const Place& place) {  // as large a part of the next block as this is of the product
-          if (begin + kPixels + place.row + place.rows > maps.pixels) return;
-          const int64_t from = place.column * maps.channels / filters, to = from + width * maps.channels / filters;
-          FetchRows(maps.x + (begin + kPixels + place.row) * maps.stride, place.rows, maps.stride, from, to);
-        };
-        Multiply(rows, count, matrix, fetch, [&](const float* tile, const Place& place) {
-          ChosenProducts<E>().store(tile, place.rows, filters, y + (begin + place.row) * filters + place.column);
+    ConvolveNormalized(
+        context, maps, kernel,
+        [&](const float* tile, const Place& place) {
+          ChosenProducts<E>().store(tile, place.rows, filters, y + place.row * filters + place.column);
+        },
+        [&](int64_t block, int64_t begin, int64_t count) {
+          TakeMoments(y + begin * filters, count, filters, moments.data() + block * 2 * filters);
         });
-        TakeMoments(y + begin * filters, count, filters, moments.data() + block * 2 * filters);
-      }
-    });
     JoinMoments(moments, maps.pixels, filters, statistics->flat<float>().data());
   }
 
@@ -198,202 +105,45 @@ class PointwiseOp : public OpKernel {
   float epsilon_;
 };
 
+// The same with a second normalisation behind it, by statistics that are known, and ReLU.
 template <typename T>
-class PointwiseGradOp : public OpKernel {
+class PointwiseNormalizedOp : public OpKernel {
  public:
-  explicit PointwiseGradOp(OpKernelConstruction* context) : OpKernel(context) {
+  explicit PointwiseNormalizedOp(OpKernelConstruction* context) : OpKernel(context) {
     OP_REQUIRES_OK(context, context->GetAttr("epsilon", &epsilon_));
+    OP_REQUIRES_OK(context, context->GetAttr("y_epsilon", &y_epsilon_));
   }
 
   void Compute(OpKernelContext* context) override {
-    Work work;
-    OP_REQUIRES_OK(context, work.maps.Read(context, epsilon_));
-    OP_REQUIRES_OK(context, work.kernel.template Read<T>(context, work.maps.channels));
-    const Tensor *upstream = nullptr, *maps = nullptr, *linear = nullptr;
-    OP_REQUIRES_OK(context, context->input("dy", &upstream));
-    OP_REQUIRES_OK(context, context->input("maps", &maps));
-    OP_REQUIRES_OK(context, context->input("linear", &linear));
-    OP_REQUIRES(context, upstream->NumElements() == work.maps.pixels * work.kernel.filters,
-                tensorflow::errors::InvalidArgument("dy must be of the filters of the kernel"));
-    work.dy = Data<T>(*upstream);
-    tensorflow::OpInputList added;
-    OP_REQUIRES_OK(context, context->input_list("added", &added));
-    const bool adds = added.size() > 0;
-    OP_REQUIRES(context, adds ? added[0].shape() == maps->shape() : work.maps.channels == work.maps.stride,
-                tensorflow::errors::InvalidArgument("gradients of the other channels are missing"));
-    Tensor *gradient = nullptr, *coefficients = nullptr, *of_kernel = nullptr;
-    OP_REQUIRES_OK(context, adds ? context->forward_input_or_allocate_output({7}, 0, maps->shape(), &gradient)
-                                 : context->allocate_output(0, maps->shape(), &gradient));
-    if (adds && !gradient->SharesBufferWith(added[0]))
-      std::memcpy(Data<T>(gradient), Data<T>(added[0]), added[0].TotalBytes());
-    OP_REQUIRES_OK(context, context->allocate_output(1, linear->shape(), &coefficients));
-    OP_REQUIRES_OK(context, context->allocate_output(4, TensorShape({1, 1, work.maps.channels, work.kernel.filters}),
-                                                     &of_kernel));
-    std::memcpy(coefficients->flat<float>().data(), linear->flat<float>().data(), linear->TotalBytes());
-    of_kernel->flat<float>().setZero();
-    work.gradient = Data<T>(gradient);
-    work.is_first = !adds;
-    work.of_kernel = of_kernel->flat<float>().data();
-    const std::vector<double> sums = Pass(context, work);
-    WriteParameters(context, work.maps, sums, coefficients);
-  }
-
- private:
-  using E = typename Raw<T>::Type;
-  using Step = typename Format<E>::Step;
-
-  struct Work {
     Normalized<T> maps;
+    OP_REQUIRES_OK(context, maps.Read(context, epsilon_));
     Kernel<E> kernel;
-    const E* dy = nullptr;
-    E* gradient = nullptr;
-    bool is_first = false;
-    float* of_kernel = nullptr;
-  };
-
-  // Some pixels, packed as both sides of the products that the gradient of the kernel is.
-  struct Packed {
-    std::vector<Step> left, right;
-    int64_t of_panel, steps;
-  };
-
-  // Writes the gradients of maps and kernel; returns for each channel the sum of the gradients that pass, then that of
-  // their products with the centred maps.
-  static std::vector<double> Pass(OpKernelContext* context, const Work& work) {
-    const ProductKernels<E>& kernels = ChosenProducts<E>();
-    const int64_t channels = work.maps.channels, filters = work.kernel.filters, pixels = work.maps.pixels;
-    const std::vector<E> transposed = Transposed(work.kernel.values, channels, filters);
-    const PackedMatrix<E> matrix(transposed.data(), filters, channels);
-    const int64_t panels = Parts(channels, kernels.rows), of_panel = Parts(channels, panels);
-    const int64_t blocks = Parts(pixels, kPixels), threads = ThreadsOf(context);
-    const int64_t wanted = threads == 1 ? 1 : std::max(kBlocksAtATime, threads);
-    const int64_t at_a_time = Parts(wanted, kBlocksOfRun<E>) * kBlocksOfRun<E>;  // whole runs
-    Packed packed{{}, {}, of_panel, at_a_time * kPixels / Format<E>::kElements};
-    packed.left.resize(panels * packed.steps * kernels.stride);
-    packed.right.resize(Parts(filters, kernels.filters) * packed.steps * kernels.filters);
-    std::vector<float> partial(blocks * 2 * channels, 0.0f);
-    for (int64_t begin = 0; begin < blocks; begin += at_a_time) {
-      const int64_t some = std::min(at_a_time, blocks - begin);
-      Share(context, some, kPixels * channels * filters / 16, [&](int64_t first, int64_t last) {
-        BlockOfRows<E> normalized, upstream;
-        for (int64_t block = first; block < last; ++block)
-          PassBlock(work, matrix, begin + block, block, &normalized, &upstream,
-                    partial.data() + (begin + block) * 2 * channels, &packed);
-      });
-      const int64_t of_chunk = std::min(pixels - begin * kPixels, some * kPixels);
-      SumKernel(context, work, packed, Parts(of_chunk, Format<E>::kElements));
-    }
-    return JoinBlocks(partial, 2 * channels);
-  }
-
-  // The gradient of a block of maps, and its pixels packed as the so many-th of a chunk.
-  static void PassBlock(const Work& work, const PackedMatrix<E>& matrix, int64_t block, int64_t place,
-                        BlockOfRows<E>* normalized, BlockOfRows<E>* upstream, float* sums, Packed* packed) {
-    const ProductKernels<E>& kernels = ChosenProducts<E>();
-    const Normalized<T>& maps = work.maps;
-    const int64_t channels = maps.channels, filters = work.kernel.filters;
-    const int64_t begin = block * kPixels, count = std::min(kPixels, maps.pixels - begin);
-    const E* dy = work.dy + begin * filters;
-    const std::vector<E> zeros(std::max(channels, filters), E{});
-    maps.NormalizeRows(begin, count, normalized->values.get(), kRowElements);
-    const int64_t step = place * kPixels / Format<E>::kElements;
-    kernels.pack_left(normalized->values.get(), {count, kRowElements, 1, channels}, packed->of_panel,
-                      packed->steps * kernels.stride, zeros.data(), packed->left.data() + step * kernels.stride);
-    kernels.pack_right(dy, {count, filters, 1, filters}, kernels.filters, packed->steps * kernels.filters, zeros.data(),
-                       packed->right.data() + step * kernels.filters);
-    for (int64_t p = 0; p < count; ++p)
-      std::memcpy(upstream->values.get() + p * kRowElements, dy + p * filters, filters * sizeof(E));
-    const auto fetch = [&](const Place& place) {  // this tile of the gradient, and of the next block of the maps
-      const int64_t row = begin + place.row, last = place.column + kernels.filters;
-      FetchRows(work.gradient + row * maps.stride, place.rows, maps.stride, place.column, last);
-      if (row + kPixels + place.rows > maps.pixels) return;
-      FetchRows(maps.x + (row + kPixels) * maps.stride, place.rows, maps.stride, place.column, last);
-    };
-    Multiply(*upstream, count, matrix, fetch, [&](const float* tile, const Place& place) {
-      const int64_t at = (begin + place.row) * maps.stride + place.column;
-      kernels.pass(tile, place.rows,
-                   {maps.x + at, maps.stride, normalized->values.get() + place.row * kRowElements + place.column,
-                    maps.constants.scale.data() + place.column, maps.constants.mean.data() + place.column},
-                   work.is_first, work.gradient + at, sums + place.column, sums + channels + place.column);
-    });
-  }
-
-  // Adds the products of the pixels that are packed to the gradient of the kernel.
-  static void SumKernel(OpKernelContext* context, const Work& work, const Packed& packed, int64_t steps) {
-    const ProductKernels<E>& kernels = ChosenProducts<E>();
-    const int64_t channels = work.maps.channels, filters = work.kernel.filters;
-    const int64_t panels = Parts(channels, packed.of_panel), columns = Parts(filters, kernels.filters);
-    Share(context, panels * columns, 16 * steps, [&](int64_t first, int64_t last) {
-      std::vector<float> tile(kernels.rows * kernels.filters);
-      const int64_t of_run = kBlocksOfRun<E> * kPixels / Format<E>::kElements;
-      for (int64_t step = 0; step < steps; step += of_run) {
-        const Run run{step, step, std::min(of_run, steps - step)};
-        for (int64_t product = first; product < last; ++product) {
-          const int64_t a = product % panels, b = product / panels, channel = a * packed.of_panel;
-          kernels.sum_panels[packed.of_panel - 1](packed.left.data() + a * packed.steps * kernels.stride,
-                                                  packed.right.data() + b * packed.steps * kernels.filters, &run, 1,
-                                                  tile.data());
-          kernels.add(tile.data(), std::min(packed.of_panel, channels - channel), kernels.filters, filters, false,
-                      work.of_kernel + channel * filters + b * kernels.filters);
-        }
-      }
-    });
-  }
-
-  static void WriteParameters(OpKernelContext* context, const Normalized<T>& maps, const std::vector<double>& sums,
-                              Tensor* coefficients) {
-    const int64_t channels = maps.channels;
-    Tensor *gamma = nullptr, *beta = nullptr;
-    OP_REQUIRES_OK(context, context->allocate_output(2, TensorShape({channels}), &gamma));
-    OP_REQUIRES_OK(context, context->allocate_output(3, TensorShape({channels}), &beta));
-    float *constant = coefficients->flat<float>().data(), *slope = constant + coefficients->dim_size(1);
-    const double values = std::max<int64_t>(1, maps.pixels);
-    for (int64_t j = 0; j < channels; ++j) {
-      const double inverse = maps.constants.inverse_deviation[j], product = sums[channels + j] * inverse;
-      beta->flat<float>()(j) = static_cast<float>(sums[j]);
-      gamma->flat<float>()(j) = static_cast<float>(product);
-      const double per_unit = maps.constants.scale[j] * product * inverse / values;
-      constant[j] += static_cast<float>(per_unit * maps.constants.mean[j] - maps.constants.scale[j] * sums[j] / values);
-      slope[j] -= static_cast<float>(per_unit);
-    }
-  }
-
-  float epsilon_;
-};
-
-// The gradients of `count` channels from `first` on, with the part of them that is linear in the maps.
-template <typename T>
-class TakeGradientOp : public OpKernel {
- public:
-  explicit TakeGradientOp(OpKernelConstruction* context) : OpKernel(context) {
-    OP_REQUIRES_OK(context, context->GetAttr("first", &first_));
-    OP_REQUIRES_OK(context, context->GetAttr("count", &count_));
-  }
-
-  void Compute(OpKernelContext* context) override {
-    const Tensor &gradient = context->input(0), &linear = context->input(1), &maps = context->input(2);
-    const int64_t stride = maps.dim_size(3), pixels = PixelsOf(maps);
-    OP_REQUIRES(context, gradient.shape() == maps.shape() && first_ + count_ <= stride && linear.dims() == 2 &&
-                             linear.dim_size(1) == stride,
-                tensorflow::errors::InvalidArgument("the gradient, or its linear part, is of other maps"));
-    TensorShape shape = maps.shape();
-    shape.set_dim(3, count_);
-    Tensor* taken = nullptr;
-    OP_REQUIRES_OK(context, context->allocate_output(0, shape, &taken));
-    const float *constant = linear.flat<float>().data() + first_, *slope = constant + stride;
-    const E *from = Data<T>(gradient) + first_, *x = Data<T>(maps) + first_;
-    E* to = Data<T>(taken);
-    ShareBlocks(context, pixels, 2 * count_, [&](int64_t first, int64_t last) {
-      const int64_t begin = first * kPixelsOfBlock, some = std::min(last * kPixelsOfBlock, pixels) - begin;
-      ChosenKernels<E>().add_linear(from + begin * stride, x + begin * stride, constant, slope, some, count_, stride,
-                                    to + begin * count_);
-    });
+    OP_REQUIRES_OK(context, kernel.template Read<T>(context, maps.channels));
+    const int64_t filters = kernel.filters;
+    const Tensor& gamma = context->input(6);
+    OP_REQUIRES(context, gamma.NumElements() == filters,
+                tensorflow::errors::InvalidArgument("y_gamma must be of the filters of the kernel"));
+    Channels following;
+    OP_REQUIRES_OK(context, following.Set(context->input(5), gamma, context->input(7), y_epsilon_));
+    TensorShape shape = context->input(0).shape();
+    shape.set_dim(3, filters);
+    Tensor* output = nullptr;
+    OP_REQUIRES_OK(context, context->allocate_output(0, shape, &output));
+    E* y = Data<T>(output);
+    ConvolveNormalized(
+        context, maps, kernel,
+        [&](const float* tile, const Place& place) {
+          ChosenProducts<E>().store_normalized(tile, place.rows, filters, following.scale.data() + place.column,
+                                               following.offset.data() + place.column,
+                                               y + place.row * filters + place.column);
+        },
+        [](int64_t, int64_t, int64_t) {});
   }
 
  private:
   using E = typename Raw<T>::Type;
 
-  int64_t first_, count_;
+  float epsilon_, y_epsilon_;
 };
 
 using tensorflow::shape_inference::InferenceContext;
@@ -419,57 +169,34 @@ REGISTER_OP("RadflowPointwise")
       return tensorflow::OkStatus();
     });
 
-REGISTER_OP("RadflowPointwiseGrad")
+REGISTER_OP("RadflowPointwiseNormalized")
     .Attr("T: {bfloat16, float}")
-    .Attr("M: int >= 0")
     .Attr("epsilon: float")
-    .Input("dy: T")
+    .Attr("y_epsilon: float")
     .Input("maps: T")
     .Input("statistics: float")
     .Input("gamma: float")
     .Input("beta: float")
     .Input("kernel: T")
-    .Input("linear: float")
-    .Input("added: M * T")
-    .Output("dmaps: T")
-    .Output("more_linear: float")
-    .Output("dgamma: float")
-    .Output("dbeta: float")
-    .Output("dkernel: float")
+    .Input("y_statistics: float")
+    .Input("y_gamma: float")
+    .Input("y_beta: float")
+    .Output("y: T")
     .SetShapeFn([](InferenceContext* context) {
-      context->set_output(0, context->input(1));
-      context->set_output(1, context->input(6));
-      context->set_output(2, context->input(3));
-      context->set_output(3, context->input(4));
-      context->set_output(4, context->input(5));
-      return tensorflow::OkStatus();
-    });
-
-REGISTER_OP("RadflowTakeGradient")
-    .Attr("T: {bfloat16, float}")
-    .Attr("first: int >= 0")
-    .Attr("count: int >= 1")
-    .Input("gradient: T")
-    .Input("linear: float")
-    .Input("maps: T")
-    .Output("taken: T")
-    .SetShapeFn([](InferenceContext* context) {
-      ShapeHandle maps;
-      int64_t count;
-      TF_RETURN_IF_ERROR(context->GetAttr("count", &count));
-      TF_RETURN_IF_ERROR(context->WithRank(context->input(2), 4, &maps));
-      TF_RETURN_IF_ERROR(context->ReplaceDim(maps, 3, context->MakeDim(count), &maps));
+      ShapeHandle maps, kernel;
+      TF_RETURN_IF_ERROR(context->WithRank(context->input(0), 4, &maps));
+      TF_RETURN_IF_ERROR(context->WithRank(context->input(4), 4, &kernel));
+      TF_RETURN_IF_ERROR(context->ReplaceDim(maps, 3, context->Dim(kernel, 3), &maps));
       context->set_output(0, maps);
       return tensorflow::OkStatus();
     });
 
-#define RADFLOW_REGISTER(T)                                                                                           \
-  REGISTER_KERNEL_BUILDER(                                                                                            \
-      Name("RadflowPointwise").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"), PointwiseOp<T>);                \
-  REGISTER_KERNEL_BUILDER(                                                                                            \
-      Name("RadflowPointwiseGrad").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"), PointwiseGradOp<T>);        \
-  REGISTER_KERNEL_BUILDER(                                                                                            \
-      Name("RadflowTakeGradient").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"), TakeGradientOp<T>);
+#define RADFLOW_REGISTER(T)                                                                                            \
+  REGISTER_KERNEL_BUILDER(                                                                                             \
+      Name("RadflowPointwise").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"), PointwiseOp<T>);                 \
+  REGISTER_KERNEL_BUILDER(                                                                                             \
+      Name("RadflowPointwiseNormalized").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"),                        \
+      PointwiseNormalizedOp<T>);
 RADFLOW_REGISTER(bfloat16)
 RADFLOW_REGISTER(float)
 

@@ -20,6 +20,17 @@ class Gradient:
     """Constants and slopes: float32 [2, channels]; None where nothing is missing."""
 
 
+@dataclass(frozen=True)
+class Normalization:
+    """A normalisation by statistics that are known."""
+
+    statistics: tf.Tensor
+    """Means and variances: float32 [2, channels]."""
+    gamma: tf.Tensor
+    beta: tf.Tensor
+    epsilon: float
+
+
 def convolve_normalized(maps: Maps, gamma: tf.Tensor, beta: tf.Tensor, kernel: tf.Tensor, epsilon: float) -> Maps:
     """Maps of a 1x1 convolution of what `normalize_relu` gives, [n, h, w, filters].
 
@@ -27,6 +38,29 @@ def convolve_normalized(maps: Maps, gamma: tf.Tensor, beta: tf.Tensor, kernel: t
     """
     of = {"maps": maps.values, "statistics": maps.statistics, "gamma": gamma, "beta": beta}
     return Maps(*operations().radflow_pointwise(**of, kernel=kernel, epsilon=epsilon))
+
+
+def convolve_between_normalizations(
+    maps: Maps,
+    gamma: tf.Tensor,
+    beta: tf.Tensor,
+    kernel: tf.Tensor,
+    epsilon: float,
+    following: Normalization,
+) -> tf.Tensor:
+    """What `normalize_relu` makes, by `following`, of the maps that `convolve_normalized` gives."""
+    return operations().radflow_pointwise_normalized(
+        maps=maps.values,
+        statistics=maps.statistics,
+        gamma=gamma,
+        beta=beta,
+        kernel=kernel,
+        y_statistics=following.statistics,
+        y_gamma=following.gamma,
+        y_beta=following.beta,
+        epsilon=epsilon,
+        y_epsilon=following.epsilon,
+    )
 
 
 def convolve_normalized_gradients(

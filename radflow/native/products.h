@@ -154,6 +154,18 @@ RADFLOW_INLINE void StoreTile(const float* tile, int64_t rows, int64_t stride, E
     for (int f = 0; f < kFilters; ++f) Store(to + f, tile[f]);
 }
 
+// The same of what is normalised first, with ReLU.
+template <typename E, int kFilters>
+RADFLOW_INLINE void StoreNormalizedTile(const float* tile, int64_t rows, int64_t stride, const float* scale,
+                                        const float* offset, E* to) {
+  for (int64_t r = 0; r < rows; ++r, tile += kFilters, to += stride) {
+    for (int f = 0; f < kFilters; ++f) {
+      const float value = tile[f] * scale[f] + offset[f];
+      Store(to + f, value < 0.0f ? 0.0f : value);  // NaN stays NaN
+    }
+  }
+}
+
 // Maps, from the first channel of a tile on.
 template <typename E>
 struct TileOfMaps {
@@ -195,6 +207,7 @@ struct ProductKernels {
   std::array<Sum, kMostRows> sum_panels, sum_rows;  // by rows of the tile, less one
   void (*add)(const float*, int64_t, int64_t, int64_t, bool, float*);
   void (*store)(const float*, int64_t, int64_t, E*);
+  void (*store_normalized)(const float*, int64_t, int64_t, const float*, const float*, E*);
   void (*pass)(const float*, int64_t, const TileOfMaps<E>&, bool, E*, float*, float*);
 };
 
@@ -219,6 +232,10 @@ struct ProductKernels {
     TARGET static void Store(const float* tile, int64_t rows, int64_t stride, E* to) {                                 \
       StoreTile<E, 2 * LANES>(tile, rows, stride, to);                                                                 \
     }                                                                                                                  \
+    TARGET static void StoreNormalized(const float* tile, int64_t rows, int64_t stride, const float* scale,            \
+                                       const float* offset, E* to) {                                                   \
+      StoreNormalizedTile<E, 2 * LANES>(tile, rows, stride, scale, offset, to);                                        \
+    }                                                                                                                  \
     TARGET static void Pass(const float* tile, int64_t rows, const TileOfMaps<E>& of, bool is_first, E* gradient,      \
                             float* sum, float* product) {                                                              \
       PassTile<E, 2 * LANES>(tile, rows, of, is_first, gradient, sum, product);                                        \
@@ -234,6 +251,7 @@ struct ProductKernels {
               {Sum<1, kRowSteps, kRows + 1>...},                                                                       \
               Add,                                                                                                     \
               Store,                                                                                                   \
+              StoreNormalized,                                                                                         \
               Pass};                                                                                                   \
     }                                                                                                                  \
     static ProductKernels<E> All() { return With(std::make_integer_sequence<int, ROWS>()); }                           \

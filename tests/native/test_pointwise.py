@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from native_operations import native  # noqa: F401 - a fixture
 
 from radflow.native.normalization import Maps, begin_maps
-from radflow.native.pointwise import Gradient, convolve_normalized, convolve_normalized_gradients, take_gradient
+from radflow.native.pointwise import (
+    Gradient,
+    Normalization,
+    convolve_between_normalizations,
+    convolve_normalized,
+    convolve_normalized_gradients,
+    take_gradient,
+)
 
 pytestmark = pytest.mark.usefixtures("native")
 # What is normalised, and what comes out, is kept as bfloat16, which has 8 bits; sums are float32.
@@ -85,6 +92,22 @@ def test_convolutions_that_read_the_same_maps_have_the_gradients_of_the_formulas
         hold(of_parameters[2], one.of_kernel, rounding)
     for first, last in ((0, 32), (32, total)):
         hold(take_gradient(gradient, maps, first, last), expected[..., first:last], rounding, largest)
+
+
+@pytest.mark.parametrize("dtype", sorted(FORMATS))
+def test_a_second_normalisation_in_the_same_pass_is_that_of_the_formulas(dtype: str) -> None:
+    """By statistics that are not those of these maps, as a model predicts; 7 x 9 x 2 pixels are no whole tiles."""
+    generator = np.random.default_rng(1)
+    x = as_kept(generator.normal(1, 2, (2, 7, 9, 96)), dtype)
+    one = Convolution(generator, x, 64, 32, dtype)
+    mean, variance = generator.normal(size=32), generator.uniform(0.5, 2, 32)
+    gamma, beta = generator.normal(1, 0.3, 32), generator.normal(size=32)
+    tensors = [tf.constant(values, tf.float32) for values in (np.stack([mean, variance]), gamma, beta)]
+    maps = begin_maps(tf.constant(x, dtype), 96)
+    got = convolve_between_normalizations(maps, *one.given, Normalization(*tensors, epsilon=1e-5))
+    expected = np.maximum((one.y - mean) / np.sqrt(variance + 1e-5) * gamma + beta, 0)
+    assert (expected == 0).mean() > 0.2
+    hold(got, expected, FORMATS[dtype])
 
 
 def test_a_gradient_alone_is_not_added_to_anything() -> None:
