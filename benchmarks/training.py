@@ -46,6 +46,7 @@ Result = dict[str, float]
 Measure = Callable[[list[str], int], Result]
 Results = dict[tuple[str, int], dict[str, list[Result]]]
 """A result for each repetition, by network and batch and then by contestant."""
+TRAIN, DISTRIBUTED = "radflow train", "radflow distributed"
 TORCH, PLAIN = "PyTorch", "radflow train, not native"
 
 PARTS = {
@@ -134,9 +135,9 @@ def contestants_of(torch: str, cores: int) -> dict[str, Measure]:
     """Each takes the flags of a measurement and its batch."""
     contestants: dict[str, Measure] = {
         "Keras fit": one_process([sys.executable, "-m", "benchmarks.keras_fit"]),
-        "radflow train": one_process([sys.executable, "-m", "benchmarks.radflow_steps"]),
+        TRAIN: one_process([sys.executable, "-m", "benchmarks.radflow_steps"]),
         PLAIN: one_process(["env", f"{SWITCH}=0", sys.executable, "-m", "benchmarks.radflow_steps"]),
-        "radflow distributed": run_distributed,
+        DISTRIBUTED: run_distributed,
     }
     if torch:
         line = ["env", *KEEP_MEMORY, torch, str(REPOSITORY / "benchmarks" / "torch_steps.py")]
@@ -197,8 +198,8 @@ def summed(results: list[Result]) -> Result:
 def speed_table(results: Results) -> str:
     """Images/s, and the ratios of radflow to Keras and to the fastest PyTorch."""
     names = list(next(iter(results.values())))
-    ours = [name for name in ("radflow train", "radflow distributed") if name in names]
-    pairs = [("radflow train", PLAIN)] if PLAIN in names and "radflow train" in names else []
+    ours = [name for name in (TRAIN, DISTRIBUTED) if name in names]
+    pairs = [(TRAIN, PLAIN)] if PLAIN in names and TRAIN in names else []
     pairs += [(name, "Keras fit") for name in ours if "Keras fit" in names]
     pairs += [(name, "best PyTorch") for name in ours if any(TORCH in name for name in names)]
     headings = ["network", "batch", *names, *(f"{name} / {other}" for name, other in pairs)]
@@ -215,7 +216,7 @@ def speed_table(results: Results) -> str:
 
 def best_torch(speeds: dict[str, list[float]], ours: str) -> str:
     """The fastest PyTorch of one process against `train`, of one on each core against `distributed`."""
-    like = [name for name in speeds if TORCH in name and ("each core" in name) == (ours == "radflow distributed")]
+    like = [name for name in speeds if TORCH in name and ("each core" in name) == (ours == DISTRIBUTED)]
     return max(like or [name for name in speeds if TORCH in name], key=lambda name: statistics.median(speeds[name]))
 
 
@@ -252,7 +253,7 @@ def parts_table(results: Results) -> str:
     headings = ["share of a step, %", "batch", "as", *PARTS.values()]
     rows = []
     for (arch, batch), measured in results.items():
-        for name in ("radflow train", "radflow distributed"):
+        for name in (name for name in (TRAIN, DISTRIBUTED) if name in measured):
             shares = shares_of(measured, name).values()
             rows.append([arch, str(batch), name, *(f"{100 * share:.2f}" for share in shares)])
     return markdown_table(headings, rows, align="lll" + "r" * len(PARTS)) + "\n"
@@ -267,7 +268,8 @@ def draw_parts(results: Results, path: Path) -> None:
     rows = [
         (f"{arch}, batch {batch}\n{name.removeprefix('radflow ')}", shares_of(measured, name))
         for (arch, batch), measured in results.items()
-        for name in ("radflow train", "radflow distributed")
+        for name in (TRAIN, DISTRIBUTED)
+        if name in measured
     ]
     figure = Figure(figsize=(WIDTH, 1.6 + 0.55 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
