@@ -96,7 +96,7 @@ def test_convolutions_that_read_the_same_maps_have_the_gradients_of_the_formulas
 
 @pytest.mark.parametrize("dtype", sorted(FORMATS))
 def test_a_second_normalisation_in_the_same_pass_is_that_of_the_formulas(dtype: str) -> None:
-    """By statistics that are not those of these maps, as a model predicts; 7 x 9 x 2 pixels are no whole tiles."""
+    """As a model predicts: the statistics are those of other maps. 7 x 9 x 2 pixels are no whole tiles."""
     generator = np.random.default_rng(1)
     x = as_kept(generator.normal(1, 2, (2, 7, 9, 96)), dtype)
     one = Convolution(generator, x, 64, 32, dtype)
