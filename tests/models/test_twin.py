@@ -154,10 +154,11 @@ def test_the_native_operation_trains_what_keras_would_in_bfloat16(avx512):
 
 
 def compare_training(side: int, dtype: str, tolerance: float, ways: set[WeightGradient]) -> None:
-    """Hold outputs and gradients of a twin against the model, to a share of the largest value.
+    """Hold outputs and gradients of a twin against the model: no further from float32's, and in float32 the same.
 
     All its convolutions must have their weight gradients in one of these ways, and each way must be taken.
     """
+    keras.utils.set_random_seed(0)
     films = keras.Input((side, side + 2, 16))
     activated = {"activation": "relu", "bias_initializer": "normal", "dtype": dtype}
     first = keras.layers.Conv2D(24, 3, padding="same", name="first", **activated)(films)
@@ -169,14 +170,22 @@ def compare_training(side: int, dtype: str, tolerance: float, ways: set[WeightGr
     assert {layer.weight_gradient for layer in convolutions} == ways
     assert [id(weight) for weight in twin.trainable_variables] == [id(weight) for weight in model.trainable_variables]
     some = GENERATOR.normal(size=(3, side, side + 2, 16)).astype(np.float32)
-    weights = [weight.value for weight in model.trainable_variables]
+    exact = keras.models.clone_model(
+        model, clone_function=lambda layer: type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+    )
+    exact.set_weights(model.get_weights())
 
     @tf.function
     def train(trained: keras.Model) -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
             outputs = tf.cast(trained(some, training=True), tf.float32)
             loss = tf.reduce_mean(outputs**2)
-        return [outputs, *tape.gradient(loss, weights)]
+        return [outputs, *tape.gradient(loss, [weight.value for weight in trained.trainable_variables])]
 
-    for value, expected in zip(train(twin), train(model), strict=True):
-        np.testing.assert_allclose(value, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+    for value, theirs, right in zip(train(twin), train(model), train(exact), strict=True):
+        if dtype == "float32":
+            np.testing.assert_allclose(value, theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
+        # Without AVX-512 TensorFlow's own bfloat16 is off by two hundredths of the largest gradient.
+        assert np.linalg.norm(value - right) <= max(
+            1.2 * np.linalg.norm(theirs - right), tolerance * np.linalg.norm(right)
+        )
