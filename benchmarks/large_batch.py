@@ -6,13 +6,16 @@ trains a network at the global batches that make so many steps an epoch, as `dis
 rule, by Adam at the square root of the paper's rate, and by Adam with linear scaling, LAMB, LARS and AdaDelta with the
 paper's schedule, each at the best of several rates, which validation AUC with the first seed decides. The first number
 of steps is the small batch: Adam and Muon at the best of several rates, of which the better is what all others are held
-against; the other is trained with the first seed alone. A training that is finished in FOLDER is not trained again, so
-the same command goes on where it was stopped; trainings run beside each other on `--cores`, one on each.
+against; the other is trained with the first seed alone. Trainings run beside each other on `--cores`, one on each.
+
+All of it takes days of a core. The same command goes on where it was stopped, on another machine too: the file
+`--measured` has all that the table needs of each training that has ended, which is not run again. `--steps`, `--ways`,
+`--rates` and `--seeds` do a part of it.
 
 The table has the mean test AUC over seeds and its difference from the small batch with a 95 % interval, paired, with
-the variances between patients and between seeds. FOLDER/results.csv has a row a training.
+the variances between patients and between seeds.
 
-    python -m benchmarks.large_batch --figure=PICTURE.png "DenseNet-121=FOLDER/results.csv" "VGG-16=OTHER/results.csv"
+    python -m benchmarks.large_batch --figure=PICTURE.png DenseNet-121=FILE.jsonl VGG-16=OTHER.jsonl
 
 draws such files, a panel each.
 """
@@ -23,9 +26,10 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from queue import Queue
 
@@ -33,14 +37,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from benchmarks.large_batch_results import Cell, Result, ResultsFile, read_results
 from radflow.data.dataset.reading import open_dataset
-from radflow.evaluation.auc import auc_per_finding, mean_auc
-from radflow.evaluation.predictions import Predictions, read_predictions
-from radflow.evaluation.repeated import compare_repeated
+from radflow.evaluation.repeated import compare_resampled
 from radflow.plots.style import BLUE, DPI, GREEN, GREY, ORANGE, PURPLE, WIDTH, tidy
-from radflow.plots.tables import markdown_row, markdown_table
-from radflow.training.history import HISTORY_FILE, read_epochs
-from radflow.training.job_folder import JOB_FILE, PREDICTIONS_FILE, read_job
+from radflow.plots.tables import markdown_table
+from radflow.training.divergence import is_divergence
+from radflow.training.job_folder import JOB_FILE, Job, read_job
 
 RATES = {
     "densenet121": {
@@ -79,45 +82,24 @@ RULES = ("auto", "sqrt")
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One training."""
+class Row:
+    """A way of training at so many steps an epoch, with a result for every seed."""
 
     way: str
     steps: int
-    """Optimiser steps of an epoch."""
-    seed: int
-    rate: float | None = None
-    """Peak learning rate, or with linear scaling that for 8 films; None leaves it to the rule."""
+    results: list[Result]
 
-    @property
-    def name(self) -> str:
-        rate = "" if self.rate is None else f"-{self.rate:g}"
-        return f"{self.way}{rate}-steps{self.steps}-seed{self.seed}"
-
-    @property
-    def flags(self) -> list[str]:
-        if self.way in RULES:
-            return [] if self.way == "auto" else ["--optimizer=adam"]
-        optimizer = "adam" if self.way == "linear" else self.way
-        scaling = "linear" if self.way == "linear" else "none"
-        schedule = ["--schedule=step", "--warmup_epochs=5"] if self.way == "adadelta" else []
-        return [f"--optimizer={optimizer}", f"--base_lr={self.rate}", f"--lr_scaling={scaling}", *schedule]
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a training came to."""
-
-    cell: Cell
-    validation_auc: float
-    """Mean AUC of the best epoch."""
-    predictions: Predictions
-    peak_lr: float
-    total_steps: int
-
-    @property
-    def test_auc(self) -> float:
-        return mean_auc(auc_per_finding(self.predictions))
+    def cells(self, reference: Row | None) -> tuple[str, ...]:
+        """Its row of the table, against that of the small batch."""
+        if not self.results:
+            return LABELS[self.way], str(self.steps), "", "0", "diverged", ""
+        tests = [result.test for result in self.results]
+        against = ""
+        if reference and reference is not self:
+            tested = compare_resampled(tests, [result.test for result in reference.results[: len(tests)]])
+            against = f"{tested.difference:+.3f} ({tested.low:+.3f} to {tested.high:+.3f}), p = {tested.p_value:.2g}"
+        area = f"{np.mean([test.auc for test in tests]):.3f}"
+        return LABELS[self.way], str(self.steps), f"{self.results[0].peak_lr:.3g}", str(len(tests)), area, against
 
 
 class Trainer:
@@ -126,41 +108,54 @@ class Trainer:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.out = Path(options.out).resolve()
-        self.films = len(open_dataset(options.data).split("train"))
+        self.out.mkdir(parents=True, exist_ok=True)
+        dataset = open_dataset(options.data)
+        self.films = len(dataset.split("train"))
         self.cores: Queue[int] = Queue()
         for core in options.cores:
             self.cores.put(core)
-        self.results: dict[str, Result] = {}
+        conditions = {name: getattr(options, name) for name in ("arch", "epochs", "lbz")}
+        conditions |= {"pretrained": options.weights != "none", "data": dataset.manifest.name}
+        conditions |= {"image_size": dataset.manifest.image_size, "training_films": self.films}
+        self.measured = ResultsFile(Path(options.measured or self.out / "measured.jsonl"), conditions)
 
-    def train(self, cells: Sequence[Cell]) -> list[Result | None]:
-        """Train what is not finished yet; None for a training that diverged."""
+    def train(self, cells: Sequence[Cell]) -> None:
+        """Train what has not been trained yet."""
         with ThreadPoolExecutor(len(self.options.cores)) as pool:
-            return list(pool.map(self._train, cells))
+            for cell, result in zip(cells, pool.map(self._train, cells), strict=True):
+                self.measured.add(cell, result)
+                print(f"{cell.name}: {f'test AUC {result.test.auc:.4f}' if result else 'diverged'}", flush=True)
+
+    def results_of(self, cells: Sequence[Cell]) -> list[Result]:
+        """What these came to, without those that diverged."""
+        return [result for cell in cells if (result := self.measured.results[cell])]
+
+    def validation_auc(self, cell: Cell) -> float:
+        """Of the best epoch; 0 where the training diverged."""
+        result = self.measured.results[cell]
+        return result.validation_auc if result else 0.0
 
     def _train(self, cell: Cell) -> Result | None:
+        """What it came to; None where it diverged."""
+        if cell in self.measured.results:
+            return self.measured.results[cell]
         folder = self.out / cell.name
-        failed = folder / "failed"
-        if failed.exists():
-            return None
-        if (result := self._result(cell)) is None:
-            folder.mkdir(parents=True, exist_ok=True)
-            code = self._run(self._command(cell, folder), folder / "output.log")
-            result = self._result(cell)
-            if code == 1 and result is None:  # diverged: the reason is in its output
-                failed.touch()
-        print(f"{cell.name}: {'failed' if result is None else f'test AUC {result.test_auc:.4f}'}", flush=True)
-        if result:
-            self.results[cell.name] = result
-        return result
+        if (job := finished_job(folder)) is None:
+            folder.mkdir(exist_ok=True)
+            log = folder / "output.log"
+            self._run(self._command(cell, folder), log)
+            job = finished_job(folder)
+            if job is None and not is_divergence(log.read_text(encoding="utf-8")):
+                raise SystemExit(f"{cell.name} has failed; see {log}")
+        return Result.of_job(job) if job else None
 
-    def _run(self, command: list[str], log: Path) -> int:
+    def _run(self, command: list[str], log: Path) -> None:
         core = self.cores.get()
         environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{self.out / 'mlflow.db'}"}
         with log.open("ab") as output:
             line = ["taskset", "--cpu-list", str(core), *command]
-            code = subprocess.run(line, env=environment, stdout=output, stderr=output, check=False).returncode
+            subprocess.run(line, env=environment, stdout=output, stderr=output, check=False)
         self.cores.put(core)
-        return code
 
     def _command(self, cell: Cell, folder: Path) -> list[str]:
         global_batch = -(-self.films // cell.steps)
@@ -169,37 +164,38 @@ class Trainer:
         options = self.options
         flags = [f"--data={options.data}", f"--arch={options.arch}", f"--weights={options.weights}"]
         flags += [f"--gbz={global_batch}", f"--lbz={local_batch}", f"--epochs={options.epochs}", f"--seed={cell.seed}"]
-        flags += ["--np=1", "--hosts=localhost:1", "--threads=1", f"--out={folder}", "--resume=auto", *cell.flags]
-        return [sys.executable, "-m", "radflow", "distributed", *flags]
-
-    def _result(self, cell: Cell) -> Result | None:
-        for path in (self.out / cell.name).glob(f"*/{JOB_FILE}"):
-            job = read_job(path.parent)
-            if job.is_finished:
-                areas = [epoch["val/auc/mean"] for epoch in read_epochs(job.folder / HISTORY_FILE)]
-                predictions = read_predictions(job.folder / PREDICTIONS_FILE)
-                steps = job.settings["epochs"] * job.settings["steps_per_epoch"]
-                return Result(cell, max(area or 0.0 for area in areas), predictions, job.settings["peak_lr"], steps)
-        return None
+        flags += ["--np=1", "--hosts=localhost:1", "--threads=1", f"--out={folder}", "--resume=auto"]
+        return [sys.executable, "-m", "radflow", "distributed", *flags, *flags_of_way(cell)]
 
 
-def ways(options: argparse.Namespace, trainer: Trainer, steps: int) -> Iterator[tuple[str, list[Result]]]:
+def flags_of_way(cell: Cell) -> list[str]:
+    """What a way of training sets beside the batch; nothing where the rule decides."""
+    if cell.way in RULES:
+        return [] if cell.way == "auto" else ["--optimizer=adam"]
+    optimizer = "adam" if cell.way == "linear" else cell.way
+    scaling = "linear" if cell.way == "linear" else "none"
+    schedule = ["--schedule=step", "--warmup_epochs=5"] if cell.way == "adadelta" else []
+    return [f"--optimizer={optimizer}", f"--base_lr={cell.rate}", f"--lr_scaling={scaling}", *schedule]
+
+
+def finished_job(folder: Path) -> Job | None:
+    """The job in a cell's folder, if it has ended."""
+    jobs = (read_job(path.parent) for path in folder.glob(f"*/{JOB_FILE}"))
+    return next((job for job in jobs if job.is_finished), None)
+
+
+def measure(options: argparse.Namespace, trainer: Trainer, steps: int) -> list[Row]:
     """Each way of training at so many steps an epoch, with its result for every seed."""
     is_small = steps == options.steps[0]
-    first = {way: best_of_rates(options.arch, way, trainer, steps) for way in (SMALL if is_small else options.ways)}
-    tried = {way: result for way, result in first.items() if result}
-    best = max(tried, key=lambda way: tried[way].validation_auc, default=None)
-    for way, result in tried.items():
-        seeds = range(options.seeds if way == best or not is_small else 1)
-        results = trainer.train([Cell(way, steps, seed, result.cell.rate) for seed in seeds])
-        yield way, [result for result in results if result]
-
-
-def best_of_rates(arch: str, way: str, trainer: Trainer, steps: int) -> Result | None:
-    """The first seed's training at the rate that gives the best validation AUC; None where all diverged."""
-    rates = [None] if way in RULES else RATES[arch][way]
-    results = trainer.train([Cell(way, steps, 0, rate) for rate in rates])
-    return max(filter(None, results), key=lambda result: result.validation_auc, default=None)
+    ways = [way for way in options.ways if (way in SMALL) == is_small]
+    tried = {way: [Cell(way, steps, 0, rate) for rate in options.rates.get(way, [None])] for way in ways}
+    trainer.train(list(chain.from_iterable(tried.values())))
+    best = {way: max(cells, key=trainer.validation_auc) for way, cells in tried.items()}
+    best_of_all = max(best.values(), key=trainer.validation_auc, default=None)
+    seeds = {way: options.seeds if cell is best_of_all or not is_small else 1 for way, cell in best.items()}
+    repeated = {way: [replace(cell, seed=seed) for seed in range(seeds[way])] for way, cell in best.items()}
+    trainer.train(list(chain.from_iterable(repeated.values())))
+    return [Row(way, steps, trainer.results_of(cells)) for way, cells in repeated.items()]
 
 
 def main() -> None:
@@ -208,71 +204,54 @@ def main() -> None:
         draw(options.figure, dict(panel.split("=", 1) for panel in options.panels))
         return
     trainer = Trainer(options)
-    small: list[Result] = []
-    rows = []
-    for steps in options.steps:
-        for way, results in ways(options, trainer, steps):
-            if steps == options.steps[0] and (not small or results[0].validation_auc > small[0].validation_auc):
-                small = results
-            rows.append((way, steps, results))
-            print(markdown_row(row(way, steps, results, small)), flush=True)
-            write_results(trainer)
+    rows = [row for steps in options.steps for row in measure(options, trainer, steps)]
+    of_small = [row for row in rows if row.way in SMALL]
+    reference = max(of_small, key=lambda row: len(row.results), default=None)
     headings = ("way", "steps an epoch", "peak rate", "seeds", "mean test AUC", "against the small batch")
-    print("\n" + markdown_table(headings, [row(*each, small) for each in rows], align="lrrrrl"))
+    print("\n" + markdown_table(headings, [row.cells(reference) for row in rows], align="lrrrrl"))
 
 
 def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("panels", nargs="*", help="with --figure: TITLE=results.csv")
+    parser.add_argument("panels", nargs="*", help="with --figure: TITLE=FILE.jsonl")
     parser.add_argument("--figure", help="picture to draw of earlier results; trains nothing")
     parser.add_argument("--data", help="dataset made by `preprocess`")
     parser.add_argument("--out", help="folder of the trainings")
+    parser.add_argument("--measured", help="file of ended trainings; measured.jsonl in --out by default")
     parser.add_argument("--arch", default="densenet121", choices=RATES)
     parser.add_argument("--weights", default="none")
     parser.add_argument("--steps", nargs="+", type=int, default=[129, 19, 10], help="an epoch; the first: small batch")
-    parser.add_argument(
-        "--ways", nargs="+", default=["auto", "sqrt", "linear", "lamb", "lars", "adadelta"], help="of training"
-    )
+    parser.add_argument("--ways", nargs="+", default=list(LABELS), choices=LABELS, help="of training")
+    parser.add_argument("--rates", nargs="+", default=[], metavar="WAY=RATE,RATE", help="instead of those above")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--lbz", type=int, default=64)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--cores", nargs="+", type=int, default=[0, 1], help="to train on")
     options = parser.parse_args()
+    given = (each.split("=") for each in options.rates)
+    options.rates = RATES[options.arch] | {way: tuple(map(float, rates.split(","))) for way, rates in given}
     if not options.figure and not (options.data and options.out):
         parser.error("give --data and --out, or --figure")
     return options
-
-
-def write_results(trainer: Trainer) -> None:
-    table = pd.DataFrame(
-        {
-            "way": result.cell.way,
-            "rate": result.cell.rate,
-            "steps": result.total_steps,
-            "seed": result.cell.seed,
-            "peak_lr": result.peak_lr,
-            "validation_auc": result.validation_auc,
-            "test_auc": result.test_auc,
-        }
-        for result in trainer.results.values()
-    )
-    table.to_csv(trainer.out / "results.csv", index=False)
 
 
 def draw(path: str, panels: dict[str, str]) -> None:
     """Mean test AUC against the steps of a training, a line for each way and rate; the best rate of a way is bold."""
     figure = Figure(figsize=(WIDTH, 4.6), dpi=DPI, layout="constrained")
     for axes, (title, file) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        table = pd.read_csv(file)
-        table["rate"] = table["rate"].fillna(-1)  # that of the rule, which follows the batch
+        results = [(cell, result) for cell, _, result in read_results(Path(file)) if result]
+        table = pd.DataFrame(
+            {"way": cell.way, "rate": cell.rate or 0.0, "steps": result.total_steps, "auc": result.test.auc}
+            for cell, result in results
+        )
         for way, colour in COLOURS.items():
-            lines = table[table["way"] == way].groupby(["rate", "steps"])["test_auc"].mean().reset_index()
+            lines = table[table["way"] == way].groupby(["rate", "steps"])["auc"].mean().reset_index()
             if lines.empty:
                 continue
-            best = lines.loc[lines["test_auc"].idxmax(), "rate"]
+            best = lines.loc[lines["auc"].idxmax(), "rate"]
             for rate, line in lines.groupby("rate"):
                 style = {"linewidth": 2.2, "label": LABELS[way]} if rate == best else {"linewidth": 0.8, "alpha": 0.6}
-                axes.plot(line["steps"], line["test_auc"], color=colour, marker="o", markersize=4, **style)
+                axes.plot(line["steps"], line["auc"], color=colour, marker="o", markersize=4, **style)
         axes.set_xscale("log")
         axes.set_xlabel("Optimiser steps in all")
         axes.set_ylabel("Mean test AUC")
@@ -280,19 +259,6 @@ def draw(path: str, panels: dict[str, str]) -> None:
         tidy(axes)
         axes.legend(frameon=False, fontsize=9)
     figure.savefig(path)
-
-
-def row(way: str, steps: int, results: list[Result], small: list[Result]) -> tuple[str, ...]:
-    """A row of the table."""
-    if not results:
-        return way, str(steps), "", "0", "diverged", ""
-    area = np.mean([result.test_auc for result in results])
-    paired = [[result.predictions for result in each[: len(results)]] for each in (results, small)]
-    against = ""
-    if results is not small:
-        tested = compare_repeated(*paired)
-        against = f"{tested.difference:+.3f} ({tested.low:+.3f} to {tested.high:+.3f}), p = {tested.p_value:.2g}"
-    return way, str(steps), f"{results[0].peak_lr:.3g}", str(len(results)), f"{area:.3f}", against
 
 
 if __name__ == "__main__":

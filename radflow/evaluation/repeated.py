@@ -19,6 +19,16 @@ REPLICATES = 1000
 
 
 @dataclass(frozen=True)
+class ResampledAuc:
+    """Mean AUC of one model on its test films: all that a comparison with another needs, and small enough to keep."""
+
+    auc: float
+    resampled: NDArray[np.float64]
+    """The same in bootstrap draws of the patients, [REPLICATES]; the same draws for every model of the same films."""
+    patients: int
+
+
+@dataclass(frozen=True)
 class RepeatedComparison:
     """How much higher the mean AUC is with one way of training than with another."""
 
@@ -63,12 +73,25 @@ def compare_repeated(first: Sequence[Predictions], second: Sequence[Predictions]
     Raises UserError where the two are not as many, are of different films, or no finding has both classes.
     """
     _check(first, second)
+    models = resample([*first, *second], seed)
+    return compare_resampled(models[: len(first)], models[len(first) :])
+
+
+def resample(models: Sequence[Predictions], seed: int = 0) -> list[ResampledAuc]:
+    """What `compare_resampled` needs of models that were tested on the same films."""
+    patients = count_patients(models[0].patient_ids)
+    resampled = resampled_mean_aucs(models, REPLICATES, seed).astype(np.float64)
+    aucs = [mean_auc(auc_per_finding(model)) for model in models]
+    return [ResampledAuc(area, of_model, patients) for area, of_model in zip(aucs, resampled, strict=True)]
+
+
+def compare_resampled(first: Sequence[ResampledAuc], second: Sequence[ResampledAuc]) -> RepeatedComparison:
+    """`compare_repeated` without predictions at hand; all models were resampled with one seed, on the same films."""
     runs = len(first)
-    resampled = resampled_mean_aucs([*first, *second], REPLICATES, seed)
-    of_patients = (resampled[:runs].mean(axis=0) - resampled[runs:].mean(axis=0)).astype(np.float64)
-    aucs = np.array([mean_auc(auc_per_finding(model)) for model in [*first, *second]])
-    by_seed = aucs[:runs] - aucs[runs:]
-    patients = count_patients(first[0].patient_ids)
+    by_seed = np.array([model.auc - other.auc for model, other in zip(first, second, strict=True)])
+    of_patients = np.mean([model.resampled for model in first], axis=0)
+    of_patients = of_patients - np.mean([model.resampled for model in second], axis=0)
+    patients = first[0].patients
     parts = [(float(np.nanvar(of_patients, ddof=1)), patients - 1)]
     if runs > 1:
         parts.append((float(np.var(by_seed, ddof=1)) / runs, runs - 1))

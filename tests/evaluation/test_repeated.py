@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -9,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from radflow.errors import UserError
 from radflow.evaluation.predictions import Predictions
-from radflow.evaluation.repeated import compare_repeated
+from radflow.evaluation.repeated import compare_repeated, compare_resampled, resample
 
 PATIENTS, FILMS_OF_PATIENT = 40, 4
 
@@ -87,3 +89,18 @@ def test_what_cannot_be_paired():
     object.__setattr__(other, "image_ids", other.image_ids[::-1])
     with pytest.raises(UserError, match="different films"):
         compare_repeated(models[:1], [other])
+
+
+def test_models_resampled_one_by_one_are_paired_all_the_same():
+    models, _ = trainings(np.random.default_rng(7), [2, 2, 2, 1, 1, 1])
+    alone = [resample([model])[0] for model in models]
+    assert compare_resampled(alone[:3], alone[3:]) == compare_repeated(models[:3], models[3:])
+
+
+def test_pairing_by_patients_narrows_the_interval():
+    """The models share what makes a patient hard: unpaired, its variance would count twice."""
+    models, _ = trainings(np.random.default_rng(8), [1, 1], noise=0.2)
+    one, other = resample(models)
+    paired = compare_resampled([one], [other]).between_patients
+    shuffled = replace(other, resampled=np.random.default_rng(0).permutation(other.resampled))
+    assert paired < 0.5 * compare_resampled([one], [shuffled]).between_patients
