@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -59,6 +60,17 @@ class BatchSchedule:
     full: BatchPlan
     first: tuple[BatchPlan, ...] = ()
     """One an epoch."""
+
+    @property
+    def smallest_local_batch(self) -> int:
+        """Films that a rank computes at a time, in the epochs where they are fewest."""
+        return min(plan.local_batch for plan in (self.full, *self.first))
+
+    @property
+    def first_stages(self) -> tuple[tuple[int, int], ...]:
+        """Global batch and number of epochs of each stretch of the first ones."""
+        stretches = groupby(plan.global_batch for plan in self.first)
+        return tuple((batch, len(list(epochs))) for batch, epochs in stretches)
 
     def of_epoch(self, epoch: int) -> BatchPlan:
         """The plan of an epoch, counted from 0."""

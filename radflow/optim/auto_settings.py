@@ -21,7 +21,11 @@ SMALLEST_MUON_BATCH = 64
 WANTED_STEPS = 150
 """Optimiser steps of `epochs=auto`: with far fewer, no learning rate makes up for those that are missing."""
 FEWEST_EPOCHS, MOST_EPOCHS = 3, 50
-"""Bounds of `epochs=auto`; the upper one is for datasets of a step or two, whose epochs are steps."""
+"""Bounds of `epochs=auto`."""
+STEPS_OF_FIRST_EPOCHS = 8
+"""Steps at least of a first epoch where the global batch grows, which it does where `MOST_EPOCHS` are too few steps."""
+FULL_BATCH_SHARE = 0.25
+"""Share of the epochs, the last ones, that have the full global batch where it grows."""
 WARMUP_SHARE = 0.1
 """Share of a training that its warm-up takes."""
 
@@ -125,15 +129,44 @@ def _auto_optimizer(config: OptimizerConfig, global_batch: int) -> tuple[Optimiz
     return "muon", "best at every batch measured"
 
 
-def choose_epochs(epochs: Auto | int, steps_of: Callable[[int], int], config: OptimizerConfig) -> int:
+def choose_first_batches(global_batch: int, films: int, ranks: int) -> tuple[int, ...]:
+    """Smaller global batches for the first epochs, one each, where `MOST_EPOCHS` of the full one are too few steps.
+
+    It is halved, as long as the ranks can share it, until an epoch of `films` has `STEPS_OF_FIRST_EPOCHS`; and there
+    are as many such epochs as make `WANTED_STEPS` together with the last ones, which have the full global batch.
+    """
+    last_steps = math.ceil(films / global_batch)
+    if MOST_EPOCHS * last_steps >= WANTED_STEPS:
+        return ()
+    batch = global_batch
+    while math.ceil(films / batch) < STEPS_OF_FIRST_EPOCHS and batch % (2 * ranks) == 0:
+        batch //= 2
+    if batch == global_batch:
+        return ()
+    first_steps = math.ceil(films / batch)
+
+    def suffice(first: int) -> bool:
+        epochs = _epochs_with(first)
+        return epochs >= MOST_EPOCHS or first * first_steps + (epochs - first) * last_steps >= WANTED_STEPS
+
+    return (batch,) * next(first for first in count(1) if suffice(first))
+
+
+def _epochs_with(first: int) -> int:
+    """Fewest epochs of which so many may have smaller global batches."""
+    return math.ceil(first / (1 - FULL_BATCH_SHARE))
+
+
+def choose_epochs(epochs: Auto | int, steps_of: Callable[[int], int], first: int, config: OptimizerConfig) -> int:
     """Epochs given, or as many as make `WANTED_STEPS` optimiser steps, from `FEWEST_EPOCHS` to `MOST_EPOCHS`.
 
-    Before a cyclic schedule it is a few more, so that every cycle has whole epochs. `steps_of` gives the steps of so
-    many epochs.
+    More than that where the `first` epochs, of smaller global batches, would leave few to the full one; and before a
+    cyclic schedule a few more, so that every cycle has whole epochs. `steps_of` gives the steps of so many epochs.
     """
     if epochs != "auto":
         return epochs
-    enough = (each for each in count(FEWEST_EPOCHS) if each >= MOST_EPOCHS or steps_of(each) >= WANTED_STEPS)
+    fewest = max(FEWEST_EPOCHS, _epochs_with(first))
+    enough = (each for each in count(fewest) if each >= MOST_EPOCHS or steps_of(each) >= WANTED_STEPS)
     return next(each for each in enough if _cycles_fit(config, each))
 
 

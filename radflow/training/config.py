@@ -10,7 +10,7 @@ from radflow.cluster.launchers.table import LauncherName
 from radflow.data.augmentation import AugmentationConfig
 from radflow.errors import UserError
 from radflow.models.config import ModelConfig
-from radflow.optim.auto_settings import choose_warmup
+from radflow.optim.auto_settings import choose_first_batches, choose_warmup
 from radflow.optim.config import Auto, OptimizerConfig
 from radflow.training.loss_config import LossConfig
 
@@ -147,8 +147,8 @@ class DistributedConfig(TrainingConfig):
 
     gbz: int = 64
     """Global batch: films of one optimiser step over all ranks and micro-steps."""
-    gbz_schedule: str = ""
-    """Smaller global batches at the start, as 256:2,1024:3: two epochs of 256, then three of 1024, then gbz."""
+    gbz_schedule: str = "auto"
+    """Smaller global batches at first: none; 256:2,1024:3, 2 epochs of 256 and 3 of 1024; auto, where steps are few."""
     lbz: Auto | int = "auto"
     """Largest local batch: films that one rank computes at a time; auto is 16, or up to 64 of fewer than 224 px."""
     np: Ranks = "auto"
@@ -181,12 +181,12 @@ class DistributedConfig(TrainingConfig):
             raise UserError(f"stall_seconds={self.stall_seconds:g} must be above 0")
         if self.max_restarts < 0:
             raise UserError(f"max_restarts={self.max_restarts} must be 0 (none) or positive")
-        parse_gbz_schedule(self.gbz_schedule, self.gbz)
+        self._given_first_batches()
 
     def check_epochs(self, epochs: int) -> None:
         """Raise UserError unless all that is counted in epochs fits into so many."""
         super().check_epochs(epochs)
-        if len(self.first_global_batches) >= epochs:
+        if len(self._given_first_batches()) >= epochs:
             raise UserError(f"gbz_schedule={self.gbz_schedule} leaves none of epochs={epochs} to gbz={self.gbz}")
 
     def largest_local_batch(self, image_size: int) -> int:
@@ -208,24 +208,27 @@ class DistributedConfig(TrainingConfig):
         """Whether gradients travel between ranks as float16."""
         return self.allreduce_precision == "float16"
 
-    @property
-    def first_global_batches(self) -> tuple[int, ...]:
-        """Global batch of each epoch of `gbz_schedule`."""
-        return parse_gbz_schedule(self.gbz_schedule, self.gbz)
+    def first_global_batches(self, films: int, ranks: int) -> tuple[int, ...]:
+        """Smaller global batches of the first epochs, one each, in a training on so many films."""
+        is_by_rule = self.gbz_schedule == self.epochs == "auto" and self.optim.schedule != "cyclic"
+        return choose_first_batches(self.gbz, films, ranks) if is_by_rule else self._given_first_batches()
+
+    def _given_first_batches(self) -> tuple[int, ...]:
+        return () if self.gbz_schedule == "auto" else parse_gbz_schedule(self.gbz_schedule, self.gbz)
 
 
 def parse_gbz_schedule(text: str, gbz: int) -> tuple[int, ...]:
     """Global batch of each epoch of a schedule such as 256:2,1024:3, none of which is above `gbz`.
 
-    Raises UserError for anything else.
+    Raises UserError for anything else but none.
     """
     batches: list[int] = []
-    for stage in filter(None, text.split(",")):
+    for stage in [] if text == "none" else text.split(","):
         batch, _, epochs = stage.strip().partition(":")
         if not (batch.isdecimal() and epochs.isdecimal() and int(batch) and int(epochs)):
             raise UserError(
                 f"gbz_schedule={text}: {stage!r} is not GBZ:EPOCHS, both at least 1; "
-                "give for example gbz_schedule=256:2,1024:3"
+                "give for example gbz_schedule=256:2,1024:3, or none"
             )
         if int(batch) > gbz:
             raise UserError(f"gbz_schedule={text} goes above gbz={gbz}; give smaller batches")

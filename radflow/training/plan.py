@@ -69,8 +69,12 @@ class TrainingPlan:
     def settings(self) -> dict[str, Any]:
         """Every setting by its flag's name, resolved, and what was derived from them."""
         recipe, batches = self.recipe, self.batches
+        told = flatten(self.config)
+        if "gbz_schedule" in told:
+            stages = [f"{batch}:{epochs}" for batch, epochs in self.schedule.first_stages]
+            told["gbz_schedule"] = ",".join(stages) or "none"
         return {
-            **flatten(self.config),
+            **told,
             "optimizer": recipe.optimizer,
             "base_lr": recipe.base_lr,
             "lr_scaling": recipe.lr_scaling,
@@ -111,8 +115,8 @@ def make_plan(
     schedule = BatchSchedule(batches, tuple(first))
     recipe = resolve(config, schedule)
     rate = rate_warning(recipe.optimizer, recipe.peak_lr, network_kind(config))
-    norm, warmup = _norm_warning(batches, recipe.norm), _warmup_warning(recipe)
-    warnings = (idle_slots, *_batch_warnings(batches, local_batch), norm, rate, warmup)
+    norm, warmup = _norm_warning(schedule, recipe.norm), _warmup_warning(recipe)
+    warnings = (idle_slots, *_batch_warnings(schedule, local_batch), norm, rate, warmup)
     return TrainingPlan(config, films, schedule, recipe, tuple(filter(None, warnings)))
 
 
@@ -122,7 +126,8 @@ def plan_ranks(config: DistributedConfig, films: TrainingFilms) -> TrainingPlan:
     ranks = choose_ranks(config.np, hosts, config.gbz)
     idle_slots = unused_slots_warning(ranks, hosts, config.gbz) if config.np == "auto" else ""
     local_batch = config.largest_local_batch(films.image_size)
-    return make_plan(config, films, config.gbz, local_batch, ranks, config.first_global_batches, idle_slots)
+    first = config.first_global_batches(films.count, ranks)
+    return make_plan(config, films, config.gbz, local_batch, ranks, first, idle_slots)
 
 
 def show_plan(plan: TrainingPlan) -> None:
@@ -154,8 +159,8 @@ def plan_rows(plan: TrainingPlan) -> Iterator[tuple[str, str, str]]:
     step = "films are spread evenly over the steps" if batches.steps_per_epoch > 1 else "the whole training split"
     yield "steps an epoch", f"{batches.steps_per_epoch:,} of {batches.effective_global_batch:,} films", step
     if plan.schedule.first:
-        sizes = ", ".join(f"{each.global_batch:,}" for each in plan.schedule.first)
-        yield "first epochs", f"global batches of {sizes}", "smaller batches take more steps"
+        stages = ", ".join(f"{epochs} of GBZ {batch:,}" for batch, epochs in plan.schedule.first_stages)
+        yield "first epochs", stages, "smaller batches take more steps"
     yield "epochs", f"{recipe.epochs:,}, which are {plan.total_steps:,} steps", why.get("epochs", "")
     yield "optimiser", recipe.optimizer, why.get("optimizer", "")
     yield "learning rate", f"{recipe.peak_lr:.4g} at the peak", why.get("peak_lr", "")
@@ -197,8 +202,9 @@ def _expected_accuracy(plan: TrainingPlan) -> tuple[str, str]:
     )
 
 
-def _batch_warnings(batches: BatchPlan, largest_local_batch: int) -> Iterator[str]:
-    if batches.films < batches.global_batch:
+def _batch_warnings(schedule: BatchSchedule, largest_local_batch: int) -> Iterator[str]:
+    batches = schedule.full
+    if batches.films < batches.global_batch and not schedule.first:
         yield (
             f"{batches.films:,} training films are fewer than the global batch of {batches.global_batch:,}; "
             "each epoch is one step over all of them"
@@ -209,12 +215,13 @@ def _batch_warnings(batches: BatchPlan, largest_local_batch: int) -> Iterator[st
         yield f"gbz={batches.global_batch} divides into LBZ {batches.local_batch} only; gbz={nearest} computes faster"
 
 
-def _norm_warning(batches: BatchPlan, norm: Norm) -> str:
+def _norm_warning(schedule: BatchSchedule, norm: Norm) -> str:
     """What to expect where batch normalisation sees too few films, as the paper's did at GBZ=512 with LBZ=4."""
-    seen = batches.local_batch * (batches.ranks if norm == "sync_batch" else 1)
+    ranks = schedule.full.ranks
+    seen = schedule.smallest_local_batch * (ranks if norm == "sync_batch" else 1)
     if norm not in ("batch", "sync_batch") or seen >= SMALLEST_BATCH_OF_STATISTICS // 2:
         return ""
-    others = "" if norm == "sync_batch" or batches.ranks == 1 else ", or give norm=sync_batch"
+    others = "" if norm == "sync_batch" or ranks == 1 else ", or give norm=sync_batch"
     return f"batch normalisation by the statistics of {seen} films hardly learns; raise lbz{others}"
 
 

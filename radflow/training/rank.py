@@ -85,4 +85,5 @@ def _plan_of_rank(config: DistributedConfig, dataset: Dataset, ranks: int) -> Tr
         raise UserError(f"np={config.np} given, but {ranks} ranks were started; leave np=auto")
     films = TrainingFilms.of(dataset)
     local_batch = config.largest_local_batch(films.image_size)
-    return make_plan(config, films, config.gbz, local_batch, ranks, config.first_global_batches)
+    first = config.first_global_batches(films.count, ranks)
+    return make_plan(config, films, config.gbz, local_batch, ranks, first)

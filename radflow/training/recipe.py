@@ -50,10 +50,10 @@ def resolve(config: TrainingConfig, schedule: BatchSchedule) -> Recipe:
     choice = choose_optimizer(config.optim, batches.effective_global_batch, kind)
     optim = replace(config.optim, optimizer=choice.optimizer)
     first = [choose_optimizer(optim, plan.effective_global_batch, kind).peak_lr for plan in schedule.first]
-    epochs = choose_epochs(config.epochs, schedule.steps_before, config.optim)
+    epochs = choose_epochs(config.epochs, schedule.steps_before, len(first), config.optim)
     config.check_epochs(epochs)
     warmup = choose_warmup(config.optim, epochs)
-    norm = config.model.chosen_norm(batches.local_batch, batches.ranks)
+    norm = config.model.chosen_norm(schedule.smallest_local_batch, batches.ranks)
     reasons = dict(choice.reasons)
     if config.epochs == "auto":
         reasons["epochs"] = (
@@ -62,7 +62,7 @@ def resolve(config: TrainingConfig, schedule: BatchSchedule) -> Recipe:
     if config.optim.warmup_epochs == "auto":
         reasons["warmup_epochs"] = f"a tenth of training, {_steps_in(warmup, schedule):.0f} steps"
     if config.model.norm == "auto" and norm == "sync_batch":
-        reasons["norm"] = f"LBZ {batches.local_batch} is too few for a rank's own statistics"
+        reasons["norm"] = f"LBZ {schedule.smallest_local_batch} is too few for a rank's own statistics"
     return Recipe(
         optimizer=choice.optimizer,
         base_lr=choice.base_lr,

@@ -15,6 +15,7 @@ from radflow.optim.auto_settings import (
     WANTED_STEPS,
     NetworkKind,
     choose_epochs,
+    choose_first_batches,
     choose_optimizer,
     choose_warmup,
     expected_loss_of_auc,
@@ -84,7 +85,7 @@ def test_weight_decay_asks_for_the_adam_that_has_it():
 @given(st.integers(1, 5000), st.sampled_from(["cosine", "cyclic"]), st.integers(1, 9))
 def test_epochs_make_enough_steps_and_no_cycle_is_cut(steps_per_epoch, schedule, cycles):
     config = OptimizerConfig(schedule=schedule, cycles=cycles if schedule == "cyclic" else OptimizerConfig.cycles)
-    epochs = choose_epochs("auto", lambda epochs: epochs * steps_per_epoch, config)
+    epochs = choose_epochs("auto", lambda epochs: epochs * steps_per_epoch, 0, config)
     assert epochs >= FEWEST_EPOCHS
     assert epochs * steps_per_epoch >= WANTED_STEPS or epochs >= MOST_EPOCHS
     if schedule == "cyclic":
@@ -94,9 +95,31 @@ def test_epochs_make_enough_steps_and_no_cycle_is_cut(steps_per_epoch, schedule,
         assert epochs <= MOST_EPOCHS
 
 
+@given(st.integers(1, 2**14), st.integers(1, 20_000), st.integers(1, 64))
+def test_a_batch_grows_only_for_steps_that_are_missing_and_ranks_can_share_all_of_it(per_rank, films, ranks):
+    global_batch = per_rank * ranks
+    first = choose_first_batches(global_batch, films, ranks)
+    steps = -(-films // global_batch)
+    if MOST_EPOCHS * steps >= WANTED_STEPS:
+        assert first == ()
+    if first:
+        (batch,) = set(first)
+        assert batch < global_batch
+        assert batch % ranks == 0
+        made = len(first) * -(-films // batch)
+
+        def total(epochs: int) -> int:
+            return made + (epochs - len(first)) * steps
+
+        epochs = choose_epochs("auto", total, len(first), OptimizerConfig())
+        assert len(first) <= 0.75 * epochs <= len(first) + 0.75
+        assert total(epochs) >= WANTED_STEPS or epochs >= MOST_EPOCHS
+        assert epochs <= MOST_EPOCHS + 1
+
+
 def test_what_is_given_wins():
     config = OptimizerConfig(warmup_epochs=2.5)
-    assert (choose_epochs(7, lambda epochs: epochs, config), choose_warmup(config, 7)) == (7, 2.5)
+    assert (choose_epochs(7, lambda epochs: epochs, 0, config), choose_warmup(config, 7)) == (7, 2.5)
 
 
 @given(st.sampled_from(KINDS), st.integers(1, 10**6), st.integers(1, 10**6))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from radflow.cluster.batch_plan import BatchSchedule, plan_batches
@@ -15,7 +17,7 @@ from radflow.training.recipe import resolve
 FILMS = TrainingFilms("phantoms", 64, 4118)
 
 
-def test_the_sentence_on_the_sample():
+def test_a_large_batch_by_the_rule():
     """gbz=4096 on two ranks: two even steps an epoch, Muon at the square root of the batch, epochs for the steps."""
     plan = make_plan(DistributedConfig(gbz=4096), FILMS, 4096, 16, ranks=2)
     settings = plan.settings
@@ -98,7 +100,7 @@ def test_the_table_warns_of_idle_slots_small_local_batches_and_wild_rates():
     assert any("4 films hardly learns" in warning and "sync_batch" in warning for warning in noisy.warnings)
     slow = plan_ranks(DistributedConfig(gbz=64, optim=OptimizerConfig(warmup_epochs=12)), FILMS)
     assert any("ends at 25% of its rate; give more than 3 epochs" in warning for warning in slow.warnings)
-    small = plan_ranks(DistributedConfig(gbz=8192), FILMS)
+    small = plan_ranks(DistributedConfig(gbz=8192, epochs=10), FILMS)
     assert any("fewer than the global batch" in warning for warning in small.warnings)
     assert plan_ranks(DistributedConfig(gbz=64, hosts="a:1,b:1"), FILMS).warnings == ()
 
@@ -111,9 +113,42 @@ def test_smaller_first_batches_have_lower_rates_and_buy_steps():
     # 4,118 films make 33 steps of 125 at most and 9 of 458: the rates are those of Muon at these batches.
     expected = [(films / 2059) ** 0.5 for films in (125, 458, 458)]
     assert plan.recipe.first_factors == pytest.approx(expected)
-    assert ("first epochs", "global batches of 128, 512, 512") in [row[:2] for row in plan_rows(plan)]
+    assert ("first epochs", "1 of GBZ 128, 2 of GBZ 512") in [row[:2] for row in plan_rows(plan)]
+    assert plan.settings["gbz_schedule"] == "128:1,512:2"
     # One epoch of ten is warm-up: the one of 33 steps.
     assert plan.recipe.reasons["warmup_epochs"] == "a tenth of training, 33 steps"
+
+
+def test_the_batch_grows_where_50_epochs_are_too_few_steps():
+    """The sample has 3,995 training films, one step of 4,096: 18 epochs of 8 steps of 512 and 6 of one are 150."""
+    plan = plan_ranks(DistributedConfig(gbz=4096, hosts="localhost:2"), TrainingFilms("phantoms", 64, 3995))
+    assert (plan.settings["gbz_schedule"], plan.recipe.epochs, plan.total_steps) == ("512:18", 24, 150)
+    # Muon at the square root of the batch, from 500 films a step to the limit of the full one's.
+    assert plan.recipe.first_factors == pytest.approx([0.0016 * (500 / 8) ** 0.5 / 0.03] * 18)
+    assert plan.warnings == ()
+    assert ("first epochs", "18 of GBZ 512") in [row[:2] for row in plan_rows(plan)]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{"gbz_schedule": "none"}, {"epochs": 24}, {"gbz": 1024}, {"optim": OptimizerConfig(schedule="cyclic")}],
+)
+def test_the_batch_does_not_grow_where_it_need_not_or_something_else_is_said(told):
+    plan = plan_ranks(DistributedConfig(**{"gbz": 4096, **told}), TrainingFilms("phantoms", 64, 3995))
+    assert plan.schedule.first == ()
+    assert plan.settings["gbz_schedule"] == "none"
+
+
+def test_a_schedule_that_is_given_leaves_a_quarter_of_the_epochs_to_the_full_batch():
+    plan = plan_ranks(DistributedConfig(gbz=512, gbz_schedule="64:60"), FILMS)
+    assert plan.recipe.epochs == 80
+
+
+def test_statistics_are_taken_over_ranks_where_the_first_batches_leave_few_films_to_each():
+    config = DistributedConfig(gbz=512, gbz_schedule="32:2", hosts="a:8")
+    assert plan_ranks(config, FILMS).recipe.norm == "sync_batch"
+    noisy = plan_ranks(replace(config, model=ModelConfig(norm="batch")), FILMS)
+    assert any("4 films hardly learns" in warning for warning in noisy.warnings)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +163,7 @@ def test_smaller_first_batches_have_lower_rates_and_buy_steps():
         ({"gbz_schedule": "0:2"}, "GBZ:EPOCHS"),
         ({"gbz_schedule": "16:-2"}, "GBZ:EPOCHS"),
         ({"gbz_schedule": "16"}, "GBZ:EPOCHS"),
+        ({"gbz_schedule": ""}, "GBZ:EPOCHS"),
         ({"gbz_schedule": "16:5", "epochs": 5}, "leaves none of epochs=5"),
     ],
 )
