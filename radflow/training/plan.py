@@ -160,7 +160,8 @@ def plan_rows(plan: TrainingPlan) -> Iterator[tuple[str, str, str]]:
     yield "steps an epoch", f"{batches.steps_per_epoch:,} of {batches.effective_global_batch:,} films", step
     if plan.schedule.first:
         stages = ", ".join(f"{epochs} of GBZ {batch:,}" for batch, epochs in plan.schedule.first_stages)
-        yield "first epochs", stages, "smaller batches take more steps"
+        rates = " and ".join(f"{factor * recipe.peak_lr:.4g}" for factor in dict.fromkeys(recipe.first_factors))
+        yield "first epochs", stages, f"smaller batches take more steps, at {rates}"
     yield "epochs", f"{recipe.epochs:,}, which are {plan.total_steps:,} steps", why.get("epochs", "")
     yield "optimiser", recipe.optimizer, why.get("optimizer", "")
     yield "learning rate", f"{recipe.peak_lr:.4g} at the peak", why.get("peak_lr", "")
