@@ -33,7 +33,7 @@ from radflow.training.job_folder import read_job
 PROJECT = Path(__file__).resolve().parent.parent
 EPOCHS = 3
 TRAINING = {"arch": "vgg16", "epochs": EPOCHS, "base_lr": 0.0001, "deterministic": "true", "checkpoint_minutes": 0}
-BATCH = {"train": {"bz": 16}, "distributed": {"gbz": 16, "lbz": 8, "np": 2}}
+BATCH = {"train": {"bz": 16}, "distributed": {"gbz": 32, "gbz_schedule": "16:2", "lbz": 8, "np": 2}}
 FIRST_CHECKPOINT_SECONDS = 300
 END_SECONDS = 60
 

@@ -24,7 +24,15 @@ from radflow.training.plan import plan_rows
 
 pytestmark = pytest.mark.slow
 
-TRAINING = ("--epochs=2", "--gbz=32", "--lbz=8", "--np=2", "--base_lr=0.0002", "--lr_scaling=linear")
+TRAINING = (
+    "--epochs=2",
+    "--gbz=32",
+    "--gbz_schedule=16:1",
+    "--lbz=8",
+    "--np=2",
+    "--base_lr=0.0002",
+    "--lr_scaling=linear",
+)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +92,11 @@ def test_what_is_planned_is_what_is_trained(trained: Path, monkeypatch: pytest.M
     incidental = {"precision", "np", "resume"}  # resolved as the ranks start
     planned = {f"cfg/{name}": str(value) for name, value in plan.settings.items() if name not in incidental}
     assert {name: run.data.params[name] for name in planned} == planned
-    assert (planned["cfg/norm"], planned["cfg/optimizer"]) == ("sync_batch", "adam")
+    assert (planned["cfg/norm"], planned["cfg/optimizer"], planned["cfg/gbz_schedule"]) == (
+        "sync_batch",
+        "adam",
+        "16:1",
+    )
     printed = (trained / "output.txt").read_text()
     for what, value, _ in plan_rows(plan):
         assert what == "expected time" or re.search(rf"{re.escape(what)} +{re.escape(value)}", printed)
