@@ -152,20 +152,22 @@ def choose_first_batches(global_batch: int, films: int, ranks: int) -> tuple[int
     return (batch,) * next(first for first in count(1) if suffice(first))
 
 
-def _epochs_with(first: int) -> int:
+def _epochs_with(first_epochs: int) -> int:
     """Fewest epochs of which so many may have smaller global batches."""
-    return math.ceil(first / (1 - FULL_BATCH_SHARE))
+    return math.ceil(first_epochs / (1 - FULL_BATCH_SHARE))
 
 
-def choose_epochs(epochs: Auto | int, steps_of: Callable[[int], int], first: int, config: OptimizerConfig) -> int:
+def choose_epochs(
+    epochs: Auto | int, steps_of: Callable[[int], int], first_epochs: int, config: OptimizerConfig
+) -> int:
     """Epochs given, or as many as make `WANTED_STEPS` optimiser steps, from `FEWEST_EPOCHS` to `MOST_EPOCHS`.
 
-    More than that where the `first` epochs, of smaller global batches, would leave few to the full one; and before a
-    cyclic schedule a few more, so that every cycle has whole epochs. `steps_of` gives the steps of so many epochs.
+    More than that where `first_epochs`, which have smaller global batches, would leave few to the full one; and before
+    a cyclic schedule a few more, so that every cycle has whole epochs. `steps_of` gives the steps of so many epochs.
     """
     if epochs != "auto":
         return epochs
-    fewest = max(FEWEST_EPOCHS, _epochs_with(first))
+    fewest = max(FEWEST_EPOCHS, _epochs_with(first_epochs))
     enough = (each for each in count(fewest) if each >= MOST_EPOCHS or steps_of(each) >= WANTED_STEPS)
     return next(each for each in enough if _cycles_fit(config, each))
 
