@@ -17,7 +17,7 @@ from radflow.optim.config import Auto, OptimizerConfig, OptimizerName, Scaling
 from radflow.optim.learning_rate import scale_learning_rate
 
 SMALLEST_MUON_BATCH = 64
-"""Films of a step from which on Muon is the optimiser: with fewer, its update would be a tenth of a step or more."""
+"""Global batch from which on Muon is the optimiser: with fewer films its update would be a tenth of a step or more."""
 WANTED_STEPS = 150
 """Optimiser steps of `epochs=auto`: with far fewer, no learning rate makes up for those that are missing."""
 FEWEST_EPOCHS, MOST_EPOCHS = 3, 50
@@ -97,16 +97,19 @@ class OptimizerChoice:
     reasons: dict[str, str]
 
 
-def choose_optimizer(config: OptimizerConfig, global_batch: int, kind: NetworkKind) -> OptimizerChoice:
+def choose_optimizer(
+    config: OptimizerConfig, global_batch: int, kind: NetworkKind, wanted_batch: int = 0
+) -> OptimizerChoice:
     """Resolve optimiser and learning rate for steps of `global_batch` films on a network of this kind.
 
-    The base rate is the rule's where `base_lr=auto`, and so is the limit on the peak; a rate or a scaling that is given
-    has no limit, and is taken for Adam's.
+    Where an epoch's films fill its steps all but a few, `wanted_batch` is what was asked for: the optimiser is that of
+    63 films a step as of 64. The base rate is the rule's where `base_lr=auto`, and so is the limit on the peak; a rate
+    or a scaling that is given has no limit, and is taken for Adam's.
     """
     reasons = {}
     optimizer = config.optimizer
     if optimizer == "auto":
-        optimizer, reasons["optimizer"] = _auto_optimizer(config, global_batch)
+        optimizer, reasons["optimizer"] = _auto_optimizer(config, max(global_batch, wanted_batch))
     usual = _usual(optimizer, kind)
     base_lr = usual.base_lr if config.base_lr == "auto" else config.base_lr
     scaling = usual.scaling if config.lr_scaling == "auto" else config.lr_scaling
@@ -125,7 +128,7 @@ def _auto_optimizer(config: OptimizerConfig, global_batch: int) -> tuple[Optimiz
     if not config.base_lr == config.lr_scaling == "auto":
         return "adam", "the paper's, for a learning rate that is given"
     if global_batch < SMALLEST_MUON_BATCH:
-        return "adam", f"the paper's, for steps of fewer than {SMALLEST_MUON_BATCH} films"
+        return "adam", f"the paper's, for global batches of fewer than {SMALLEST_MUON_BATCH} films"
     return "muon", "best at every batch measured"
 
 

@@ -47,7 +47,8 @@ def resolve(config: TrainingConfig, schedule: BatchSchedule) -> Recipe:
     Raises UserError where epochs that are given do not hold what else was given in epochs.
     """
     batches, kind = schedule.full, network_kind(config)
-    choice = choose_optimizer(config.optim, batches.effective_global_batch, kind)
+    wanted_batch = min(batches.global_batch, batches.films)
+    choice = choose_optimizer(config.optim, batches.effective_global_batch, kind, wanted_batch)
     optim = replace(config.optim, optimizer=choice.optimizer)
     first = [choose_optimizer(optim, plan.effective_global_batch, kind).peak_lr for plan in schedule.first]
     epochs = choose_epochs(config.epochs, schedule.steps_before, len(first), config.optim)

@@ -80,6 +80,14 @@ def test_first_batches_that_are_small_are_trained_by_the_optimizer_of_the_full_o
     assert recipe.first_factors == pytest.approx([(32 / 2059) ** 0.5], rel=0.01)
 
 
+def test_a_global_batch_that_the_films_do_not_quite_fill_has_the_optimizer_of_those_they_do():
+    """The 1,253 training films of the public sample of ChestX-ray14 make 20 steps of 63 at gbz=64."""
+    films = TrainingFilms("chestxray14", 64, 1253)
+    assert plan_ranks(DistributedConfig(gbz=64, epochs=10), films).recipe.optimizer == "muon"
+    assert plan_ranks(DistributedConfig(gbz=60, epochs=10), films).recipe.optimizer == "adam"
+    assert plan_ranks(DistributedConfig(gbz=64, epochs=10), replace(films, count=40)).recipe.optimizer == "adam"
+
+
 def test_the_price_of_few_steps_and_what_buys_more_is_in_the_table():
     few = TrainConfig(epochs=15)
     rows = {what: (value, why) for what, value, why in plan_rows(make_plan(few, FILMS, 4096, 16, ranks=2))}
