@@ -83,23 +83,29 @@ RULES = ("auto", "sqrt")
 
 @dataclass(frozen=True)
 class Row:
-    """A way of training at so many steps an epoch, with a result for every seed."""
+    """A way of training at so many steps an epoch."""
 
     way: str
     steps: int
-    results: list[Result]
+    results: dict[int, Result]
+    """By seed; without those that diverged."""
+
+    @property
+    def validation_auc(self) -> float:
+        """With the first seed; 0 where that diverged."""
+        return self.results[0].validation_auc if 0 in self.results else 0.0
 
     def cells(self, reference: Row | None) -> tuple[str, ...]:
         """Its row of the table, against that of the small batch."""
         if not self.results:
             return LABELS[self.way], str(self.steps), "", "0", "diverged", ""
-        tests = [result.test for result in self.results]
+        results = list(self.results.values())
         against = ""
-        if reference and reference is not self:
-            tested = compare_resampled(tests, [result.test for result in reference.results[: len(tests)]])
+        if reference and reference is not self and (seeds := sorted(self.results.keys() & reference.results.keys())):
+            tested = compare_resampled(*([row.results[seed].test for seed in seeds] for row in (self, reference)))
             against = f"{tested.difference:+.3f} ({tested.low:+.3f} to {tested.high:+.3f}), p = {tested.p_value:.2g}"
-        area = f"{np.mean([test.auc for test in tests]):.3f}"
-        return LABELS[self.way], str(self.steps), f"{self.results[0].peak_lr:.3g}", str(len(tests)), area, against
+        area = f"{np.mean([result.test.auc for result in results]):.3f}"
+        return LABELS[self.way], str(self.steps), f"{results[0].peak_lr:.3g}", str(len(results)), area, against
 
 
 class Trainer:
@@ -126,9 +132,9 @@ class Trainer:
                 self.measured.add(cell, result)
                 print(f"{cell.name}: {f'test AUC {result.test.auc:.4f}' if result else 'diverged'}", flush=True)
 
-    def results_of(self, cells: Sequence[Cell]) -> list[Result]:
-        """What these came to, without those that diverged."""
-        return [result for cell in cells if (result := self.measured.results[cell])]
+    def results_of(self, cells: Sequence[Cell]) -> dict[int, Result]:
+        """What these came to by seed, without those that diverged."""
+        return {cell.seed: result for cell in cells if (result := self.measured.results[cell])}
 
     def validation_auc(self, cell: Cell) -> float:
         """Of the best epoch; 0 where the training diverged."""
@@ -185,7 +191,7 @@ def finished_job(folder: Path) -> Job | None:
 
 
 def measure(options: argparse.Namespace, trainer: Trainer, steps: int) -> list[Row]:
-    """Each way of training at so many steps an epoch, with its result for every seed."""
+    """Each way of training at so many steps an epoch, at its best rate."""
     is_small = steps == options.steps[0]
     ways = [way for way in options.ways if (way in SMALL) == is_small]
     tried = {way: [Cell(way, steps, 0, rate) for rate in options.rates.get(way, [None])] for way in ways}
@@ -206,7 +212,7 @@ def main() -> None:
     trainer = Trainer(options)
     rows = [row for steps in options.steps for row in measure(options, trainer, steps)]
     of_small = [row for row in rows if row.way in SMALL]
-    reference = max(of_small, key=lambda row: len(row.results), default=None)
+    reference = max(of_small, key=lambda row: row.validation_auc, default=None)
     headings = ("way", "steps an epoch", "peak rate", "seeds", "mean test AUC", "against the small batch")
     print("\n" + markdown_table(headings, [row.cells(reference) for row in rows], align="lrrrrl"))
 
