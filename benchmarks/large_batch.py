@@ -26,7 +26,7 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -88,11 +88,11 @@ class Row:
     way: str
     steps: int
     results: dict[int, Result]
-    """By seed; without those that diverged."""
+    """Results by seed, of the trainings that did not diverge."""
 
     @property
     def validation_auc(self) -> float:
-        """With the first seed; 0 where that diverged."""
+        """Mean validation AUC with the first seed, or 0 if that training diverged."""
         return self.results[0].validation_auc if 0 in self.results else 0.0
 
     def cells(self, reference: Row | None) -> tuple[str, ...]:
@@ -125,26 +125,25 @@ class Trainer:
         conditions |= {"image_size": dataset.manifest.image_size, "training_films": self.films}
         self.measured = ResultsFile(Path(options.measured or self.out / "measured.jsonl"), conditions)
 
-    def train(self, cells: Sequence[Cell]) -> None:
+    def train(self, cells: Iterable[Cell]) -> None:
         """Train what has not been trained yet."""
+        cells = [cell for cell in cells if cell not in self.measured.results]
         with ThreadPoolExecutor(len(self.options.cores)) as pool:
             for cell, result in zip(cells, pool.map(self._train, cells), strict=True):
                 self.measured.add(cell, result)
                 print(f"{cell.name}: {f'test AUC {result.test.auc:.4f}' if result else 'diverged'}", flush=True)
 
     def results_of(self, cells: Sequence[Cell]) -> dict[int, Result]:
-        """What these came to by seed, without those that diverged."""
+        """Results by seed, of the trainings that did not diverge."""
         return {cell.seed: result for cell in cells if (result := self.measured.results[cell])}
 
     def validation_auc(self, cell: Cell) -> float:
-        """Of the best epoch; 0 where the training diverged."""
+        """Mean validation AUC of a training's best epoch, or 0 if it diverged."""
         result = self.measured.results[cell]
         return result.validation_auc if result else 0.0
 
     def _train(self, cell: Cell) -> Result | None:
-        """What it came to; None where it diverged."""
-        if cell in self.measured.results:
-            return self.measured.results[cell]
+        """Return its result, or None if it diverged."""
         folder = self.out / cell.name
         if (job := finished_job(folder)) is None:
             folder.mkdir(exist_ok=True)
@@ -195,12 +194,12 @@ def measure(options: argparse.Namespace, trainer: Trainer, steps: int) -> list[R
     is_small = steps == options.steps[0]
     ways = [way for way in options.ways if (way in SMALL) == is_small]
     tried = {way: [Cell(way, steps, 0, rate) for rate in options.rates.get(way, [None])] for way in ways}
-    trainer.train(list(chain.from_iterable(tried.values())))
+    trainer.train(chain.from_iterable(tried.values()))
     best = {way: max(cells, key=trainer.validation_auc) for way, cells in tried.items()}
     best_of_all = max(best.values(), key=trainer.validation_auc, default=None)
     seeds = {way: options.seeds if cell is best_of_all or not is_small else 1 for way, cell in best.items()}
     repeated = {way: [replace(cell, seed=seed) for seed in range(seeds[way])] for way, cell in best.items()}
-    trainer.train(list(chain.from_iterable(repeated.values())))
+    trainer.train(chain.from_iterable(repeated.values()))
     return [Row(way, steps, trainer.results_of(cells)) for way, cells in repeated.items()]
 
 

@@ -19,7 +19,7 @@ from radflow.training.history import HISTORY_FILE, read_epochs
 from radflow.training.job_folder import PREDICTIONS_FILE, Job
 
 UNIT = 1e-5
-"""Of resampled AUCs in the file, whose spread is some hundred times as much."""
+"""Resampled AUCs are rounded to this; their spread is some hundred times as large."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,7 @@ class ResultsFile:
             self.results[cell] = result
 
     def add(self, cell: Cell, result: Result | None) -> None:
-        """Keep what a training came to, unless the file has it."""
-        if cell in self.results:
-            return
+        """Keep the result of a training that the file does not have yet; None if it diverged."""
         self.results[cell] = result
         line = {"cell": asdict(cell), "conditions": self.conditions, "result": result and result.to_json()}
         with self.path.open("a", encoding="utf-8") as file:
