@@ -24,7 +24,7 @@ void ConvolveNormalized(OpKernelContext* context, const Normalized<T>& maps, con
     BlockOfRows<E> rows;
     for (int64_t block = first; block < last; ++block) {
       const int64_t begin = block * kPixels, count = std::min(kPixels, maps.pixels - begin);
-      maps.NormalizeRows(begin, count, rows.values.get(), kRowElements);
+      maps.NormalizeRows(begin, count, rows.values.data(), kRowElements);
       const auto fetch = [&](const Place& place) {  // as large a part of the next block as this is of the product
         if (begin + kPixels + place.row + place.rows > maps.pixels) return;
         const int64_t from = place.column * maps.channels / filters, to = from + width * maps.channels / filters;
@@ -56,15 +56,19 @@ class PointwiseOp : public OpKernel {
     OP_REQUIRES_OK(context, context->allocate_output(0, shape, &output));
     OP_REQUIRES_OK(context, context->allocate_output(1, TensorShape({2, kernel.filters}), &statistics));
     const int64_t filters = kernel.filters;
-    std::vector<float> moments(Parts(maps.pixels, kPixels) * 2 * filters);
+    std::vector<float> moments(Parts(maps.pixels, kPixels) * 2 * filters, 0.0f);
     E* y = Data<T>(output);
     ConvolveNormalized(
         context, maps, kernel,
         [&](const float* tile, const Place& place) {
-          ChosenProducts<E>().store(tile, place.rows, filters, y + place.row * filters + place.column);
+          const int64_t block = place.row / kPixels;
+          const E* near = y + block * kPixels * filters + place.column;  // the block's first pixel: nothing cancels
+          float* sums = moments.data() + block * 2 * filters + place.column;
+          ChosenProducts<E>().store(tile, place.rows, filters, y + place.row * filters + place.column, near, sums,
+                                    sums + filters);
         },
         [&](int64_t block, int64_t begin, int64_t count) {
-          TakeMoments(y + begin * filters, count, filters, moments.data() + block * 2 * filters);
+          CentreMoments(y + begin * filters, count, filters, moments.data() + block * 2 * filters);
         });
     JoinMoments(moments, maps.pixels, filters, statistics->flat<float>().data());
   }
@@ -72,15 +76,12 @@ class PointwiseOp : public OpKernel {
  private:
   using E = typename Raw<T>::Type;
 
-  // Means of a block's pixels, and sums of squared distances from them.
-  static void TakeMoments(const E* y, int64_t pixels, int64_t channels, float* moments) {
-    std::vector<float> near(channels), sums(2 * channels, 0.0f);
-    for (int64_t j = 0; j < channels; ++j) near[j] = Load(y + j);  // so that nothing cancels
-    ChosenKernels<E>().sum_pixels(y, near.data(), pixels, channels, sums.data(), sums.data() + channels);
+  // Means of a block's pixels, and sums of squared distances from them, of what is summed from pixel `near`.
+  static void CentreMoments(const E* near, int64_t pixels, int64_t channels, float* moments) {
     for (int64_t j = 0; j < channels; ++j) {
-      const float centre = sums[j] / pixels;
-      moments[j] = near[j] + centre;
-      moments[channels + j] = sums[channels + j] - sums[j] * centre;
+      const float sum = moments[j], centre = sum / pixels;
+      moments[j] = Load(near + j) + centre;
+      moments[channels + j] -= sum * centre;
     }
   }
 

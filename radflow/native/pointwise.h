@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <memory>
+#include <new>
 #include <vector>
 
 #include "normalized.h"
@@ -16,6 +16,24 @@ namespace radflow {
 
 constexpr int64_t kPixels = 8 * kMostRows;  // of a block; even, for pairs of bfloat16
 constexpr int64_t kLine = 64;               // bytes of a line of the cache
+
+// Memory from the start of a line on, so that no register that is read or written spans two, and not set before it is
+// written.
+template <typename T>
+struct FromLine {
+  using value_type = T;
+  FromLine() = default;
+  template <typename U>
+  FromLine(const FromLine<U>&) {}  // NOLINT: allocators are converted
+  T* allocate(size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{kLine})); }
+  void deallocate(T* memory, size_t) { ::operator delete(memory, std::align_val_t{kLine}); }
+  template <typename U>
+  void construct(U* place) { ::new (static_cast<void*>(place)) U; }
+  bool operator==(const FromLine&) const { return true; }
+  bool operator!=(const FromLine&) const { return false; }
+};
+template <typename T>
+using Lines = std::vector<T, FromLine<T>>;
 
 // A matrix [inputs, outputs] packed as the right side of products.
 template <typename E>
@@ -32,17 +50,17 @@ struct PackedMatrix {
   }
 
   int64_t steps, panel_size;
-  std::vector<Step> packed;
+  Lines<Step> packed;
 };
 
 // Memory of a thread for a block of pixels, whose rows lie kRowElements apart.
 template <typename E>
 struct BlockOfRows {
-  BlockOfRows() : values(new E[kPixels * kRowElements]) {}
+  BlockOfRows() : values(kPixels * kRowElements) {}
   const typename Format<E>::Step* steps(int64_t row) const {
-    return reinterpret_cast<const typename Format<E>::Step*>(values.get() + row * kRowElements);
+    return reinterpret_cast<const typename Format<E>::Step*>(values.data() + row * kRowElements);
   }
-  std::unique_ptr<E[]> values;
+  Lines<E> values;
 };
 
 // A tile of a product, or of maps: so many rows from `row` on, columns from `column` on.

@@ -90,7 +90,7 @@ class PointwiseGradOp : public OpKernel {
 
   // Some pixels, packed as both sides of the products that the gradient of the kernel is.
   struct Packed {
-    std::vector<Step> left, right;
+    Lines<Step> left, right;
     int64_t of_panel, steps;
   };
 
@@ -132,14 +132,14 @@ class PointwiseGradOp : public OpKernel {
     const int64_t begin = block * kPixels, count = std::min(kPixels, maps.pixels - begin);
     const E* dy = work.dy + begin * filters;
     const std::vector<E> zeros(std::max(channels, filters), E{});
-    maps.NormalizeRows(begin, count, normalized->values.get(), kRowElements);
+    maps.NormalizeRows(begin, count, normalized->values.data(), kRowElements);
     const int64_t step = place * kPixels / Format<E>::kElements;
-    kernels.pack_left(normalized->values.get(), {count, kRowElements, 1, channels}, packed->of_panel,
+    kernels.pack_left(normalized->values.data(), {count, kRowElements, 1, channels}, packed->of_panel,
                       packed->steps * kernels.stride, zeros.data(), packed->left.data() + step * kernels.stride);
     kernels.pack_right(dy, {count, filters, 1, filters}, kernels.filters, packed->steps * kernels.filters, zeros.data(),
                        packed->right.data() + step * kernels.filters);
     for (int64_t p = 0; p < count; ++p)
-      std::memcpy(upstream->values.get() + p * kRowElements, dy + p * filters, filters * sizeof(E));
+      std::memcpy(upstream->values.data() + p * kRowElements, dy + p * filters, filters * sizeof(E));
     const auto fetch = [&](const Place& place) {  // this tile of the gradient, and of the next block of the maps
       const int64_t row = begin + place.row, last = place.column + kernels.filters;
       FetchRows(work.gradient + row * maps.stride, place.rows, maps.stride, place.column, last);
@@ -149,7 +149,7 @@ class PointwiseGradOp : public OpKernel {
     Multiply(*upstream, count, matrix, fetch, [&](const float* tile, const Place& place) {
       const int64_t at = (begin + place.row) * maps.stride + place.column;
       kernels.pass(tile, place.rows,
-                   {maps.x + at, maps.stride, normalized->values.get() + place.row * kRowElements + place.column,
+                   {maps.x + at, maps.stride, normalized->values.data() + place.row * kRowElements + place.column,
                     maps.constants.scale.data() + place.column, maps.constants.mean.data() + place.column},
                    work.is_first, work.gradient + at, sums + place.column, sums + channels + place.column);
     });

@@ -30,18 +30,39 @@ template <>
 struct Format<float> {
   using Step = float;
   static constexpr int kElements = 1;  // of a step
-  static RADFLOW_INLINE Step Join(float one, float) { return one; }
 };
 template <>
 struct Format<uint16_t> {
   using Step = uint32_t;
   static constexpr int kElements = 2;
-  static RADFLOW_INLINE Step Join(uint16_t one, uint16_t other) { return one | static_cast<uint32_t>(other) << 16; }
 };
 
 template <typename T, int kLanes>
 struct Register {
   typedef T Type __attribute__((vector_size(kLanes * sizeof(T))));
+};
+
+// Elements as a register of float32. (Loops over arrays of them are not vectorised where what is written may be what is
+// read next, and sums in arrays are kept in memory.)
+template <int kLanes>
+struct Lanes {
+  using Floats = typename Register<float, kLanes>::Type;
+  using Bits = typename Register<uint32_t, kLanes>::Type;
+  using Halves = typename Register<uint16_t, kLanes>::Type;
+
+  static RADFLOW_INLINE void Read(const float* from, Floats& to) { std::memcpy(&to, from, sizeof(to)); }
+  static RADFLOW_INLINE void Read(const uint16_t* from, Floats& to) {
+    Halves upper;
+    std::memcpy(&upper, from, sizeof(upper));
+    const Bits bits = __builtin_convertvector(upper, Bits) << 16;
+    to = reinterpret_cast<const Floats&>(bits);
+  }
+  static RADFLOW_INLINE void Write(const Floats& from, float* to) { std::memcpy(to, &from, sizeof(from)); }
+  static RADFLOW_INLINE void Write(const Floats& from, uint16_t* to) {  // rounded as Store does
+    const Bits bits = reinterpret_cast<const Bits&>(from);
+    const Halves upper = __builtin_convertvector((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16, Halves);
+    std::memcpy(to, &upper, sizeof(upper));
+  }
 };
 
 struct InFloat32 {
@@ -67,19 +88,32 @@ struct InBfloat16 {
 };
 #endif
 
+template <int kLanes>
+RADFLOW_INLINE void JoinElements(const float* one, const float*, float* steps) {
+  std::memcpy(steps, one, kLanes * sizeof(float));
+}
+template <int kLanes>
+RADFLOW_INLINE void JoinElements(const uint16_t* one, const uint16_t* other, uint32_t* steps) {
+  using Bits = typename Register<uint32_t, kLanes>::Type;
+  typename Register<uint16_t, kLanes>::Type lower, upper;
+  std::memcpy(&lower, one, sizeof(lower)), std::memcpy(&upper, other, sizeof(upper));
+  const Bits joined = __builtin_convertvector(lower, Bits) | __builtin_convertvector(upper, Bits) << 16;
+  std::memcpy(steps, &joined, sizeof(joined));
+}
+
 // Channels of one step: `of_panel` of them to a panel, which has room for kStride.
-template <typename E, int kStride>
+template <typename E, int kLanes, int kStride>
 RADFLOW_INLINE void PackStep(const E* one, const E* other, int64_t channels, int64_t of_panel, int64_t panel_size,
                              typename Format<E>::Step* to) {
-  E last[2][kStride] = {};
   for (int64_t c = 0; c < channels; c += of_panel, to += panel_size) {
     const E *a = one + c, *b = other + c;
+    E last[2][kStride];
     if (const int64_t left = channels - c; left < kStride) {
-      std::memcpy(last[0], a, left * sizeof(E));
-      std::memcpy(last[1], b, left * sizeof(E));
-      a = last[0], b = last[1];
+      std::memset(last, 0, sizeof(last));
+      a = static_cast<E*>(std::memcpy(last[0], a, left * sizeof(E)));
+      b = static_cast<E*>(std::memcpy(last[1], b, left * sizeof(E)));
     }
-    for (int j = 0; j < kStride; ++j) to[j] = Format<E>::Join(a[j], b[j]);
+    for (int j = 0; j < kStride; j += kLanes) JoinElements<kLanes>(a + j, b + j, to + j);
   }
 }
 
@@ -89,7 +123,7 @@ struct Rows {
 };
 
 // Rows as steps: [panels][positions][steps][kStride], where `to` is in the first panel. Zeros fill an odd last pair.
-template <typename E, int kStride>
+template <typename E, int kLanes, int kStride>
 RADFLOW_INLINE void PackRows(const E* x, const Rows& rows, int64_t of_panel, int64_t panel_size, const E* zeros,
                              typename Format<E>::Step* to) {
   constexpr int kElements = Format<E>::kElements;
@@ -99,7 +133,7 @@ RADFLOW_INLINE void PackRows(const E* x, const Rows& rows, int64_t of_panel, int
     for (int64_t p = 0; p < rows.positions; ++p) {
       const E* one = x + row * rows.stride + p * rows.channels;
       const E* other = row + kElements <= rows.count ? one + (kElements - 1) * rows.stride : zeros;
-      PackStep<E, kStride>(one, other, rows.channels, of_panel, panel_size, to + (p * steps + s) * kStride);
+      PackStep<E, kLanes, kStride>(one, other, rows.channels, of_panel, panel_size, to + (p * steps + s) * kStride);
     }
   }
 }
@@ -134,34 +168,58 @@ RADFLOW_INLINE void SumTile(const typename Format<E>::Step* left, const typename
 }
 
 // Adds a tile, or what of it lies within a matrix whose rows are `stride` apart, to the matrix.
-template <int kFilters>
+template <int kLanes>
 RADFLOW_INLINE void AddTile(const float* tile, int64_t rows, int64_t filters, int64_t stride, bool is_first,
                             float* matrix) {
-  for (int64_t r = 0; r < rows; ++r, tile += kFilters, matrix += stride) {
+  for (int64_t r = 0; r < rows; ++r, tile += 2 * kLanes, matrix += stride) {
     if (is_first) {
       std::memcpy(matrix, tile, filters * sizeof(float));
-    } else if (filters == kFilters) {
-      for (int f = 0; f < kFilters; ++f) matrix[f] += tile[f];
+    } else if (filters == 2 * kLanes) {
+      for (int f = 0; f < 2 * kLanes; f += kLanes) {
+        typename Lanes<kLanes>::Floats sum, more;
+        Lanes<kLanes>::Read(matrix + f, sum), Lanes<kLanes>::Read(tile + f, more);
+        Lanes<kLanes>::Write(sum + more, matrix + f);
+      }
     } else {
       for (int64_t f = 0; f < filters; ++f) matrix[f] += tile[f];
     }
   }
 }
 
-template <typename E, int kFilters>
-RADFLOW_INLINE void StoreTile(const float* tile, int64_t rows, int64_t stride, E* to) {
-  for (int64_t r = 0; r < rows; ++r, tile += kFilters, to += stride)
-    for (int f = 0; f < kFilters; ++f) Store(to + f, tile[f]);
+// Writes a tile, and adds the distances of what is written from pixel `near` to `sum`, and their squares to `square`.
+template <typename E, int kLanes>
+RADFLOW_INLINE void StoreTile(const float* tile, int64_t rows, int64_t stride, E* to, const E* near, float* sum,
+                              float* square) {
+  typename Lanes<kLanes>::Floats value, centre, sums, squares;
+  for (int f = 0; f < 2 * kLanes; f += kLanes) {
+    for (int64_t r = 0; r < rows; ++r) {
+      Lanes<kLanes>::Read(tile + r * 2 * kLanes + f, value);
+      Lanes<kLanes>::Write(value, to + r * stride + f);
+    }
+    Lanes<kLanes>::Read(near + f, centre);  // which may be of these rows
+    Lanes<kLanes>::Read(sum + f, sums), Lanes<kLanes>::Read(square + f, squares);
+    for (int64_t r = 0; r < rows; ++r) {
+      Lanes<kLanes>::Read(to + r * stride + f, value);
+      value -= centre;
+      sums += value;
+      squares += value * value;
+    }
+    Lanes<kLanes>::Write(sums, sum + f), Lanes<kLanes>::Write(squares, square + f);
+  }
 }
 
-// The same of what is normalised first, with ReLU.
-template <typename E, int kFilters>
+// Writes what normalisation and ReLU make of a tile.
+template <typename E, int kLanes>
 RADFLOW_INLINE void StoreNormalizedTile(const float* tile, int64_t rows, int64_t stride, const float* scale,
                                         const float* offset, E* to) {
-  for (int64_t r = 0; r < rows; ++r, tile += kFilters, to += stride) {
-    for (int f = 0; f < kFilters; ++f) {
-      const float value = tile[f] * scale[f] + offset[f];
-      Store(to + f, value < 0.0f ? 0.0f : value);  // NaN stays NaN
+  typename Lanes<kLanes>::Floats value, factor, addend, zero = {};
+  for (int f = 0; f < 2 * kLanes; f += kLanes) {
+    Lanes<kLanes>::Read(scale + f, factor), Lanes<kLanes>::Read(offset + f, addend);
+    for (int64_t r = 0; r < rows; ++r) {
+      Lanes<kLanes>::Read(tile + r * 2 * kLanes + f, value);
+      value = value * factor + addend;
+      value = value < zero ? zero : value;  // NaN stays NaN
+      Lanes<kLanes>::Write(value, to + r * stride + f);
     }
   }
 }
@@ -177,21 +235,30 @@ struct TileOfMaps {
 
 // Gradients of normalised maps that ReLU lets pass: times the scale they are added to `gradient`, or are what it is; their
 // sums, and those of their products with the centred maps, are added to `sum` and `product`.
-template <typename E, int kFilters>
+template <typename E, int kLanes>
 RADFLOW_INLINE void PassTile(const float* tile, int64_t rows, const TileOfMaps<E>& of, bool is_first, E* gradient,
                              float* sum, float* product) {
-  float sums[2][kFilters] = {};
-  for (int64_t r = 0; r < rows; ++r) {
-    const E *x = of.maps + r * of.stride, *y = of.normalized + r * kRowElements;
-    E* to = gradient + r * of.stride;
-    for (int f = 0; f < kFilters; ++f) {
-      const float gradient = tile[r * kFilters + f], passed = Load(y + f) > 0.0f ? gradient : 0.0f;
-      sums[0][f] += passed;
-      sums[1][f] += passed * (Load(x + f) - of.mean[f]);
-      Store(to + f, (is_first ? 0.0f : Load(to + f)) + of.scale[f] * passed);
+  typename Lanes<kLanes>::Floats scale, mean, passed, x, y, total, sums, products, zero = {};
+  for (int f = 0; f < 2 * kLanes; f += kLanes) {
+    Lanes<kLanes>::Read(of.scale + f, scale), Lanes<kLanes>::Read(of.mean + f, mean);
+    Lanes<kLanes>::Read(sum + f, sums), Lanes<kLanes>::Read(product + f, products);
+    for (int64_t r = 0; r < rows; ++r) {
+      E* to = gradient + r * of.stride + f;
+      Lanes<kLanes>::Read(of.maps + r * of.stride + f, x);
+      Lanes<kLanes>::Read(of.normalized + r * kRowElements + f, y);
+      Lanes<kLanes>::Read(tile + r * 2 * kLanes + f, passed);
+      passed = y > zero ? passed : zero;
+      sums += passed;
+      products += passed * (x - mean);
+      total = scale * passed;
+      if (!is_first) {
+        Lanes<kLanes>::Read(to, x);
+        total += x;
+      }
+      Lanes<kLanes>::Write(total, to);
     }
+    Lanes<kLanes>::Write(sums, sum + f), Lanes<kLanes>::Write(products, product + f);
   }
-  for (int f = 0; f < kFilters; ++f) sum[f] += sums[0][f], product[f] += sums[1][f];
 }
 
 // What one instruction set computes of elements of type E.
@@ -206,7 +273,7 @@ struct ProductKernels {
   Pack pack_left, pack_right;
   std::array<Sum, kMostRows> sum_panels, sum_rows;  // by rows of the tile, less one
   void (*add)(const float*, int64_t, int64_t, int64_t, bool, float*);
-  void (*store)(const float*, int64_t, int64_t, E*);
+  void (*store)(const float*, int64_t, int64_t, E*, const E*, float*, float*);
   void (*store_normalized)(const float*, int64_t, int64_t, const float*, const float*, E*);
   void (*pass)(const float*, int64_t, const TileOfMaps<E>&, bool, E*, float*, float*);
 };
@@ -219,7 +286,7 @@ struct ProductKernels {
     template <int kStride>                                                                                             \
     TARGET static void Pack(const E* x, const Rows& rows, int64_t of_panel, int64_t panel_size, const E* zeros,        \
                             Step* to) {                                                                                \
-      PackRows<E, kStride>(x, rows, of_panel, panel_size, zeros, to);                                                  \
+      PackRows<E, LANES, kStride>(x, rows, of_panel, panel_size, zeros, to);                                           \
     }                                                                                                                  \
     template <int kStep, int kRow, int kRows>                                                                          \
     TARGET static void Sum(const Step* left, const Step* right, const Run* runs, int64_t count, float* tile) {         \
@@ -227,18 +294,19 @@ struct ProductKernels {
     }                                                                                                                  \
     TARGET static void Add(const float* tile, int64_t rows, int64_t filters, int64_t stride, bool is_first,            \
                            float* matrix) {                                                                            \
-      AddTile<2 * LANES>(tile, rows, filters, stride, is_first, matrix);                                               \
+      AddTile<LANES>(tile, rows, filters, stride, is_first, matrix);                                               \
     }                                                                                                                  \
-    TARGET static void Store(const float* tile, int64_t rows, int64_t stride, E* to) {                                 \
-      StoreTile<E, 2 * LANES>(tile, rows, stride, to);                                                                 \
+    TARGET static void Store(const float* tile, int64_t rows, int64_t stride, E* to, const E* near, float* sum,        \
+                             float* square) {                                                                          \
+      StoreTile<E, LANES>(tile, rows, stride, to, near, sum, square);                                                  \
     }                                                                                                                  \
     TARGET static void StoreNormalized(const float* tile, int64_t rows, int64_t stride, const float* scale,            \
                                        const float* offset, E* to) {                                                   \
-      StoreNormalizedTile<E, 2 * LANES>(tile, rows, stride, scale, offset, to);                                        \
+      StoreNormalizedTile<E, LANES>(tile, rows, stride, scale, offset, to);                                            \
     }                                                                                                                  \
     TARGET static void Pass(const float* tile, int64_t rows, const TileOfMaps<E>& of, bool is_first, E* gradient,      \
                             float* sum, float* product) {                                                              \
-      PassTile<E, 2 * LANES>(tile, rows, of, is_first, gradient, sum, product);                                        \
+      PassTile<E, LANES>(tile, rows, of, is_first, gradient, sum, product);                                            \
     }                                                                                                                  \
     template <int... kRows>                                                                                            \
     static ProductKernels<E> With(std::integer_sequence<int, kRows...>) {                                              \
