@@ -27,12 +27,12 @@ def calibrate() -> float:
 
 
 class Referee:
-    """Holds all measurements of a run to the speed that the machine had first."""
+    """Watches the speed of the machine while others are measured on it."""
 
     def __init__(self) -> None:
         self.refuse_if_busy()
         calibrate()  # the first one takes memory and wakes threads
-        self.reference = calibrate()
+        self.seconds = calibrate()
 
     def refuse_if_busy(self) -> None:
         """End the run where other processes are at work."""
@@ -44,8 +44,9 @@ class Referee:
             )
 
     def has_moved(self) -> bool:
-        """Whether the machine is faster or slower than at first by more than may be; says so if it is."""
-        change = calibrate() / self.reference - 1
+        """Whether the machine has become faster or slower, since it was last asked, than it may; says so if it has."""
+        before, self.seconds = self.seconds, calibrate()
+        change = self.seconds / before - 1
         if abs(change) > MOVED:
-            print(f"the same product takes {change:+.0%} of the time that it took at first", file=sys.stderr)
+            print(f"the same product takes {change:+.0%} of the time that it took before", file=sys.stderr)
         return abs(change) > MOVED

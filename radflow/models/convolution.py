@@ -7,7 +7,10 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from radflow.models.weight_gradient import WeightGradient, faster_weight_gradient
+from radflow.cpu import instruction_sets
+from radflow.models.weight_gradient import WeightGradient, computes_by_onednn, faster_weight_gradient
+from radflow.native.library import operations
+from radflow.native.winograd import convolve_by_winograd, fits_winograd, input_gradient_by_winograd
 
 
 class FastGradientConvolution(keras.layers.Conv2D):
@@ -44,10 +47,25 @@ def _differentiable(weight_gradient: WeightGradient) -> Callable[[tf.Tensor, tf.
 
     @tf.custom_gradient
     def compute(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-        outputs = tf.nn.conv2d(inputs, tf.cast(kernel, inputs.dtype), strides=1, padding="SAME")
+        outputs = convolve_maps(inputs, kernel)
         return outputs, lambda upstream: _gradients(weight_gradient, inputs, kernel, upstream)
 
     return compute
+
+
+def convolve_maps(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """A convolution with stride 1 and padding SAME, in the format of the inputs; its gradient may be unknown."""
+    kernel = tf.cast(kernel, inputs.dtype)
+    if _winograd_is_faster(kernel):
+        return convolve_by_winograd(inputs, kernel)
+    return tf.nn.conv2d(inputs, kernel, strides=1, padding="SAME")
+
+
+def _winograd_is_faster(kernel: tf.Tensor) -> bool:
+    """Whether it is, for whatever maps: on CPUs with AVX2 alone. With AVX-512 it has not been measured."""
+    sets = instruction_sets()
+    has_avx2_alone = "avx2" in sets and "avx512f" not in sets
+    return fits_winograd(kernel) and has_avx2_alone and computes_by_onednn() and operations() is not None
 
 
 def convolution_gradients(
@@ -72,12 +90,14 @@ def _gradients(
     weight_gradient: WeightGradient, inputs: tf.Tensor, kernel: tf.Tensor, upstream: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Gradients of the inputs and the kernel of a convolution with stride 1 and padding SAME."""
-    of_inputs = tf.raw_ops.Conv2DBackpropInput(
-        input_sizes=tf.shape(inputs),
-        filter=tf.cast(kernel, inputs.dtype),
-        out_backprop=upstream,
-        strides=[1, 1, 1, 1],
-        padding="SAME",
-    )
+    of_inputs = _input_gradient(inputs, tf.cast(kernel, inputs.dtype), upstream)
     of_kernel = weight_gradient(inputs, upstream, kernel.shape[0])
     return of_inputs, tf.cast(of_kernel, kernel.dtype)
+
+
+def _input_gradient(inputs: tf.Tensor, kernel: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
+    if _winograd_is_faster(kernel):
+        return input_gradient_by_winograd(upstream, kernel)
+    return tf.raw_ops.Conv2DBackpropInput(
+        input_sizes=tf.shape(inputs), filter=kernel, out_backprop=upstream, strides=[1, 1, 1, 1], padding="SAME"
+    )

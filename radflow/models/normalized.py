@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from radflow.models.convolution import convolution_gradients
+from radflow.models.convolution import convolution_gradients, convolve_maps
 from radflow.models.weight_gradient import has_fast_products
 from radflow.native.normalization import Maps, begin_maps, normalize_relu, normalize_relu_gradients
 from radflow.native.pointwise import (
@@ -64,7 +64,7 @@ class Convolved(Normalized):
     def compute(self, maps: Maps, *parameters: tf.Tensor) -> tf.Tensor:
         """What comes out."""
         *of_norm, kernel = parameters
-        return _convolve(super().compute(maps, *of_norm), kernel)
+        return convolve_maps(super().compute(maps, *of_norm), kernel)
 
     def predict_between(self, values: tf.Tensor, following: Normalized) -> tf.Tensor:
         """What a normalisation makes of what comes out, both by their moving statistics."""
@@ -72,7 +72,7 @@ class Convolved(Normalized):
 
     def convolve(self, normalized: tf.Tensor) -> tf.Tensor:
         """What comes out of maps that are normalised."""
-        return _convolve(normalized, self.convolution.kernel.value)
+        return convolve_maps(normalized, self.convolution.kernel.value)
 
     def compute_maps(self, maps: Maps, *parameters: tf.Tensor) -> Maps:
         """What comes out, with its statistics."""
@@ -89,10 +89,6 @@ class Convolved(Normalized):
         of_normalized, of_kernel = convolution_gradients(self.convolution, normalized, kernel, upstream)
         of_maps, of_parameters = super().gradients(of_normalized, maps, of_norm, others)
         return of_maps, [*of_parameters, of_kernel]
-
-
-def _convolve(maps: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    return tf.nn.conv2d(maps, tf.cast(kernel, maps.dtype), strides=1, padding="SAME")
 
 
 class Pointwise(Convolved):

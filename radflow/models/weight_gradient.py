@@ -26,7 +26,7 @@ def faster_weight_gradient(layer: keras.layers.Conv2D) -> WeightGradient | None:
 
     `benchmarks/weight_gradients.py` measures what does.
     """
-    if not is_plain(layer) or not _computes_by_onednn():
+    if not is_plain(layer) or not computes_by_onednn():
         return None
     if _own_is_faster(layer) and operations() is not None:
         return gradient_by_own_operation
@@ -79,7 +79,8 @@ def _products_are_faster(layer: keras.layers.Conv2D) -> bool:
     return False
 
 
-def _computes_by_onednn() -> bool:
+def computes_by_onednn() -> bool:
+    """Whether TensorFlow computes on this CPU, by oneDNN."""
     return os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1" and not tf.config.list_physical_devices("GPU")
 
 

@@ -19,6 +19,7 @@ from radflow.models.weight_gradient import gradient_by_own_operation
 from radflow.native.normalization import append_maps, begin_maps, normalize_relu, normalize_relu_gradients
 from radflow.native.pointwise import convolve_normalized, convolve_normalized_gradients, take_gradient
 from radflow.native.residual import Addend, add_normalized, add_normalized_gradients
+from radflow.native.winograd import convolve_by_winograd, input_gradient_by_winograd
 
 tf.config.threading.set_intra_op_parallelism_threads(int(sys.argv[2]))
 generator, results = np.random.default_rng(0), {}
@@ -39,6 +40,10 @@ for dtype in ("float32", "bfloat16"):
     total = add_normalized([Addend(maps, *parameters)], 1e-5, tf.constant(upstream, dtype))
     of_addends, *of_parameters = add_normalized_gradients(total, total, [Addend(maps, *parameters)], 1e-5)
     outputs += [total, *of_addends, *sum(of_parameters, [])]
+    if dtype == "float32":
+        of_3x3 = tf.constant(generator.normal(size=(3, 3, 64, 32)), dtype)
+        y = convolve_by_winograd(whole.values, of_3x3)
+        outputs += [y, input_gradient_by_winograd(y, of_3x3)]
     results |= {f"{dtype}_{place}": np.asarray(output, np.float32) for place, output in enumerate(outputs)}
 np.savez(sys.argv[1], **results)
 """
