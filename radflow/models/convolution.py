@@ -1,4 +1,4 @@
-"""Convolutions as training computes them: with the gradient of their weights by whatever is fastest on this CPU."""
+"""Convolutions and their gradients, by whatever is fastest on this CPU."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from radflow.native.library import operations
 from radflow.native.winograd import convolve_by_winograd, fits_winograd, input_gradient_by_winograd
 
 
-class FastGradientConvolution(keras.layers.Conv2D):
-    """A convolution with the variables of another, whose weight gradient is not TensorFlow's."""
+class FastConvolution(keras.layers.Conv2D):
+    """A convolution with the variables of another, forward and backward as fast as it is on this CPU."""
 
     def __init__(self, original: keras.layers.Conv2D, weight_gradient: WeightGradient) -> None:
         # Variables as they are, not cast, for which Keras wants a layer of their own format: the gradient of a float32

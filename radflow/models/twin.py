@@ -8,7 +8,7 @@ from __future__ import annotations
 import keras
 
 from radflow.models.batch_norm import AllreduceSum, FusedBatchNormalization, SynchronizedBatchNormalization
-from radflow.models.convolution import FastGradientConvolution
+from radflow.models.convolution import FastConvolution
 from radflow.models.dense_block import DenseBlocks
 from radflow.models.native_body import NativeBody, has_usual_norms
 from radflow.models.residual_block import ResidualBlocks
@@ -22,7 +22,7 @@ def twin_of(model: keras.Model, allreduce_sum: AllreduceSum = list) -> keras.Mod
     """A model that shares all variables with `model`, with layers that compute the same faster or over all ranks.
 
     Batch normalisations marked `synchronized` take the statistics of all ranks, by `allreduce_sum`; others are fused.
-    Convolutions compute the gradient of their weights as it is fastest here, and DenseNets and ResNets their blocks by
+    Convolutions are computed as it is fastest here, and DenseNets and ResNets compute their blocks by
     native operations where these are built.
     """
 
@@ -35,7 +35,7 @@ def twin_of(model: keras.Model, allreduce_sum: AllreduceSum = list) -> keras.Mod
         if isinstance(layer, keras.layers.BatchNormalization):
             return FusedBatchNormalization(layer)
         if isinstance(layer, keras.layers.Conv2D) and (weight_gradient := faster_weight_gradient(layer)):
-            return FastGradientConvolution(layer, weight_gradient)
+            return FastConvolution(layer, weight_gradient)
         return layer
 
     return keras.models.clone_model(model, clone_function=faster)

@@ -1,6 +1,7 @@
 """How fast training could be at most: the roof to which `throughput/mfu`, model FLOPs utilisation, compares it.
 
-The roof is what convolutions alone reach on these ranks; the work is what the layers of the network must compute.
+The roof is what convolutions alone reach on these ranks; the work is what the layers of the network are by definition.
+Where 3x3 convolutions take fewer products (radflow/models/convolution.py), training may go through the roof.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from number_formats import needs_bfloat16
 from radflow.models import weight_gradient
 from radflow.models.backbone_builder import build_backbone
 from radflow.models.batch_norm import FusedBatchNormalization, SynchronizedBatchNormalization
-from radflow.models.convolution import FastGradientConvolution
+from radflow.models.convolution import FastConvolution
 from radflow.models.precision import supports_bfloat16
 from radflow.models.twin import twin_of
 from radflow.models.weight_gradient import WeightGradient, gradient_by_own_operation, gradient_by_products
@@ -84,9 +84,9 @@ def of_kind(model: keras.Model, kind: type) -> set[str]:
 @pytest.mark.usefixtures("without_native")
 def test_large_maps_and_many_channels_have_their_weight_gradients_by_products(avx2):
     twin = twin_of(build_backbone("vgg16", "none", "none", 224))
-    assert of_kind(twin, keras.layers.Conv2D) - of_kind(twin, FastGradientConvolution) == {"block1_conv1"}
+    assert of_kind(twin, keras.layers.Conv2D) - of_kind(twin, FastConvolution) == {"block1_conv1"}
     twin = twin_of(build_backbone("resnet50", "batch", "none", 224))
-    products = of_kind(twin, FastGradientConvolution)
+    products = of_kind(twin, FastConvolution)
     assert {"conv2_block1_2_conv", "conv3_block4_1_conv", "conv5_block3_2_conv"} <= products
     not_its_kind = {"conv1_conv", "conv3_block1_1_conv"}  # 7x7; stride 2
     assert not products & (not_its_kind | {"conv4_block2_2_conv"})  # 14 px and 256 channels
@@ -99,7 +99,7 @@ def test_amx_has_its_weight_gradients_by_products_where_kernels_or_maps_are_smal
     films = keras.Input((side, side, channels))
     layer = keras.layers.Conv2D(channels, size, padding="same", dtype="mixed_bfloat16")
     twin = twin_of(keras.Model(films, layer(films)))
-    assert isinstance(twin.layers[-1], FastGradientConvolution) is taken
+    assert isinstance(twin.layers[-1], FastConvolution) is taken
 
 
 @pytest.mark.usefixtures("without_native")
@@ -107,7 +107,7 @@ def test_amx_has_its_weight_gradients_by_products_where_kernels_or_maps_are_smal
 def test_avx512_has_weight_gradients_of_bfloat16_by_products_where_maps_are_very_small(avx512, side, size, taken):
     films = keras.Input((side, side, 64))
     layer = keras.layers.Conv2D(64, size, padding="same", dtype="mixed_bfloat16")
-    assert isinstance(twin_of(keras.Model(films, layer(films))).layers[-1], FastGradientConvolution) is taken
+    assert isinstance(twin_of(keras.Model(films, layer(films))).layers[-1], FastConvolution) is taken
 
 
 @pytest.mark.usefixtures("without_native")
@@ -129,7 +129,7 @@ def test_convolutions_have_their_weight_gradients_by_the_native_operation_but_fo
         twin = twin_of(build_backbone("vgg16", "none", "none", 32))
     finally:
         keras.config.set_dtype_policy("float32")
-    assert of_kind(twin, keras.layers.Conv2D) - of_kind(twin, FastGradientConvolution) == {"block1_conv1"}
+    assert of_kind(twin, keras.layers.Conv2D) - of_kind(twin, FastConvolution) == {"block1_conv1"}
 
 
 @pytest.mark.usefixtures("without_native")
