@@ -55,11 +55,11 @@ struct Lanes {
     Halves upper;
     std::memcpy(&upper, from, sizeof(upper));
     const Bits bits = __builtin_convertvector(upper, Bits) << 16;
-    to = reinterpret_cast<const Floats&>(bits);
+    to = reinterpret_cast<Floats>(bits);
   }
   static RADFLOW_INLINE void Write(const Floats& from, float* to) { std::memcpy(to, &from, sizeof(from)); }
   static RADFLOW_INLINE void Write(const Floats& from, uint16_t* to) {  // rounded as Store does
-    const Bits bits = reinterpret_cast<const Bits&>(from);
+    const Bits bits = reinterpret_cast<Bits>(from);
     const Halves upper = __builtin_convertvector((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16, Halves);
     std::memcpy(to, &upper, sizeof(upper));
   }
@@ -294,7 +294,7 @@ struct ProductKernels {
     }                                                                                                                  \
     TARGET static void Add(const float* tile, int64_t rows, int64_t filters, int64_t stride, bool is_first,            \
                            float* matrix) {                                                                            \
-      AddTile<LANES>(tile, rows, filters, stride, is_first, matrix);                                               \
+      AddTile<LANES>(tile, rows, filters, stride, is_first, matrix);                                                   \
     }                                                                                                                  \
     TARGET static void Store(const float* tile, int64_t rows, int64_t stride, E* to, const E* near, float* sum,        \
                              float* square) {                                                                          \
