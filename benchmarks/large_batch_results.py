@@ -15,6 +15,7 @@ import numpy as np
 
 from radflow.evaluation.predictions import read_predictions
 from radflow.evaluation.repeated import ResampledAuc, resample
+from radflow.models.precision import choose_precision
 from radflow.training.history import HISTORY_FILE, read_epochs
 from radflow.training.job_folder import PREDICTIONS_FILE, Job
 
@@ -59,7 +60,7 @@ class Result:
             test=resample([read_predictions(job.folder / PREDICTIONS_FILE)])[0],
             peak_lr=job.settings["peak_lr"],
             total_steps=job.settings["epochs"] * job.settings["steps_per_epoch"],
-            precision=job.settings["precision"],
+            precision=choose_precision(job.settings["precision"]),  # on the machine that has trained it
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Peak memory of a training step by batch: radflow's `train` beside PyTorch.
 
     make bench-quick                                # makes PyTorch's venv
-    python -m benchmarks.memory --torch=.venv-torch/bin/python --batch 4 16 64 --figure=PICTURE.png
+    python -m benchmarks.memory --torch=.venv-torch/bin/python --batch 4 16 32 --figure=PICTURE.png
 
 Every measurement is a process of its own with all cores, in the number format that `precision=auto` takes. Memory does
 not depend on the machine's speed: other work may go on beside it.
@@ -9,18 +9,18 @@ not depend on the machine's speed: other work may go on beside it.
 
 from __future__ import annotations
 
-import sys
-from collections import defaultdict
+import argparse
 from pathlib import Path
 
 from benchmarks.training import (
     TORCH,
     TRAIN,
+    Measure,
+    Result,
     Results,
     conditions,
     contestants_of,
     memory_table,
-    options_parser,
     path_of_torch,
 )
 from radflow.cpu import available_cores
@@ -29,25 +29,29 @@ from radflow.plots.style import BLUE, GREY, new_figure, tidy
 
 
 def main() -> None:
-    parser = options_parser(__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", nargs="+", choices=ARCHITECTURES, default=tuple(ARCHITECTURES))
+    parser.add_argument("--batch", nargs="+", type=int, default=(4, 16, 32))
+    parser.add_argument("--image_size", type=int, default=224)
+    parser.add_argument("--torch", type=Path, help="Python of an environment with torch and torchvision")
     parser.add_argument("--figure", type=Path, help="PNG of memory by batch")
-    parser.set_defaults(batch=(4, 16, 64), steps=1)
     options = parser.parse_args()
-    contestants = contestants_of(path_of_torch(options), available_cores())
-    names = options.only or [name for name in (TRAIN, TORCH) if name in contestants]
-    results: Results = defaultdict(dict)
-    for arch in options.arch:
-        for batch in options.batch:
-            flags = [f"--arch={arch}", f"--batch={batch}", f"--image_size={options.image_size}"]
-            for name in names:
-                results[arch, batch][name] = [contestants[name]([*flags, f"--steps={options.steps}"], batch)]
-                print(
-                    f"{arch} batch {batch} {name}: {results[arch, batch][name][0]['peak_mib']:.0f} MiB", file=sys.stderr
-                )
+    known = contestants_of(path_of_torch(options), available_cores())
+    contestants = {name: known[name] for name in (TRAIN, TORCH) if name in known}
+    results: Results = {
+        (arch, batch): {name: [measure(each, arch, batch, options.image_size)] for name, each in contestants.items()}
+        for arch in options.arch
+        for batch in options.batch
+    }
     print(conditions(options))
     print(memory_table(results))
     if options.figure:
         draw(results, options.figure)
+
+
+def measure(contestant: Measure, arch: str, batch: int, image_size: int) -> Result:
+    """What a process of three steps comes to."""
+    return contestant([f"--arch={arch}", f"--batch={batch}", f"--image_size={image_size}", "--steps=1"], batch)
 
 
 def draw(results: Results, path: Path) -> None:

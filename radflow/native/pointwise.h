@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <new>
 #include <vector>
 
+#include "aligned.h"
 #include "normalized.h"
 #include "products.h"
 #include "sharing.h"
@@ -15,25 +15,6 @@
 namespace radflow {
 
 constexpr int64_t kPixels = 8 * kMostRows;  // of a block; even, for pairs of bfloat16
-constexpr int64_t kLine = 64;               // bytes of a line of the cache
-
-// Memory from the start of a line on, so that no register that is read or written spans two, and not set before it is
-// written.
-template <typename T>
-struct FromLine {
-  using value_type = T;
-  FromLine() = default;
-  template <typename U>
-  FromLine(const FromLine<U>&) {}  // NOLINT: allocators are converted
-  T* allocate(size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{kLine})); }
-  void deallocate(T* memory, size_t) { ::operator delete(memory, std::align_val_t{kLine}); }
-  template <typename U>
-  void construct(U* place) { ::new (static_cast<void*>(place)) U; }
-  bool operator==(const FromLine&) const { return true; }
-  bool operator!=(const FromLine&) const { return false; }
-};
-template <typename T>
-using Lines = std::vector<T, FromLine<T>>;
 
 // A matrix [inputs, outputs] packed as the right side of products.
 template <typename E>
@@ -50,7 +31,7 @@ struct PackedMatrix {
   }
 
   int64_t steps, panel_size;
-  Lines<Step> packed;
+  AlignedVector<Step> packed;
 };
 
 // Memory of a thread for a block of pixels, whose rows lie kRowElements apart.
@@ -60,7 +41,7 @@ struct BlockOfRows {
   const typename Format<E>::Step* steps(int64_t row) const {
     return reinterpret_cast<const typename Format<E>::Step*>(values.data() + row * kRowElements);
   }
-  Lines<E> values;
+  AlignedVector<E> values;
 };
 
 // A tile of a product, or of maps: so many rows from `row` on, columns from `column` on.
@@ -111,7 +92,6 @@ struct Kernel {
     filters = kernel->dim_size(3);
     return tensorflow::OkStatus();
   }
-  static constexpr int64_t kWhole = 32, kMostChannels = 2048;
   const E* values = nullptr;
   int64_t filters = 0;
 };

@@ -90,7 +90,7 @@ class PointwiseGradOp : public OpKernel {
 
   // Some pixels, packed as both sides of the products that the gradient of the kernel is.
   struct Packed {
-    Lines<Step> left, right;
+    AlignedVector<Step> left, right;
     int64_t of_panel, steps;
   };
 

@@ -17,6 +17,7 @@
 namespace radflow {
 
 constexpr int kMostRows = 13;         // of a tile of sums, for which there are registers
+constexpr int64_t kWhole = 32, kMostChannels = 2048;  // channels and filters that fill panels, and fit into a row
 constexpr int64_t kRowElements = 2080;  // from one row to the next where they are not packed: known to the compiler
 
 // A run of steps that both operands have behind each other.

@@ -10,7 +10,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "pointwise.h"
+#include "aligned.h"
+#include "products.h"
+#include "sharing.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/shape_inference.h"
@@ -156,7 +158,7 @@ struct TransformedKernel {
 
   static constexpr int64_t kTogether = kLine / sizeof(float);  // channels, which lie in a line of the cache
   int64_t channels, panel, plane;
-  Lines<float> packed;
+  AlignedVector<float> packed;
 
  private:
   // Taps of some channels: [some][9][filters].
@@ -185,10 +187,10 @@ class WinogradOp : public OpKernel {
     OP_REQUIRES(context, inputs.dims() == 4 && kernel.dims() == 4 && kernel.dim_size(0) == 3 && kernel.dim_size(1) == 3,
                 tensorflow::errors::InvalidArgument("inputs must be [n, h, w, channels], the kernel [3, 3, ...]"));
     const int64_t channels = kernel.dim_size(of_gradient_ ? 3 : 2), filters = kernel.dim_size(of_gradient_ ? 2 : 3);
-    OP_REQUIRES(context, inputs.dim_size(3) == channels && channels % 32 == 0 && filters % 32 == 0 &&
-                             channels <= kRowElements,
-                tensorflow::errors::InvalidArgument("channels and filters must be those of the kernel, multiples of 32, "
-                                                    "and the channels at most ", kRowElements));
+    OP_REQUIRES(context, inputs.dim_size(3) == channels && channels % kWhole == 0 && filters % kWhole == 0 &&
+                             channels <= kMostChannels,
+                tensorflow::errors::InvalidArgument("channels and filters must be those of the kernel, multiples of ",
+                                                    kWhole, ", and the channels at most ", kMostChannels));
     TensorShape shape = inputs.shape();
     shape.set_dim(3, filters);
     Tensor* outputs = nullptr;
@@ -212,8 +214,8 @@ class WinogradOp : public OpKernel {
       Share(context, Parts(count, at_a_time), at_a_time * kPlanes * channels * filters / 16,
             [&](int64_t first, int64_t last) {
               const int64_t in_row = kRowElements / channels;  // planes that lie beside each other
-              Lines<float> transformed(Parts(kPlanes, in_row) * at_a_time * kRowElements);
-              Lines<float> products(kPlanes * at_a_time * filters);
+              AlignedVector<float> transformed(Parts(kPlanes, in_row) * at_a_time * kRowElements);
+              AlignedVector<float> products(kPlanes * at_a_time * filters);
               Planes planes;
               for (int64_t i = 0; i < kPlanes; ++i)
                 planes[i] = i / in_row * at_a_time * kRowElements + i % in_row * channels;
