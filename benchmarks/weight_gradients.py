@@ -1,8 +1,9 @@
-"""Weight gradients of a network's convolutions: by oneDNN, by matrix products and by radflow's own operation.
+"""Weight gradients of a network's convolutions: by oneDNN, by matrix products and by radflow's own operations.
 
     python -m benchmarks.weight_gradients --arch=vgg16 --threads=1
 
-A row is a shape of layer that all three compute; `taken` says which of them training takes here.
+A row is a shape of layer; `taken` says which of them training takes here. In the sums our own operation stands in for
+Winograd's products where these do not apply.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ def main() -> None:
         faster_weight_gradient,
         gradient_by_own_operation,
         gradient_by_products,
+        gradient_by_winograd,
         is_plain,
     )
+    from radflow.native.winograd import fits_winograd
 
     def by_onednn(inputs: tf.Tensor, upstream: tf.Tensor, size: int) -> tf.Tensor:
         shape = (size, size, inputs.shape[-1], upstream.shape[-1])
@@ -44,6 +47,7 @@ def main() -> None:
         "oneDNN": by_onednn,
         "products": gradient_by_products,
         "own": gradient_by_own_operation,
+        "Winograd": gradient_by_winograd,
     }
     names = {way: name for name, way in ways.items()}
 
@@ -60,12 +64,14 @@ def main() -> None:
         number = keras.config.dtype_policy().compute_dtype
         inputs = tf.cast(tf.random.normal((given.batch, side, side, channels)), number)
         upstream = tf.cast(tf.random.normal((given.batch, side, side, filters)), number)
-        calls = [partial(tf.function(way, jit_compile=False), inputs, upstream, size) for way in ways.values()]
-        seconds = dict(zip(ways, fastest(calls, given.rounds), strict=True))
+        fits = fits_winograd(tf.zeros((size, size, channels, filters), number))
+        here = {name: way for name, way in ways.items() if fits or way is not gradient_by_winograd}
+        calls = [partial(tf.function(way, jit_compile=False), inputs, upstream, size) for way in here.values()]
+        seconds = dict(zip(here, fastest(calls, given.rounds), strict=True))
         operations = 2 * given.batch * side**2 * size**2 * channels * filters / 1e9
-        for way, taking in {**seconds, "taken": seconds[taken]}.items():
-            spent[way] += count * taking
-        speeds = [f"{operations / seconds[way]:.0f}" for way in ways]
+        for way in spent:
+            spent[way] += count * seconds.get(taken if way == "taken" else way, seconds["own"])
+        speeds = [f"{operations / seconds[way]:.0f}" if way in seconds else "" for way in ways]
         table.add_row(*map(str, (side, size, channels, filters, count)), *speeds, taken)
     print_table(table)
     print("GFLOP/s; seconds of all layers:", ", ".join(f"{name} {seconds:.3f}" for name, seconds in spent.items()))

@@ -7,10 +7,8 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from radflow.cpu import instruction_sets
-from radflow.models.weight_gradient import WeightGradient, computes_by_onednn, faster_weight_gradient
-from radflow.native.library import operations
-from radflow.native.winograd import convolve_by_winograd, fits_winograd, input_gradient_by_winograd
+from radflow.models.weight_gradient import WeightGradient, faster_weight_gradient, winograd_is_faster
+from radflow.native.winograd import convolve_by_winograd, input_gradient_by_winograd
 
 
 class FastConvolution(keras.layers.Conv2D):
@@ -56,16 +54,9 @@ def _differentiable(weight_gradient: WeightGradient) -> Callable[[tf.Tensor, tf.
 def convolve_maps(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """A convolution with stride 1 and padding SAME, in the format of the inputs; its gradient may be unknown."""
     kernel = tf.cast(kernel, inputs.dtype)
-    if _winograd_is_faster(kernel):
+    if winograd_is_faster(kernel):
         return convolve_by_winograd(inputs, kernel)
     return tf.nn.conv2d(inputs, kernel, strides=1, padding="SAME")
-
-
-def _winograd_is_faster(kernel: tf.Tensor) -> bool:
-    """Whether it is, for whatever maps: on CPUs with AVX2 alone. With AVX-512 it has not been measured."""
-    sets = instruction_sets()
-    has_avx2_alone = "avx2" in sets and "avx512f" not in sets
-    return fits_winograd(kernel) and has_avx2_alone and computes_by_onednn() and operations() is not None
 
 
 def convolution_gradients(
@@ -96,7 +87,7 @@ def _gradients(
 
 
 def _input_gradient(inputs: tf.Tensor, kernel: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
-    if _winograd_is_faster(kernel):
+    if winograd_is_faster(kernel):
         return input_gradient_by_winograd(upstream, kernel)
     return tf.raw_ops.Conv2DBackpropInput(
         input_sizes=tf.shape(inputs), filter=kernel, out_backprop=upstream, strides=[1, 1, 1, 1], padding="SAME"

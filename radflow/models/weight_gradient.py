@@ -10,11 +10,16 @@ import tensorflow as tf
 
 from radflow.cpu import instruction_sets
 from radflow.native.library import operations
+from radflow.native.winograd import fits_winograd, weight_gradient_by_winograd
 
 _PIXELS_AT_A_TIME = 112 * 112
 """Films of one product of shifted films: few enough to stay in the cache and to cost little memory."""
 _FEW_CHANNELS = 8
 """Below these, as in a first layer, our own operation has too little to multiply at a time."""
+_SMALL_MAP = 4
+"""Pixels of a side."""
+_MANY_FILTERS = 64
+"""From here on transforming maps costs Winograd little beside the products."""
 
 WeightGradient = Callable[[tf.Tensor, tf.Tensor, int], tf.Tensor]
 """Of inputs [n, h, w, channels], the gradient of the outputs [n, h, w, filters], and the kernel's height and width in
@@ -28,6 +33,8 @@ def faster_weight_gradient(layer: keras.layers.Conv2D) -> WeightGradient | None:
     """
     if not is_plain(layer) or not computes_by_onednn():
         return None
+    if _winograd_gradient_is_faster(layer):
+        return gradient_by_winograd
     if _own_is_faster(layer) and operations() is not None:
         return gradient_by_own_operation
     return gradient_by_products if _products_are_faster(layer) else None
@@ -49,6 +56,23 @@ def has_fast_products(number: str) -> bool:
     return "avx2" in sets and not (number == "bfloat16" and "amx_bf16" in sets)
 
 
+def winograd_is_faster(kernel: tf.Tensor) -> bool:
+    """Whether a convolution and the gradient of its inputs are faster by Winograd, for whatever maps.
+
+    They are on CPUs with AVX2 alone. With AVX-512 it has not been measured.
+    """
+    sets = instruction_sets()
+    has_avx2_alone = "avx2" in sets and "avx512f" not in sets
+    return fits_winograd(kernel) and has_avx2_alone and computes_by_onednn() and operations() is not None
+
+
+def _winograd_gradient_is_faster(layer: keras.layers.Conv2D) -> bool:
+    """Whether the weight gradient is, too: on small maps tiles beyond the edge outweigh the products saved."""
+    side, filters = min(layer.output.shape[1:3]), layer.kernel.shape[3]
+    has_large_maps = side >= (_SMALL_MAP if filters >= _MANY_FILTERS else 2 * _SMALL_MAP)
+    return layer.compute_dtype == "float32" and has_large_maps and winograd_is_faster(layer.kernel.value)
+
+
 def _own_is_faster(layer: keras.layers.Conv2D) -> bool:
     """Whether the native operation is faster than oneDNN's, and than matrix products.
 
@@ -57,7 +81,7 @@ def _own_is_faster(layer: keras.layers.Conv2D) -> bool:
     number = layer.compute_dtype
     if min(layer.kernel.shape[2:]) < _FEW_CHANNELS or not has_fast_products(number):
         return False
-    has_small_maps = min(layer.output.shape[1:3]) <= 4
+    has_small_maps = min(layer.output.shape[1:3]) <= _SMALL_MAP
     return number == "bfloat16" or (
         number == "float32" and layer.kernel_size == (3, 3) and (has_small_maps or "avx512f" not in instruction_sets())
     )
@@ -87,6 +111,11 @@ def computes_by_onednn() -> bool:
 def gradient_by_own_operation(inputs: tf.Tensor, upstream: tf.Tensor, size: int) -> tf.Tensor:
     """A `WeightGradient` by a native operation, in float32 whatever is multiplied; the kernel's size is odd."""
     return operations().radflow_weight_gradient(inputs=inputs, upstream=upstream, size=size)
+
+
+def gradient_by_winograd(inputs: tf.Tensor, upstream: tf.Tensor, _size: int) -> tf.Tensor:
+    """A `WeightGradient` of a kernel that `fits_winograd`."""
+    return weight_gradient_by_winograd(inputs, upstream)
 
 
 def gradient_by_products(inputs: tf.Tensor, upstream: tf.Tensor, size: int) -> tf.Tensor:

@@ -11,30 +11,18 @@
 #include <vector>
 
 #include "aligned.h"
-#include "products.h"
-#include "sharing.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/shape_inference.h"
+#include "winograd.h"
 
 namespace radflow {
 
-constexpr int kSide = 4, kPlanes = kSide * kSide;  // of a tile of inputs
-constexpr int64_t kBytesOfTiles = 320 << 10;       // that are transformed at a time: they stay in the second cache
-constexpr int64_t kFewestTiles = 48;               // at a time, for which kernels are read once
+constexpr int64_t kBytesOfTiles = 320 << 10;  // that are transformed at a time: they stay in the second cache
+constexpr int64_t kFewestTiles = 48;          // at a time, for which kernels are read once
 
 // Where each plane of a tile lies, from the tile on.
 using Planes = std::array<int64_t, kPlanes>;
-
-// [1 0 -1 0], [0 1 1 0], [0 -1 1 0], [0 1 0 -1] times the four values.
-template <typename V>
-RADFLOW_INLINE void TransformFour(const V* in, int stride, V* out, int out_stride) {
-  const V a = in[0], b = in[stride], c = in[2 * stride], d = in[3 * stride];
-  out[0] = a - c;
-  out[out_stride] = b + c;
-  out[2 * out_stride] = c - b;
-  out[3 * out_stride] = b - d;
-}
 
 // [1 0 0], [1/2 1/2 1/2], [1/2 -1/2 1/2], [0 0 1] times the three values.
 template <typename V>
@@ -50,14 +38,11 @@ RADFLOW_INLINE void SpreadThree(const V* in, int stride, V* out, int out_stride)
 template <int kLanes>
 RADFLOW_INLINE void TransformInputs(const std::array<const float*, kPlanes>& pixels, int64_t channels,
                                     const Planes& planes, float* to) {
-  typename Lanes<kLanes>::Floats in[kPlanes], columns[kPlanes], out[kPlanes];
+  typename Lanes<kLanes>::Floats in[kPlanes], out[kPlanes];
   for (int64_t c = 0; c < channels; c += kLanes) {
 #pragma GCC unroll 16
     for (int i = 0; i < kPlanes; ++i) Lanes<kLanes>::Read(pixels[i] + c, in[i]);
-#pragma GCC unroll 4
-    for (int j = 0; j < kSide; ++j) TransformFour(in + j, kSide, columns + j, kSide);
-#pragma GCC unroll 4
-    for (int i = 0; i < kSide; ++i) TransformFour(columns + kSide * i, 1, out + kSide * i, 1);
+    TransformPixels(in, out);
 #pragma GCC unroll 16
     for (int i = 0; i < kPlanes; ++i) Lanes<kLanes>::Write(out[i], to + planes[i] + c);
   }
@@ -196,22 +181,20 @@ class WinogradOp : public OpKernel {
     Tensor* outputs = nullptr;
     OP_REQUIRES_OK(context, context->allocate_output(0, shape, &outputs));
     const TransformedKernel transformed(context, kernel.flat<float>().data(), channels, filters, of_gradient_);
-    Tiles(inputs, filters, outputs).Convolve(context, transformed);
+    TiledMaps(inputs, filters, outputs).Convolve(context, transformed);
   }
 
  private:
-  // The tiles of all films, in rows.
-  struct Tiles {
-    Tiles(const Tensor& inputs, int64_t filters, Tensor* outputs)
-        : x(inputs.flat<float>().data()), y(outputs->flat<float>().data()), height(inputs.dim_size(1)),
-          width(inputs.dim_size(2)), channels(inputs.dim_size(3)), filters(filters), down(Parts(height, 2)),
-          across(Parts(width, 2)), count(inputs.dim_size(0) * down * across), zeros(channels, 0.0f) {}
+  struct TiledMaps {
+    TiledMaps(const Tensor& inputs, int64_t filters, Tensor* outputs)
+        : tiles(inputs), x(inputs.flat<float>().data()), y(outputs->flat<float>().data()),
+          channels(inputs.dim_size(3)), filters(filters), zeros(channels, 0.0f) {}
 
     void Convolve(OpKernelContext* context, const TransformedKernel& kernel) const {
       const int64_t rows = ChosenProducts<float>().rows;
       const int64_t fitting = kBytesOfTiles / (kPlanes * (channels + filters) * static_cast<int64_t>(sizeof(float)));
       const int64_t at_a_time = Parts(std::max(fitting, kFewestTiles), rows) * rows;
-      Share(context, Parts(count, at_a_time), at_a_time * kPlanes * channels * filters / 16,
+      Share(context, Parts(tiles.count, at_a_time), at_a_time * kPlanes * channels * filters / 16,
             [&](int64_t first, int64_t last) {
               const int64_t in_row = kRowElements / channels;  // planes that lie beside each other
               AlignedVector<float> transformed(Parts(kPlanes, in_row) * at_a_time * kRowElements);
@@ -220,7 +203,7 @@ class WinogradOp : public OpKernel {
               for (int64_t i = 0; i < kPlanes; ++i)
                 planes[i] = i / in_row * at_a_time * kRowElements + i % in_row * channels;
               for (int64_t block = first; block < last; ++block) {
-                const int64_t begin = block * at_a_time, some = std::min(at_a_time, count - begin);
+                const int64_t begin = block * at_a_time, some = std::min(at_a_time, tiles.count - begin);
                 for (int64_t t = 0; t < some; ++t) Read(begin + t, planes, transformed.data() + t * kRowElements);
                 Multiply(transformed.data(), some, planes, kernel, products.data());
                 for (int64_t t = 0; t < some; ++t) Write(begin + t, products.data() + t * Width(), some);
@@ -231,14 +214,7 @@ class WinogradOp : public OpKernel {
     static int64_t Width() { return ChosenProducts<float>().filters; }
 
     void Read(int64_t tile, const Planes& planes, float* to) const {
-      const int64_t film = tile / (down * across), top = tile / across % down * 2 - 1, left = tile % across * 2 - 1;
-      std::array<const float*, kPlanes> pixels;
-      for (int i = 0; i < kPlanes; ++i) {
-        const int64_t row = top + i / kSide, column = left + i % kSide;
-        const bool is_inside = row >= 0 && row < height && column >= 0 && column < width;
-        pixels[i] = is_inside ? x + ((film * height + row) * width + column) * channels : zeros.data();
-      }
-      ChosenTiles().inputs(pixels, channels, planes, to);
+      ChosenTiles().inputs(tiles.Square<kSide>(x, channels, tile, zeros.data()), channels, planes, to);
     }
 
     // Products of `some` tiles: [planes][panels][some][filters of a panel].
@@ -260,22 +236,20 @@ class WinogradOp : public OpKernel {
 
     void Write(int64_t tile, const float* products, int64_t some) const {
       const TileKernels& kernels = ChosenTiles();
-      const int64_t film = tile / (down * across), top = tile / across % down * 2, left = tile % across * 2;
       const int64_t panels = filters / Width();
+      std::array<int64_t, 4> pixels;
+      for (int i = 0; i < 4; ++i) pixels[i] = tiles.Pixel(tile, i / 2, i % 2);
       for (int64_t f = 0; f < filters; f += kernels.lanes) {
         std::array<float*, 4> to;
-        for (int i = 0; i < 4; ++i) {
-          const int64_t row = top + i / 2, column = left + i % 2;
-          const bool is_inside = row < height && column < width;
-          to[i] = is_inside ? y + ((film * height + row) * width + column) * filters + f : nullptr;
-        }
+        for (int i = 0; i < 4; ++i) to[i] = pixels[i] < 0 ? nullptr : y + pixels[i] * filters + f;
         kernels.outputs(products + f / Width() * some * Width() + f % Width(), panels * some * Width(), to);
       }
     }
 
+    Tiles tiles;
     const float* x;
     float* y;
-    int64_t height, width, channels, filters, down, across, count;
+    int64_t channels, filters;
     std::vector<float> zeros;
   };
 

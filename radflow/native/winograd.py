@@ -30,3 +30,8 @@ def convolve_by_winograd(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 def input_gradient_by_winograd(upstream: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """The gradient of the inputs of that convolution, [n, h, w, channels], by that of its outputs."""
     return operations().radflow_winograd(inputs=upstream, kernel=kernel, of_gradient=True)
+
+
+def weight_gradient_by_winograd(inputs: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
+    """The gradient of the kernel of that convolution, [3, 3, channels, filters], by that of its outputs."""
+    return operations().radflow_winograd_gradient(inputs=inputs, upstream=upstream)

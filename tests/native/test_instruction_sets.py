@@ -19,7 +19,7 @@ from radflow.models.weight_gradient import gradient_by_own_operation
 from radflow.native.normalization import append_maps, begin_maps, normalize_relu, normalize_relu_gradients
 from radflow.native.pointwise import convolve_normalized, convolve_normalized_gradients, take_gradient
 from radflow.native.residual import Addend, add_normalized, add_normalized_gradients
-from radflow.native.winograd import convolve_by_winograd, input_gradient_by_winograd
+from radflow.native.winograd import convolve_by_winograd, input_gradient_by_winograd, weight_gradient_by_winograd
 
 tf.config.threading.set_intra_op_parallelism_threads(int(sys.argv[2]))
 generator, results = np.random.default_rng(0), {}
@@ -43,7 +43,7 @@ for dtype in ("float32", "bfloat16"):
     if dtype == "float32":
         of_3x3 = tf.constant(generator.normal(size=(3, 3, 64, 32)), dtype)
         y = convolve_by_winograd(whole.values, of_3x3)
-        outputs += [y, input_gradient_by_winograd(y, of_3x3)]
+        outputs += [y, input_gradient_by_winograd(y, of_3x3), weight_gradient_by_winograd(whole.values, y)]
     results |= {f"{dtype}_{place}": np.asarray(output, np.float32) for place, output in enumerate(outputs)}
 np.savez(sys.argv[1], **results)
 """
