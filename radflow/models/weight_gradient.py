@@ -15,7 +15,7 @@ from radflow.native.winograd import fits_winograd, weight_gradient_by_winograd
 _PIXELS_AT_A_TIME = 112 * 112
 """Films of one product of shifted films: few enough to stay in the cache and to cost little memory."""
 _FEW_CHANNELS = 8
-"""Below these, as in a first layer, our own operation has too little to multiply at a time."""
+"""Below these, as in a first layer, our own operation has too little to multiply at a time in bfloat16."""
 _SMALL_MAP = 4
 """Pixels of a side."""
 _MANY_FILTERS = 64
@@ -79,12 +79,13 @@ def _own_is_faster(layer: keras.layers.Conv2D) -> bool:
     In float32 it is for 3x3 kernels, on CPUs with AVX-512 on small maps only.
     """
     number = layer.compute_dtype
-    if min(layer.kernel.shape[2:]) < _FEW_CHANNELS or not has_fast_products(number):
+    if not has_fast_products(number):
         return False
+    if number == "bfloat16":
+        return min(layer.kernel.shape[2:]) >= _FEW_CHANNELS
     has_small_maps = min(layer.output.shape[1:3]) <= _SMALL_MAP
-    return number == "bfloat16" or (
-        number == "float32" and layer.kernel_size == (3, 3) and (has_small_maps or "avx512f" not in instruction_sets())
-    )
+    is_fast_here = has_small_maps or "avx512f" not in instruction_sets()
+    return number == "float32" and layer.kernel_size == (3, 3) and is_fast_here
 
 
 def _products_are_faster(layer: keras.layers.Conv2D) -> bool:
