@@ -200,7 +200,7 @@ class WinogradGradientOp : public OpKernel {
     const int64_t channels = inputs.dim_size(3), filters = upstream.dim_size(3);
     const float *x = inputs.flat<float>().data(), *dy = upstream.flat<float>().data();
     const std::vector<float> zeros(std::max(channels, filters), 0.0f);
-    Share(context, last - first, 8 * (channels + filters), [&](int64_t begin, int64_t end) {
+    Share(context, last - first, kPlanes * (channels + filters) / 2, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
         kernels.inputs(tiles.Square<kSide>(x, channels, first + t, zeros.data()), channels, left->of_panel, left->plane,
                        left->panel, left->values.data() + t * left->stride);
@@ -215,7 +215,7 @@ class WinogradGradientOp : public OpKernel {
                        const Panels& right, bool is_first, float* gradient) {
     const auto sum = ChosenProducts<float>().sum_panels[left.of_panel - 1];
     const int64_t of_plane = left.of_panel * right.of_panel;
-    Share(context, left.count * right.count, kPlanes * 6 * tiles, [&](int64_t first, int64_t last) {
+    Share(context, left.count * right.count, kPlanes * tiles * left.of_panel, [&](int64_t first, int64_t last) {
       AlignedVector<float> products(kPlanes * of_plane);
       for (int64_t block = 0; block < tiles; block += kTilesOfBlock) {
         const Run some{block, block, std::min(kTilesOfBlock, tiles - block)};
