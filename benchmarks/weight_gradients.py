@@ -27,6 +27,7 @@ def main() -> None:
     import tensorflow as tf
 
     from radflow.models.backbone_builder import build_backbone
+    from radflow.models.convolution import gradient_by_tensorflow
     from radflow.models.weight_gradient import (
         WeightGradient,
         faster_weight_gradient,
@@ -37,14 +38,8 @@ def main() -> None:
     )
     from radflow.native.winograd import fits_winograd
 
-    def by_onednn(inputs: tf.Tensor, upstream: tf.Tensor, size: int) -> tf.Tensor:
-        shape = (size, size, inputs.shape[-1], upstream.shape[-1])
-        return tf.raw_ops.Conv2DBackpropFilter(
-            input=inputs, filter_sizes=shape, out_backprop=upstream, strides=[1, 1, 1, 1], padding="SAME"
-        )
-
     ways: dict[str, WeightGradient] = {
-        "oneDNN": by_onednn,
+        "oneDNN": gradient_by_tensorflow,
         "products": gradient_by_products,
         "own": gradient_by_own_operation,
         "Winograd": gradient_by_winograd,
@@ -52,7 +47,7 @@ def main() -> None:
     names = {way: name for name, way in ways.items()}
 
     def shape_of(layer: keras.layers.Conv2D) -> tuple[int, int, int, int, str]:
-        taken = names[faster_weight_gradient(layer) or by_onednn]
+        taken = names[faster_weight_gradient(layer) or gradient_by_tensorflow]
         return layer.output.shape[1], layer.kernel_size[0], *layer.kernel.shape[2:], taken
 
     keras.config.set_dtype_policy(given.precision)
@@ -66,8 +61,10 @@ def main() -> None:
         upstream = tf.cast(tf.random.normal((given.batch, side, side, filters)), number)
         fits = fits_winograd(tf.zeros((size, size, channels, filters), number))
         here = {name: way for name, way in ways.items() if fits or way is not gradient_by_winograd}
-        calls = [partial(tf.function(way, jit_compile=False), inputs, upstream, size) for way in here.values()]
-        seconds = dict(zip(here, fastest(calls, given.rounds), strict=True))
+        graphs = [tf.function(way, jit_compile=False) for way in here.values()]
+        seconds = dict(
+            zip(here, fastest([partial(g, inputs, upstream, size) for g in graphs], given.rounds), strict=True)
+        )
         operations = 2 * given.batch * side**2 * size**2 * channels * filters / 1e9
         for way in spent:
             spent[way] += count * seconds.get(taken if way == "taken" else way, seconds["own"])

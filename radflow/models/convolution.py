@@ -66,10 +66,10 @@ def convolution_gradients(
 
     The kernel may be of another format than what is convolved; its gradient is of its own.
     """
-    return _gradients(faster_weight_gradient(layer) or _gradient_by_tensorflow, inputs, kernel, upstream)
+    return _gradients(faster_weight_gradient(layer) or gradient_by_tensorflow, inputs, kernel, upstream)
 
 
-def _gradient_by_tensorflow(inputs: tf.Tensor, upstream: tf.Tensor, size: int) -> tf.Tensor:
+def gradient_by_tensorflow(inputs: tf.Tensor, upstream: tf.Tensor, size: int) -> tf.Tensor:
     """A `WeightGradient`."""
     shape = [size, size, inputs.shape[-1], upstream.shape[-1]]
     return tf.raw_ops.Conv2DBackpropFilter(

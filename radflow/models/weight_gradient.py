@@ -19,7 +19,7 @@ _FEW_CHANNELS = 8
 _SMALL_MAP = 4
 """Pixels of a side."""
 _MANY_FILTERS = 64
-"""From here on transforming maps costs Winograd little beside the products."""
+"""With that many, transforming the maps takes little time beside Winograd's products."""
 
 WeightGradient = Callable[[tf.Tensor, tf.Tensor, int], tf.Tensor]
 """Of inputs [n, h, w, channels], the gradient of the outputs [n, h, w, filters], and the kernel's height and width in
