@@ -13,10 +13,16 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from radflow.cluster.threads import set_threads
 from radflow.plots.tables import terminal_table
 from radflow.terminal import import_tensorflow, print_table
+
+if TYPE_CHECKING:
+    from radflow.models.weight_gradient import WeightGradient
+
+WINOGRAD = "Winograd"
 
 
 def main() -> None:
@@ -24,25 +30,22 @@ def main() -> None:
     set_threads(given.threads)
     import_tensorflow()
     import keras
-    import tensorflow as tf
 
     from radflow.models.backbone_builder import build_backbone
     from radflow.models.convolution import gradient_by_tensorflow
     from radflow.models.weight_gradient import (
-        WeightGradient,
         faster_weight_gradient,
         gradient_by_own_operation,
         gradient_by_products,
         gradient_by_winograd,
         is_plain,
     )
-    from radflow.native.winograd import fits_winograd
 
     ways: dict[str, WeightGradient] = {
         "oneDNN": gradient_by_tensorflow,
         "products": gradient_by_products,
         "own": gradient_by_own_operation,
-        "Winograd": gradient_by_winograd,
+        WINOGRAD: gradient_by_winograd,
     }
     names = {way: name for name, way in ways.items()}
 
@@ -56,15 +59,7 @@ def main() -> None:
     table = terminal_table(given.arch, ("map", "kernel", "channels", "filters", "layers", *ways, "taken"), ())
     spent = dict.fromkeys([*ways, "taken"], 0.0)
     for (side, size, channels, filters, taken), count in sorted(shapes.items(), reverse=True):
-        number = keras.config.dtype_policy().compute_dtype
-        inputs = tf.cast(tf.random.normal((given.batch, side, side, channels)), number)
-        upstream = tf.cast(tf.random.normal((given.batch, side, side, filters)), number)
-        fits = fits_winograd(tf.zeros((size, size, channels, filters), number))
-        here = {name: way for name, way in ways.items() if fits or way is not gradient_by_winograd}
-        graphs = [tf.function(way, jit_compile=False) for way in here.values()]
-        seconds = dict(
-            zip(here, fastest([partial(g, inputs, upstream, size) for g in graphs], given.rounds), strict=True)
-        )
+        seconds = measure(ways, (side, size, channels, filters), given)
         operations = 2 * given.batch * side**2 * size**2 * channels * filters / 1e9
         for way in spent:
             spent[way] += count * seconds.get(taken if way == "taken" else way, seconds["own"])
@@ -85,15 +80,36 @@ def read_options() -> argparse.Namespace:
     return options.parse_args()
 
 
-def fastest(calls: list[Callable[[], object]], rounds: int) -> list[float]:
+def measure(
+    ways: dict[str, WeightGradient], layer: tuple[int, int, int, int], given: argparse.Namespace
+) -> dict[str, float]:
+    """Seconds of each way that a layer has, by the side of its maps and of its kernel, its channels and its filters."""
+    import keras
+    import tensorflow as tf
+
+    from radflow.native.winograd import fits_winograd
+
+    side, size, channels, filters = layer
+    number, shape = keras.config.dtype_policy().compute_dtype, (given.batch, side, side)
+    inputs, upstream = (tf.cast(tf.random.normal((*shape, maps)), number) for maps in (channels, filters))
+    fits = fits_winograd(tf.zeros((size, size, channels, filters), number))
+    calls = {
+        name: partial(tf.function(way, jit_compile=False), inputs, upstream, size)
+        for name, way in ways.items()
+        if fits or name != WINOGRAD
+    }
+    return fastest(calls, given.rounds)
+
+
+def fastest(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Seconds of the fastest call of each, called in turn after one call that does not count."""
-    seconds: list[list[float]] = [[] for _ in calls]
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds + 1):
-        for call, taken in zip(calls, seconds, strict=True):
+        for name, call in calls.items():
             started = time.perf_counter()
             call()
-            taken.append(time.perf_counter() - started)
-    return [min(taken[1:]) for taken in seconds]
+            seconds[name].append(time.perf_counter() - started)
+    return {name: min(taken[1:]) for name, taken in seconds.items()}
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ _FEW_CHANNELS = 8
 _SMALL_MAP = 4
 """Pixels of a side."""
 _MANY_FILTERS = 64
-"""With that many, transforming the maps takes little time beside Winograd's products."""
+"""Layers with fewer spend so much on transforming maps that Winograd needs larger ones to win."""
 
 WeightGradient = Callable[[tf.Tensor, tf.Tensor, int], tf.Tensor]
 """Of inputs [n, h, w, channels], the gradient of the outputs [n, h, w, filters], and the kernel's height and width in

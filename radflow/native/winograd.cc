@@ -185,6 +185,7 @@ class WinogradOp : public OpKernel {
   }
 
  private:
+  // Inputs and outputs, tile by tile.
   struct TiledMaps {
     TiledMaps(const Tensor& inputs, int64_t filters, Tensor* outputs)
         : tiles(inputs), x(inputs.flat<float>().data()), y(outputs->flat<float>().data()),
