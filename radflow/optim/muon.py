@@ -149,20 +149,41 @@ class Muon(keras.optimizers.Muon):
         self._adam_step.move(variable, m, v, gradient, lr)
 
     def zeropower_via_newtonschulz5(self, x: tf.Tensor, steps: int) -> tf.Tensor:
-        """Orthogonalise matrices [n, rows, columns].
-
-        Keras' iteration with its sum of matrices taken where they are smallest: X = (a I + b A + c A^2) X, A = X X^T.
-        """
+        """Orthogonalise matrices [n, rows, columns]: as often as there are steps, X = (a I + b A + c A^2) X, A = X X^T."""
         # By the largest element first: the squares of small ones vanish.
         matrices = x / (tf.reduce_max(tf.abs(x), axis=(-2, -1), keepdims=True) + _TINY)
         matrices /= tf.norm(matrices, axis=(-2, -1), keepdims=True) + _TINY
-        matrices, is_tall = tf.cast(matrices, self.matrix_dtype), x.shape[-2] > x.shape[-1]
-        scaled_identity = tf.cast(self.muon_a * tf.eye(min(x.shape[-2:])), self.matrix_dtype)
+        short, long = sorted(x.shape[-2:])
+        in_grams = self.matrix_dtype == "float32" and long >= 2 * short
+        iterate = self._iterate_grams if in_grams else self._iterate
+        return tf.cast(iterate(tf.cast(matrices, self.matrix_dtype), steps), x.dtype)
+
+    def _iterate(self, matrices: tf.Tensor, steps: int) -> tf.Tensor:
+        is_tall = matrices.shape[-2] > matrices.shape[-1]
         for _ in range(steps):
-            gram = tf.matmul(matrices, matrices, transpose_a=is_tall, transpose_b=not is_tall)
-            factor = scaled_identity + self.muon_b * gram + self.muon_c * tf.matmul(gram, gram)
+            factor = self._factor(_gram(matrices))
             matrices = tf.matmul(matrices, factor) if is_tall else tf.matmul(factor, matrices)
-        return tf.cast(matrices, x.dtype)
+        return matrices
+
+    def _iterate_grams(self, matrices: tf.Tensor, steps: int) -> tf.Tensor:
+        """The same of A, which is small, and of the product of all factors.
+
+        Gram Newton-Schulz (Zhang et al. 2026, https://dao-lab.ai/blog/2026/gram-newton-schulz). Rounding of A grows with
+        every step as directions of small singular values do, which bfloat16 has too few digits for.
+        """
+        gram = _gram(matrices)
+        product = factor = self._factor(gram)
+        for _ in range(steps - 1):
+            gram = tf.matmul(factor, tf.matmul(gram, factor))
+            factor = self._factor(gram)
+            product = tf.matmul(product, factor)
+        is_tall = matrices.shape[-2] > matrices.shape[-1]
+        return tf.matmul(matrices, product) if is_tall else tf.matmul(product, matrices)
+
+    def _factor(self, gram: tf.Tensor) -> tf.Tensor:
+        """A I + b A + c A^2, where sums of matrices are smallest."""
+        scaled_identity = tf.cast(self.muon_a * tf.eye(gram.shape[-1]), gram.dtype)
+        return scaled_identity + self.muon_b * gram + self.muon_c * tf.matmul(gram, gram)
 
     def _should_use_adamw(self, variable: keras.Variable) -> bool:
         return is_bias_or_norm(variable) or variable.path in self.exclude_layers
@@ -179,6 +200,12 @@ def share_out(matrices: Sequence[tuple[int, int]], ranks: int) -> list[int]:
         owners[place] = loads.index(min(loads))
         loads[owners[place]] += work[place]
     return owners
+
+
+def _gram(matrices: tf.Tensor) -> tf.Tensor:
+    """Products of the shorter rows or columns of matrices with each other."""
+    is_tall = matrices.shape[-2] > matrices.shape[-1]
+    return tf.matmul(matrices, matrices, transpose_a=is_tall, transpose_b=not is_tall)
 
 
 def _matrix_shape(kernel: tf.Tensor) -> tuple[int, int]:

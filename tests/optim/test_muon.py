@@ -33,6 +33,22 @@ def test_an_update_of_muon_moves_all_directions_of_a_kernel_alike(shape, dtype, 
     assert values.max() < 1.16
 
 
+@pytest.mark.parametrize("shape", [(300, 40), (40, 300), (48, 40)])
+@pytest.mark.parametrize("smallest", [0.1, 1e-3, 1e-7])
+def test_directions_are_those_of_the_iteration_in_float64(shape, smallest):
+    """Singular values of a gradient span many orders; the small ones are where rounding shows."""
+    generator = np.random.default_rng(5)
+    left, _, right = np.linalg.svd(generator.normal(size=shape), full_matrices=False)
+    gradient = (left * np.geomspace(1, smallest, min(shape))) @ right
+    (after,) = take_steps(Muon(0.0), variables_of([np.zeros(shape)]), [[gradient]], [1.0])
+    matrix = gradient / np.linalg.norm(gradient)
+    for _ in range(5):
+        gram = matrix @ matrix.T
+        matrix = (3.4445 * np.eye(len(gram)) - 4.775 * gram + 2.0315 * gram @ gram) @ matrix
+    expected = -0.2 * math.sqrt(max(shape)) * matrix
+    assert np.linalg.norm(after - expected) < 1e-3 * np.linalg.norm(expected)
+
+
 def test_muon_leaves_the_head_to_adam():
     """A head that starts at zero has a gradient of few directions, and its rate is that of Adam."""
     generator = np.random.default_rng(4)

@@ -1,0 +1,72 @@
+"""Seconds that an optimiser takes to move the weights of each network, once gradients are there.
+
+    python -m benchmarks.updates --optimizers adam muon --threads=1
+
+Muon orthogonalises matrices: in float32, and in bfloat16 where the CPU has instructions for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from radflow.cluster.threads import set_threads
+from radflow.models.backbones import ARCHITECTURES
+from radflow.models.precision import choose_precision
+from radflow.optim.config import OptimizerConfig
+from radflow.plots.tables import markdown_table
+from radflow.terminal import import_tensorflow
+
+REPEATS = 5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--optimizers", nargs="+", default=["adam", "muon"])
+    parser.add_argument("--arch", nargs="+", choices=ARCHITECTURES, default=tuple(ARCHITECTURES))
+    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
+    options = parser.parse_args()
+    set_threads(options.threads, 1)
+    import_tensorflow()
+    rows = [(arch, *(f"{seconds(arch, name):.3f}" for name in options.optimizers)) for arch in options.arch]
+    print(markdown_table(["network", *options.optimizers], rows, align="l" + "r" * len(options.optimizers)))
+
+
+def seconds(arch: str, optimizer: str) -> float:
+    """Median seconds of an update."""
+    update = update_of(arch, optimizer)
+    update()
+    measured = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        update()
+        measured.append(time.perf_counter() - started)
+    return statistics.median(measured)
+
+
+def update_of(arch: str, optimizer: str) -> Callable[[], None]:
+    """A function that moves the weights of a network."""
+    import tensorflow as tf
+
+    from radflow.models.backbone_builder import build_backbone
+    from radflow.optim.factory import build_optimizer
+
+    weights = build_backbone(arch, ARCHITECTURES[arch].norm, "none", 64).trainable_variables
+    rule = build_optimizer(OptimizerConfig(optimizer=optimizer), weights, precision=choose_precision("auto"))
+    rule.build(weights)
+    generator = np.random.default_rng(0)
+    gradients = [tf.constant(generator.normal(size=weight.shape), tf.float32) for weight in weights]
+
+    @tf.function(autograph=False)
+    def update() -> None:
+        rule.apply(gradients, weights)
+
+    return update
+
+
+if __name__ == "__main__":
+    main()
