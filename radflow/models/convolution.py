@@ -59,6 +59,14 @@ def convolve_maps(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     return tf.nn.conv2d(inputs, kernel, strides=1, padding="SAME")
 
 
+def convolve_rectified(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """What is positive of such a convolution with bias; its gradient may be unknown."""
+    kernel = tf.cast(kernel, inputs.dtype)
+    if winograd_is_faster(kernel):
+        return convolve_by_winograd(inputs, kernel, bias)
+    return tf.nn.relu(tf.nn.bias_add(convolve_maps(inputs, kernel), tf.cast(bias, inputs.dtype)))
+
+
 def convolution_gradients(
     layer: keras.layers.Conv2D, inputs: tf.Tensor, kernel: tf.Tensor, upstream: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import keras
-import tensorflow as tf
-
-from radflow.native.library import operations
 
 
 class NativeBody(keras.layers.Layer):
@@ -18,18 +15,16 @@ class NativeBody(keras.layers.Layer):
         self.model = model  # a tracked attribute: its variables are those of this layer, in its order
         self.built = True
 
+    @classmethod
+    def takes(cls, model: keras.Model) -> bool:
+        """Whether all normalisations of a network are of the kind that the operations know.
+
+        That is batch normalisation by the films of one rank, which is trained.
+        """
+        norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+        is_usual = all(norm.trainable and not norm.synchronized for norm in norms)
+        return is_usual and len({norm.momentum for norm in norms}) == 1
+
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         """As of the model."""
         return self.model.compute_output_shape(input_shape)
-
-
-def has_usual_norms(model: keras.Model) -> bool:
-    """Whether there are the native operations, and all normalisations of a network are of the kind they know.
-
-    That is batch normalisation by the films of one rank, which is trained.
-    """
-    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    if not norms or tf.config.list_physical_devices("GPU") or operations() is None:
-        return False
-    is_usual = all(norm.trainable and not norm.synchronized for norm in norms)
-    return is_usual and len({norm.momentum for norm in norms}) == 1

@@ -19,6 +19,7 @@ RADFLOW_INLINE void SumPixels(const E* x, const float* shift, int64_t pixels, in
   int64_t p = 0;
   for (; p + kUnrolled <= pixels; p += kUnrolled) {
     const E *a = x + p * channels, *b = a + channels, *c = b + channels, *d = c + channels;
+#pragma GCC ivdep  // sums are no maps, which may be float32 too
     for (int64_t j = 0; j < channels; ++j) {
       const float e = Load(a + j) - shift[j], f = Load(b + j) - shift[j], g = Load(c + j) - shift[j],
                   h = Load(d + j) - shift[j];
@@ -123,6 +124,7 @@ RADFLOW_INLINE void PassSomeGradients(const E* dy, const E* y, const E* x, const
     const E gradient = dy[j];
     passed[j] = Load(y + j) > 0.0f ? gradient : E{};
   }
+#pragma GCC ivdep
   for (int64_t j = 0; j < channels; ++j) {
     float s = 0.0f, t = 0.0f;
     for (int q = 0; q < kPixels; ++q) {

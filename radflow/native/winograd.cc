@@ -2,7 +2,7 @@
 // arXiv:1509.09308): 16 products of transformed inputs and kernels for four outputs, where the definition takes 36.
 //
 // Tiles of 4x4 inputs, which overlap by two, are transformed some at a time, multiplied while they are in the cache, and
-// transformed back to 2x2 outputs. The gradient of the inputs is the same convolution of the upstream gradient, by the
+// transformed back to 2x2 outputs, which bias and ReLU may meet there. The gradient of the inputs is the same convolution of the upstream gradient, by the
 // kernel turned around. Each output is computed in the same order however many threads there are.
 
 #include <algorithm>
@@ -17,6 +17,8 @@
 #include "winograd.h"
 
 namespace radflow {
+
+using tensorflow::OpInputList;
 
 constexpr int64_t kBytesOfTiles = 320 << 10;  // that are transformed at a time: they stay in the second cache
 constexpr int64_t kFewestTiles = 48;          // at a time, for which kernels are read once
@@ -48,10 +50,12 @@ RADFLOW_INLINE void TransformInputs(const std::array<const float*, kPlanes>& pix
   }
 }
 
-// The four outputs of a tile, of which those in `to` are wanted, from its products, `plane` apart: kLanes filters.
+// The four outputs of a tile, of which those in `to` are wanted, from its products, `plane` apart: kLanes filters. Where
+// there is a bias, they meet it and ReLU.
 template <int kLanes>
-RADFLOW_INLINE void TransformOutputs(const float* products, int64_t plane, const std::array<float*, 4>& to) {
-  typename Lanes<kLanes>::Floats m[kPlanes], rows[2][kSide];
+RADFLOW_INLINE void TransformOutputs(const float* products, int64_t plane, const float* bias,
+                                     const std::array<float*, 4>& to) {
+  typename Lanes<kLanes>::Floats m[kPlanes], rows[2][kSide], outputs[4], added, zero = {};
 #pragma GCC unroll 16
   for (int i = 0; i < kPlanes; ++i) Lanes<kLanes>::Read(products + i * plane, m[i]);
 #pragma GCC unroll 4
@@ -61,9 +65,17 @@ RADFLOW_INLINE void TransformOutputs(const float* products, int64_t plane, const
   }
 #pragma GCC unroll 2
   for (int i = 0; i < 2; ++i) {
-    if (to[2 * i]) Lanes<kLanes>::Write(rows[i][0] + rows[i][1] + rows[i][2], to[2 * i]);
-    if (to[2 * i + 1]) Lanes<kLanes>::Write(rows[i][1] - rows[i][2] - rows[i][3], to[2 * i + 1]);
+    outputs[2 * i] = rows[i][0] + rows[i][1] + rows[i][2];
+    outputs[2 * i + 1] = rows[i][1] - rows[i][2] - rows[i][3];
   }
+  if (bias) {
+    Lanes<kLanes>::Read(bias, added);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) outputs[i] = outputs[i] + added < zero ? zero : outputs[i] + added;  // NaN stays NaN
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i)
+    if (to[i]) Lanes<kLanes>::Write(outputs[i], to[i]);
 }
 
 // G g G' of the nine taps of a channel's filters, which lie one behind another, written as panels of kWidth filters
@@ -87,7 +99,7 @@ RADFLOW_INLINE void TransformTaps(const float* taps, int64_t filters, int64_t pl
 struct TileKernels {
   int lanes;
   void (*inputs)(const std::array<const float*, kPlanes>&, int64_t, const Planes&, float*);
-  void (*outputs)(const float*, int64_t, const std::array<float*, 4>&);
+  void (*outputs)(const float*, int64_t, const float*, const std::array<float*, 4>&);
   void (*taps)(const float*, int64_t, int64_t, int64_t, float*);
 };
 
@@ -97,8 +109,9 @@ struct TileKernels {
                               float* to) {                                                                             \
       TransformInputs<LANES>(pixels, channels, planes, to);                                                            \
     }                                                                                                                  \
-    TARGET static void Outputs(const float* products, int64_t plane, const std::array<float*, 4>& to) {                \
-      TransformOutputs<LANES>(products, plane, to);                                                                    \
+    TARGET static void Outputs(const float* products, int64_t plane, const float* bias,                                \
+                               const std::array<float*, 4>& to) {                                                      \
+      TransformOutputs<LANES>(products, plane, bias, to);                                                              \
     }                                                                                                                  \
     TARGET static void Taps(const float* taps, int64_t filters, int64_t plane, int64_t panel, float* to) {             \
       TransformTaps<LANES, 2 * LANES>(taps, filters, plane, panel, to);                                                \
@@ -176,19 +189,24 @@ class WinogradOp : public OpKernel {
                              channels <= kMostChannels,
                 tensorflow::errors::InvalidArgument("channels and filters must be those of the kernel, multiples of ",
                                                     kWhole, ", and the channels at most ", kMostChannels));
+    OpInputList bias;
+    OP_REQUIRES_OK(context, context->input_list("bias", &bias));
+    OP_REQUIRES(context, !bias.size() || bias[0].NumElements() == filters,
+                tensorflow::errors::InvalidArgument("the bias must be [filters]"));
     TensorShape shape = inputs.shape();
     shape.set_dim(3, filters);
     Tensor* outputs = nullptr;
     OP_REQUIRES_OK(context, context->allocate_output(0, shape, &outputs));
     const TransformedKernel transformed(context, kernel.flat<float>().data(), channels, filters, of_gradient_);
-    TiledMaps(inputs, filters, outputs).Convolve(context, transformed);
+    const float* added = bias.size() ? bias[0].flat<float>().data() : nullptr;
+    TiledMaps(inputs, filters, added, outputs).Convolve(context, transformed);
   }
 
  private:
   // Inputs and outputs, tile by tile.
   struct TiledMaps {
-    TiledMaps(const Tensor& inputs, int64_t filters, Tensor* outputs)
-        : tiles(inputs), x(inputs.flat<float>().data()), y(outputs->flat<float>().data()),
+    TiledMaps(const Tensor& inputs, int64_t filters, const float* bias, Tensor* outputs)
+        : tiles(inputs), x(inputs.flat<float>().data()), bias(bias), y(outputs->flat<float>().data()),
           channels(inputs.dim_size(3)), filters(filters), zeros(channels, 0.0f) {}
 
     void Convolve(OpKernelContext* context, const TransformedKernel& kernel) const {
@@ -243,12 +261,13 @@ class WinogradOp : public OpKernel {
       for (int64_t f = 0; f < filters; f += kernels.lanes) {
         std::array<float*, 4> to;
         for (int i = 0; i < 4; ++i) to[i] = pixels[i] < 0 ? nullptr : y + pixels[i] * filters + f;
-        kernels.outputs(products + f / Width() * some * Width() + f % Width(), panels * some * Width(), to);
+        kernels.outputs(products + f / Width() * some * Width() + f % Width(), panels * some * Width(),
+                        bias ? bias + f : nullptr, to);
       }
     }
 
     Tiles tiles;
-    const float* x;
+    const float *x, *bias;
     float* y;
     int64_t channels, filters;
     std::vector<float> zeros;
@@ -259,8 +278,10 @@ class WinogradOp : public OpKernel {
 
 REGISTER_OP("RadflowWinograd")
     .Attr("of_gradient: bool")
+    .Attr("M: int >= 0")
     .Input("inputs: float")
     .Input("kernel: float")
+    .Input("bias: M * float")
     .Output("outputs: float")
     .SetShapeFn([](tensorflow::shape_inference::InferenceContext* context) {
       tensorflow::shape_inference::ShapeHandle inputs, kernel, outputs;

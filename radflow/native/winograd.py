@@ -22,14 +22,15 @@ def fits_winograd(kernel: tf.Tensor) -> bool:
     )
 
 
-def convolve_by_winograd(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """Maps [n, h, w, filters] of [n, h, w, channels], with stride 1 and padding SAME."""
-    return operations().radflow_winograd(inputs=inputs, kernel=kernel, of_gradient=False)
+def convolve_by_winograd(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None = None) -> tf.Tensor:
+    """Maps [n, h, w, filters] of [n, h, w, channels], with stride 1 and padding SAME; of a bias, with it and ReLU."""
+    added = [] if bias is None else [bias]
+    return operations().radflow_winograd(inputs=inputs, kernel=kernel, bias=added, of_gradient=False)
 
 
 def input_gradient_by_winograd(upstream: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """The gradient of the inputs of that convolution, [n, h, w, channels], by that of its outputs."""
-    return operations().radflow_winograd(inputs=upstream, kernel=kernel, of_gradient=True)
+    return operations().radflow_winograd(inputs=upstream, kernel=kernel, bias=[], of_gradient=True)
 
 
 def weight_gradient_by_winograd(inputs: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:

@@ -149,7 +149,7 @@ class Muon(keras.optimizers.Muon):
         self._adam_step.move(variable, m, v, gradient, lr)
 
     def zeropower_via_newtonschulz5(self, x: tf.Tensor, steps: int) -> tf.Tensor:
-        """Orthogonalise matrices [n, rows, columns]: as often as there are steps, X = (a I + b A + c A^2) X, A = X X^T."""
+        """Orthogonalise matrices [n, rows, columns]: in each step, X = (a I + b A + c A^2) X with A = X X^T."""
         # By the largest element first: the squares of small ones vanish.
         matrices = x / (tf.reduce_max(tf.abs(x), axis=(-2, -1), keepdims=True) + _TINY)
         matrices /= tf.norm(matrices, axis=(-2, -1), keepdims=True) + _TINY
@@ -168,8 +168,8 @@ class Muon(keras.optimizers.Muon):
     def _iterate_grams(self, matrices: tf.Tensor, steps: int) -> tf.Tensor:
         """The same of A, which is small, and of the product of all factors.
 
-        Gram Newton-Schulz (Zhang et al. 2026, https://dao-lab.ai/blog/2026/gram-newton-schulz). Rounding of A grows with
-        every step as directions of small singular values do, which bfloat16 has too few digits for.
+        Gram Newton-Schulz (Zhang et al. 2026, https://dao-lab.ai/blog/2026/gram-newton-schulz). Rounding of A grows
+        with every step as directions of small singular values do, which bfloat16 has too few digits for.
         """
         gram = _gram(matrices)
         product = factor = self._factor(gram)

@@ -16,6 +16,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 from radflow.models.weight_gradient import gradient_by_own_operation
+from radflow.native.bias_relu import bias_relu_gradients, pool_bias_relu, pool_bias_relu_gradients
 from radflow.native.normalization import append_maps, begin_maps, normalize_relu, normalize_relu_gradients
 from radflow.native.pointwise import convolve_normalized, convolve_normalized_gradients, take_gradient
 from radflow.native.residual import Addend, add_normalized, add_normalized_gradients
@@ -40,9 +41,11 @@ for dtype in ("float32", "bfloat16"):
     total = add_normalized([Addend(maps, *parameters)], 1e-5, tf.constant(upstream, dtype))
     of_addends, *of_parameters = add_normalized_gradients(total, total, [Addend(maps, *parameters)], 1e-5)
     outputs += [total, *of_addends, *sum(of_parameters, [])]
+    pooled, choices = pool_bias_relu(whole.values, parameters[1][:64])
+    outputs += [pooled, *pool_bias_relu_gradients(pooled, choices, 30, 31), *bias_relu_gradients(total, total)]
     if dtype == "float32":
         of_3x3 = tf.constant(generator.normal(size=(3, 3, 64, 32)), dtype)
-        y = convolve_by_winograd(whole.values, of_3x3)
+        y = convolve_by_winograd(whole.values, of_3x3, parameters[1][:32])
         outputs += [y, input_gradient_by_winograd(y, of_3x3), weight_gradient_by_winograd(whole.values, y)]
     results |= {f"{dtype}_{place}": np.asarray(output, np.float32) for place, output in enumerate(outputs)}
 np.savez(sys.argv[1], **results)

@@ -45,7 +45,10 @@ def test_values_and_gradients_are_those_of_the_definition(films, height, width, 
     upstream = generator.normal(size=(films, height, width, filters)).astype(np.float32)
     kernel = generator.normal(size=(3, 3, channels, filters)).astype(np.float32)
     turned = np.float64(kernel[::-1, ::-1].transpose(0, 1, 3, 2))
-    assert_close(convolve_by_winograd(inputs, kernel), by_definition(np.float64(inputs), np.float64(kernel)))
+    convolved = by_definition(np.float64(inputs), np.float64(kernel))
+    assert_close(convolve_by_winograd(inputs, kernel), convolved)
+    bias = generator.normal(0, 10, filters).astype(np.float32)
+    assert_close(convolve_by_winograd(inputs, kernel, bias), np.maximum(convolved + bias, 0))
     assert_close(input_gradient_by_winograd(upstream, kernel), by_definition(np.float64(upstream), turned))
     of_kernel = np.einsum("tnhwc,nhwf->tcf", met_by_taps(np.float64(inputs)), np.float64(upstream), optimize=True)
     assert_close(weight_gradient_by_winograd(inputs, upstream), of_kernel.reshape(kernel.shape))
@@ -62,6 +65,13 @@ def test_other_kernels_are_refused(shape):
         convolve_by_winograd(np.ones((1, 4, 4, shape[2]), np.float32), np.ones(shape, np.float32))
 
 
+def test_another_bias_is_refused():
+    with pytest.raises(tf.errors.InvalidArgumentError, match="the bias must be"):
+        convolve_by_winograd(
+            np.ones((1, 4, 4, 32), np.float32), np.ones((3, 3, 32, 32), np.float32), np.ones(31, np.float32)
+        )
+
+
 @pytest.mark.parametrize(
     ("inputs", "upstream"),
     [((1, 4, 4, 32), (1, 4, 4, 48)), ((1, 4, 4, 48), (1, 4, 4, 32)), ((1, 4, 4, 32), (1, 4, 5, 32))],
@@ -75,4 +85,6 @@ def test_what_is_not_finite_shows():
     inputs = np.ones((1, 6, 6, 32), np.float32)
     inputs[0, 2, 2, 0] = np.nan
     assert np.isnan(convolve_by_winograd(inputs, np.ones((3, 3, 32, 32), np.float32))[0, 1:4, 1:4]).all()
+    rectified = convolve_by_winograd(inputs, np.ones((3, 3, 32, 32), np.float32), np.zeros(32, np.float32))
+    assert np.isnan(rectified[0, 1:4, 1:4]).all()
     assert np.isnan(weight_gradient_by_winograd(inputs, np.ones((1, 6, 6, 32), np.float32))[:, :, 0]).all()
