@@ -1,8 +1,8 @@
-"""Seconds that an optimiser takes to move the weights of each network, once gradients are there.
+"""Seconds that an optimiser takes to move the weights of each network's body, once gradients are there.
 
     python -m benchmarks.updates --optimizers adam muon --threads=1
 
-Muon orthogonalises matrices: in float32, and in bfloat16 where the CPU has instructions for it.
+Muon multiplies matrices in the number format that `precision=auto` takes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--arch", nargs="+", choices=ARCHITECTURES, default=tuple(ARCHITECTURES))
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     options = parser.parse_args()
-    set_threads(options.threads, 1)
+    set_threads(options.threads)
     import_tensorflow()
     rows = [(arch, *(f"{seconds(arch, name):.3f}" for name in options.optimizers)) for arch in options.arch]
     print(markdown_table(["network", *options.optimizers], rows, align="l" + "r" * len(options.optimizers)))

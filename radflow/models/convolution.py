@@ -60,9 +60,8 @@ def convolve_maps(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
 
 def convolve_rectified(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
-    """What is positive of such a convolution with bias; its gradient may be unknown."""
-    kernel = tf.cast(kernel, inputs.dtype)
-    if winograd_is_faster(kernel):
+    """ReLU of such a convolution plus bias; its gradient may be unknown."""
+    if winograd_is_faster(tf.cast(kernel, inputs.dtype)):
         return convolve_by_winograd(inputs, kernel, bias)
     return tf.nn.relu(tf.nn.bias_add(convolve_maps(inputs, kernel), tf.cast(bias, inputs.dtype)))
 

@@ -24,14 +24,17 @@ class PlainBlocks(NativeBody):
 
     @classmethod
     def takes(cls, model: keras.Model) -> bool:
-        """Whether its layers are convolutions with ReLU that keep the size of maps, and poolings that halve it."""
-        return all(_is_convolution(layer) or _is_pooling(layer) for layer in model.layers[1:])  # the first: the input
+        """Whether its layers are convolutions with ReLU that keep the size of maps, each with a pooling or without."""
+        return all(
+            _is_convolution(layer) or (_is_pooling(layer) and _is_convolution(before))
+            for before, layer in pairwise(model.layers)  # the first is the input
+        )
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: None = None) -> tf.Tensor:  # noqa: ARG002
         """Compute the features [n, h, w, channels] of films [n, size, size, 3]."""
         maps = inputs
         for layer, following in pairwise([*self.model.layers, None]):
-            if _is_convolution(layer):
+            if _is_convolution(layer):  # and the pooling behind it with it
                 convolve = _convolve_and_pool if _is_pooling(following) else _convolve
                 maps = convolve(layer)(tf.cast(maps, layer.compute_dtype), layer.kernel.value, layer.bias.value)
         return maps

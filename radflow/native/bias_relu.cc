@@ -1,5 +1,5 @@
-// Bias, ReLU and, where a 2x2 max pooling follows, that too, in one pass; and their gradient in another, which needs of
-// pooled maps no more than which of the four pixels was the largest.
+// Bias, ReLU and 2x2 max pooling in one pass, with a gradient that needs no more than which of the four pixels was the
+// largest; and the gradient of bias and ReLU alone.
 
 #include <algorithm>
 #include <cstdint>
@@ -30,7 +30,8 @@ RADFLOW_INLINE void Take(float value, int32_t number, float* largest, int32_t* c
 template <typename E>
 RADFLOW_INLINE void PoolRow(const E* upper, const E* lower, const float* bias, int64_t pixels, int64_t channels, E* y,
                             uint8_t* choices) {
-  for (int64_t p = 0; p < pixels; ++p, upper += 2 * channels, lower += 2 * channels, y += channels, choices += channels) {
+  for (int64_t p = 0; p < pixels;
+       ++p, upper += 2 * channels, lower += 2 * channels, y += channels, choices += channels) {
 #pragma GCC ivdep  // what is written is not what is read
     for (int64_t j = 0; j < channels; ++j) {
       float largest = Load(upper + j) + bias[j];
@@ -60,7 +61,8 @@ RADFLOW_INLINE E Where(bool is_wanted, E value) {
 template <typename E>
 RADFLOW_INLINE void SpreadRow(const E* dy, const uint8_t* choices, int64_t pixels, int64_t channels, E* upper, E* lower,
                               float* sum) {
-  for (int64_t p = 0; p < pixels; ++p, upper += 2 * channels, lower += 2 * channels, dy += channels, choices += channels) {
+  for (int64_t p = 0; p < pixels;
+       ++p, upper += 2 * channels, lower += 2 * channels, dy += channels, choices += channels) {
 #pragma GCC ivdep
     for (int64_t j = 0; j < channels; ++j) {
       const E upstream = dy[j], passed = Where(choices[j] < kNone, upstream);
@@ -138,16 +140,12 @@ const BiasReluKernels<E>& ChosenBiasRelu() {
   return chosen;
 }
 
-// Calls work(part, sums) on the threads; writes what they come to, float [channels], parts joined in their order.
+// Calls work(part, sums) on the threads, and writes the sums of all parts, float [channels], joined in order.
 template <typename Work>
-void SumParts(OpKernelContext* context, int64_t parts, int64_t channels, int64_t cost, int output, const Work& work) {
+void WriteSums(OpKernelContext* context, int64_t parts, int64_t channels, int64_t cost, int output, const Work& work) {
   Tensor* sums = nullptr;
   OP_REQUIRES_OK(context, context->allocate_output(output, TensorShape({channels}), &sums));
-  std::vector<float> partial(parts * channels, 0.0f);
-  Share(context, parts, cost, [&](int64_t first, int64_t last) {
-    for (int64_t part = first; part < last; ++part) work(part, partial.data() + part * channels);
-  });
-  const std::vector<double> total = JoinBlocks(partial, channels);
+  const std::vector<double> total = SumParts(context, parts, channels, cost, work);
   std::copy(total.begin(), total.end(), sums->flat<float>().data());
 }
 
@@ -166,7 +164,7 @@ class BiasReluGradOp : public OpKernel {
     const int64_t channels = dy.dim_size(3), pixels = PixelsOf(dy);
     const E *upstream = Data<T>(dy), *outputs = Data<T>(y);
     E* gradient = Data<T>(dx);
-    SumParts(context, Parts(pixels, kPixelsOfBlock), channels, 2 * kPixelsOfBlock * channels, 1,
+    WriteSums(context, Parts(pixels, kPixelsOfBlock), channels, 2 * kPixelsOfBlock * channels, 1,
              [&](int64_t block, float* sums) {
                const int64_t begin = block * kPixelsOfBlock, at = begin * channels;
                ChosenBiasRelu<E>().pass(upstream + at, outputs + at, std::min(kPixelsOfBlock, pixels - begin), channels,
@@ -234,7 +232,7 @@ class BiasReluPoolGradOp : public OpKernel {
     OP_REQUIRES_OK(context, context->allocate_output(0, shape, &gradient));
     E* dx = Data<T>(gradient);
     if (!dy.NumElements()) std::fill_n(dx, gradient->NumElements(), E{});
-    SumParts(context, pooling.Rows(), pooling.channels, 5 * pooling.Across() * pooling.channels, 1,
+    WriteSums(context, pooling.Rows(), pooling.channels, 5 * pooling.Across() * pooling.channels, 1,
              [&](int64_t row, float* sums) {
                ChosenBiasRelu<E>().spread(Data<T>(dy) + pooling.PooledRow(row),
                                           choices.flat<uint8_t>().data() + pooling.PooledRow(row), pooling.Across(),

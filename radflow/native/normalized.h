@@ -55,21 +55,26 @@ inline std::vector<double> JoinBlocks(const std::vector<float>& partial, int64_t
   return total;
 }
 
-// Two sums over pixels for each channel: work(first pixel, pixels, sums, other sums) adds those of a block, and blocks are
-// joined in their order.
+// Sums of parts: work(part, sums) adds those of a part, and parts are joined in their order.
+template <typename Work>
+std::vector<double> SumParts(OpKernelContext* context, int64_t parts, int64_t values, int64_t cost_of_part,
+                             const Work& work) {
+  std::vector<float> partial(parts * values, 0.0f);
+  Share(context, parts, cost_of_part, [&](int64_t first, int64_t last) {
+    for (int64_t part = first; part < last; ++part) work(part, partial.data() + part * values);
+  });
+  return JoinBlocks(partial, values);
+}
+
+// Two sums over pixels for each channel: work(first pixel, pixels, sums, other sums) adds those of a block.
 template <typename Work>
 std::vector<double> SumBlocks(OpKernelContext* context, int64_t pixels, int64_t channels, int64_t cost_of_pixel,
                               const Work& work) {
-  const int64_t blocks = Parts(pixels, kPixelsOfBlock);
-  std::vector<float> partial(blocks * 2 * channels, 0.0f);
-  ShareBlocks(context, pixels, cost_of_pixel, [&](int64_t first, int64_t last) {
-    for (int64_t block = first; block < last; ++block) {
-      const int64_t begin = block * kPixelsOfBlock;
-      float* sums = partial.data() + block * 2 * channels;
-      work(begin, std::min(kPixelsOfBlock, pixels - begin), sums, sums + channels);
-    }
-  });
-  return JoinBlocks(partial, 2 * channels);
+  return SumParts(context, Parts(pixels, kPixelsOfBlock), 2 * channels, cost_of_pixel * kPixelsOfBlock,
+                  [&](int64_t block, float* sums) {
+                    const int64_t begin = block * kPixelsOfBlock;
+                    work(begin, std::min(kPixelsOfBlock, pixels - begin), sums, sums + channels);
+                  });
 }
 
 // The first channels of a buffer with what their normalisation needs.

@@ -2,8 +2,9 @@
 // arXiv:1509.09308): 16 products of transformed inputs and kernels for four outputs, where the definition takes 36.
 //
 // Tiles of 4x4 inputs, which overlap by two, are transformed some at a time, multiplied while they are in the cache, and
-// transformed back to 2x2 outputs, which bias and ReLU may meet there. The gradient of the inputs is the same convolution of the upstream gradient, by the
-// kernel turned around. Each output is computed in the same order however many threads there are.
+// transformed back to 2x2 outputs, where bias and ReLU may follow. The gradient of the inputs is the same convolution of
+// the upstream gradient, by the kernel turned around. Each output is computed in the same order however many threads
+// there are.
 
 #include <algorithm>
 #include <array>
@@ -191,8 +192,8 @@ class WinogradOp : public OpKernel {
                                                     kWhole, ", and the channels at most ", kMostChannels));
     OpInputList bias;
     OP_REQUIRES_OK(context, context->input_list("bias", &bias));
-    OP_REQUIRES(context, !bias.size() || bias[0].NumElements() == filters,
-                tensorflow::errors::InvalidArgument("the bias must be [filters]"));
+    OP_REQUIRES(context, !bias.size() || (bias.size() == 1 && bias[0].shape() == TensorShape({filters})),
+                tensorflow::errors::InvalidArgument("the bias must be one, [filters]"));
     TensorShape shape = inputs.shape();
     shape.set_dim(3, filters);
     Tensor* outputs = nullptr;

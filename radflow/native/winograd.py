@@ -23,7 +23,10 @@ def fits_winograd(kernel: tf.Tensor) -> bool:
 
 
 def convolve_by_winograd(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None = None) -> tf.Tensor:
-    """Maps [n, h, w, filters] of [n, h, w, channels], with stride 1 and padding SAME; of a bias, with it and ReLU."""
+    """Maps [n, h, w, filters] of [n, h, w, channels], with stride 1 and padding SAME.
+
+    With `bias`, float32 [filters], it is added and ReLU follows.
+    """
     added = [] if bias is None else [bias]
     return operations().radflow_winograd(inputs=inputs, kernel=kernel, bias=added, of_gradient=False)
 

@@ -154,22 +154,19 @@ class Muon(keras.optimizers.Muon):
         matrices = x / (tf.reduce_max(tf.abs(x), axis=(-2, -1), keepdims=True) + _TINY)
         matrices /= tf.norm(matrices, axis=(-2, -1), keepdims=True) + _TINY
         short, long = sorted(x.shape[-2:])
-        in_grams = self.matrix_dtype == "float32" and long >= 2 * short
-        iterate = self._iterate_grams if in_grams else self._iterate
+        iterate = self._iterate_grams if long >= 2 * short and self._multiplies_in_float32() else self._iterate
         return tf.cast(iterate(tf.cast(matrices, self.matrix_dtype), steps), x.dtype)
 
     def _iterate(self, matrices: tf.Tensor, steps: int) -> tf.Tensor:
-        is_tall = matrices.shape[-2] > matrices.shape[-1]
         for _ in range(steps):
-            factor = self._factor(_gram(matrices))
-            matrices = tf.matmul(matrices, factor) if is_tall else tf.matmul(factor, matrices)
+            matrices = _times(matrices, self._factor(_gram(matrices)))
         return matrices
 
     def _iterate_grams(self, matrices: tf.Tensor, steps: int) -> tf.Tensor:
-        """The same of A, which is small, and of the product of all factors.
+        """The same by iterating on A, which is small, and multiplying the factors; X is multiplied once, at the end.
 
         Gram Newton-Schulz (Zhang et al. 2026, https://dao-lab.ai/blog/2026/gram-newton-schulz). Rounding of A grows
-        with every step as directions of small singular values do, which bfloat16 has too few digits for.
+        with every step as directions of small singular values do: shorter formats than float32 have too few digits.
         """
         gram = _gram(matrices)
         product = factor = self._factor(gram)
@@ -177,8 +174,11 @@ class Muon(keras.optimizers.Muon):
             gram = tf.matmul(factor, tf.matmul(gram, factor))
             factor = self._factor(gram)
             product = tf.matmul(product, factor)
-        is_tall = matrices.shape[-2] > matrices.shape[-1]
-        return tf.matmul(matrices, product) if is_tall else tf.matmul(product, matrices)
+        return _times(matrices, product)
+
+    def _multiplies_in_float32(self) -> bool:
+        """On GPUs, TensorFlow multiplies float32 as TensorFloat-32, which has the digits of half precision."""
+        return self.matrix_dtype == "float32" and not tf.config.list_physical_devices("GPU")
 
     def _factor(self, gram: tf.Tensor) -> tf.Tensor:
         """A I + b A + c A^2, where sums of matrices are smallest."""
@@ -203,9 +203,18 @@ def share_out(matrices: Sequence[tuple[int, int]], ranks: int) -> list[int]:
 
 
 def _gram(matrices: tf.Tensor) -> tf.Tensor:
-    """Products of the shorter rows or columns of matrices with each other."""
-    is_tall = matrices.shape[-2] > matrices.shape[-1]
+    """X^T X of tall matrices, X X^T of others."""
+    is_tall = _is_tall(matrices)
     return tf.matmul(matrices, matrices, transpose_a=is_tall, transpose_b=not is_tall)
+
+
+def _times(matrices: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+    """Matrices times a factor as large as their Gram matrices, on the side where it fits."""
+    return tf.matmul(matrices, factor) if _is_tall(matrices) else tf.matmul(factor, matrices)
+
+
+def _is_tall(matrices: tf.Tensor) -> bool:
+    return matrices.shape[-2] > matrices.shape[-1]
 
 
 def _matrix_shape(kernel: tf.Tensor) -> tuple[int, int]:

@@ -121,6 +121,13 @@ def usual_errors(values: list[list[np.ndarray]], exact: list[list[np.ndarray]]) 
     return np.median([errors(*batch) for batch in zip(values, exact, strict=True)], axis=0)
 
 
+@pytest.fixture
+def winograd(monkeypatch: pytest.MonkeyPatch):
+    """A CPU on which 3x3 convolutions take Winograd's way."""
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
+    monkeypatch.setattr(weight_gradient, "instruction_sets", lambda: frozenset({"avx", "avx2"}))
+
+
 @pytest.mark.parametrize("precision", ["float32", pytest.param("mixed_bfloat16", marks=needs_bfloat16)])
 @pytest.mark.usefixtures("native")
 def test_it_is_as_exact_as_tensorflows_own_operations(arch, precision, exact, request) -> None:
@@ -143,6 +150,14 @@ def test_it_is_as_exact_as_tensorflows_own_operations(arch, precision, exact, re
         assert statistics.max(initial=0) < 1e-5
 
 
+@pytest.mark.usefixtures("native", "winograd")
+def test_with_fewer_products_it_is_exact_to_float32(arch, exact) -> None:
+    model = body(arch)
+    got = usual_errors(in_training(twin(model), split_biases(model)[1]), exact[0])
+    assert got[0] < 1e-5
+    assert np.median(got) < 1e-5
+
+
 @pytest.mark.usefixtures("native")
 def test_it_shares_all_variables_in_their_order_and_predicts_by_moving_statistics(arch: str) -> None:
     model = body(arch)
@@ -163,9 +178,45 @@ def test_what_it_does_not_compute_stays_as_it_is(arch: str, cause: str) -> None:
 
 
 @pytest.mark.usefixtures("native")
-def test_a_stack_with_another_activation_stays_as_it_is() -> None:
+def test_a_stack_of_other_layers_stays_as_it_is() -> None:
     assert isinstance(twin(short_vgg()).layers[-1], PlainBlocks)
     assert not isinstance(twin(short_vgg("gelu")).layers[-1], NativeBody)
+    films = keras.Input((SIZE, SIZE, 3))
+    pooled_first = keras.layers.Conv2D(32, 3, padding="same", activation="relu")(keras.layers.MaxPooling2D()(films))
+    assert not isinstance(twin(keras.Model(films, pooled_first, name="vgg16")).layers[-1], NativeBody)
+
+
+@pytest.mark.usefixtures("native", "winograd")
+def test_a_stack_of_odd_maps_has_the_gradients_of_keras() -> None:
+    """Rows and columns that pooling leaves out, and which of the two is the height."""
+    keras.utils.set_random_seed(0)
+    maps = films = keras.Input((25, 31, 3))
+    for filters in (32, 64):
+        for _ in range(2):
+            maps = keras.layers.Conv2D(filters, 3, padding="same", activation="relu")(maps)
+        maps = keras.layers.MaxPooling2D()(maps)
+    model = keras.Model(films, maps, name="vgg16")
+    fast = twin_of(keras.Model(films, model(films)))
+    assert isinstance(fast.layers[-1], PlainBlocks)
+    given = BATCHES[0, :, :25, :31]
+
+    def gradients(computed: keras.Model) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(computed(given, training=True) * BATCHES[1, 0, :6, :7, :1])
+        return tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+
+    for gradient, expected in zip(gradients(fast), gradients(model), strict=True):
+        np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.usefixtures("native")
+def test_a_frozen_stack_is_computed_and_not_trained() -> None:
+    model = short_vgg()
+    model.trainable = False
+    fast = twin(model)
+    assert isinstance(fast.layers[-1], PlainBlocks)
+    assert fast.trainable_variables == []
+    np.testing.assert_allclose(fast(FILMS), model(FILMS), rtol=1e-4, atol=1e-5)
 
 
 @needs_bfloat16

@@ -82,11 +82,21 @@ def test_what_is_not_finite_shows(dtype, place) -> None:
     assert np.isnan(np.asarray(pooled, np.float32)).nonzero() == ([0], [0], [0], [1])
 
 
-def test_what_others_read_is_not_written_over() -> None:
-    outputs, upstream = tf.constant([[[[0.0, 1.0]]]]), tf.constant([[[[5.0, 6.0]]]])
-    bias_relu_gradients(upstream, outputs)
-    np.testing.assert_array_equal(outputs, [[[[0.0, 1.0]]]])
-    np.testing.assert_array_equal(upstream, [[[[5.0, 6.0]]]])
+@pytest.mark.parametrize("read", [(), ("upstream",), ("outputs",), ("upstream", "outputs")])
+def test_only_what_nothing_else_reads_is_written_over(read: tuple[str, ...]) -> None:
+    generator = np.random.default_rng(0)
+    given = {"upstream": generator.normal(size=(2, 5, 7, 12)), "outputs": generator.normal(size=(2, 5, 7, 12))}
+
+    @tf.function(autograph=False)
+    def compute(upstream: tf.Tensor, outputs: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], list[tf.Tensor]]:
+        made = {"upstream": 2 * upstream, "outputs": 2 * outputs}  # tensors of this graph, which it may write over
+        return bias_relu_gradients(made["upstream"], made["outputs"]), [made[name] for name in read]
+
+    values = {name: np.float32(value) for name, value in given.items()}
+    (of_maps, _), kept = compute(**{name: tf.constant(value) for name, value in values.items()})
+    np.testing.assert_array_equal(of_maps, np.where(values["outputs"] > 0, 2 * values["upstream"], 0))
+    for name, value in zip(read, kept, strict=True):
+        np.testing.assert_array_equal(value, 2 * values[name])
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
