@@ -165,11 +165,11 @@ class BiasReluGradOp : public OpKernel {
     const E *upstream = Data<T>(dy), *outputs = Data<T>(y);
     E* gradient = Data<T>(dx);
     WriteSums(context, Parts(pixels, kPixelsOfBlock), channels, 2 * kPixelsOfBlock * channels, 1,
-             [&](int64_t block, float* sums) {
-               const int64_t begin = block * kPixelsOfBlock, at = begin * channels;
-               ChosenBiasRelu<E>().pass(upstream + at, outputs + at, std::min(kPixelsOfBlock, pixels - begin), channels,
-                                        gradient + at, sums);
-             });
+              [&](int64_t block, float* sums) {
+                const int64_t begin = block * kPixelsOfBlock, at = begin * channels;
+                const int64_t count = std::min(kPixelsOfBlock, pixels - begin);
+                ChosenBiasRelu<E>().pass(upstream + at, outputs + at, count, channels, gradient + at, sums);
+              });
   }
 };
 
@@ -233,12 +233,12 @@ class BiasReluPoolGradOp : public OpKernel {
     E* dx = Data<T>(gradient);
     if (!dy.NumElements()) std::fill_n(dx, gradient->NumElements(), E{});
     WriteSums(context, pooling.Rows(), pooling.channels, 5 * pooling.Across() * pooling.channels, 1,
-             [&](int64_t row, float* sums) {
-               ChosenBiasRelu<E>().spread(Data<T>(dy) + pooling.PooledRow(row),
-                                          choices.flat<uint8_t>().data() + pooling.PooledRow(row), pooling.Across(),
-                                          pooling.channels, dx + pooling.Upper(row), dx + pooling.Lower(row), sums);
-               ClearEdges(pooling, row, dx);
-             });
+              [&](int64_t row, float* sums) {
+                ChosenBiasRelu<E>().spread(Data<T>(dy) + pooling.PooledRow(row),
+                                           choices.flat<uint8_t>().data() + pooling.PooledRow(row), pooling.Across(),
+                                           pooling.channels, dx + pooling.Upper(row), dx + pooling.Lower(row), sums);
+                ClearEdges(pooling, row, dx);
+              });
   }
 
  private:

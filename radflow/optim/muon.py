@@ -181,7 +181,7 @@ class Muon(keras.optimizers.Muon):
         return self.matrix_dtype == "float32" and not tf.config.list_physical_devices("GPU")
 
     def _factor(self, gram: tf.Tensor) -> tf.Tensor:
-        """A I + b A + c A^2, where sums of matrices are smallest."""
+        """The polynomial a I + b A + c A^2, where sums of matrices are smallest."""
         scaled_identity = tf.cast(self.muon_a * tf.eye(gram.shape[-1]), gram.dtype)
         return scaled_identity + self.muon_b * gram + self.muon_c * tf.matmul(gram, gram)
 
