@@ -29,7 +29,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from queue import Queue
 
@@ -189,18 +188,26 @@ def finished_job(folder: Path) -> Job | None:
     return next((job for job in jobs if job.is_finished), None)
 
 
-def measure(options: argparse.Namespace, trainer: Trainer, steps: int) -> list[Row]:
-    """Each way of training at so many steps an epoch, at its best rate."""
-    is_small = steps == options.steps[0]
-    ways = [way for way in options.ways if (way in SMALL) == is_small]
-    tried = {way: [Cell(way, steps, 0, rate) for rate in options.rates.get(way, [None])] for way in ways}
-    trainer.train(chain.from_iterable(tried.values()))
+Ways = dict[str, list[Cell]]
+"""Trainings by way."""
+
+
+def with_each_rate(options: argparse.Namespace, steps: int) -> Ways:
+    """What decides the rate of each way at so many steps an epoch."""
+    ways = [way for way in options.ways if (way in SMALL) == (steps == options.steps[0])]
+    return {way: [Cell(way, steps, 0, rate) for rate in options.rates.get(way, [None])] for way in ways}
+
+
+def with_each_seed(options: argparse.Namespace, trainer: Trainer, tried: Ways) -> Ways:
+    """What is compared: each way at its best rate; of those at the small batch, the worse with the first seed alone."""
     best = {way: max(cells, key=trainer.validation_auc) for way, cells in tried.items()}
     best_of_all = max(best.values(), key=trainer.validation_auc, default=None)
-    seeds = {way: options.seeds if cell is best_of_all or not is_small else 1 for way, cell in best.items()}
-    repeated = {way: [replace(cell, seed=seed) for seed in range(seeds[way])] for way, cell in best.items()}
-    trainer.train(chain.from_iterable(repeated.values()))
-    return [Row(way, steps, trainer.results_of(cells)) for way, cells in repeated.items()]
+    seeds = {way: 1 if way in SMALL and cell is not best_of_all else options.seeds for way, cell in best.items()}
+    return {way: [replace(cell, seed=seed) for seed in range(seeds[way])] for way, cell in best.items()}
+
+
+def cells_of(ways: Iterable[Ways]) -> list[Cell]:
+    return [cell for each in ways for cells in each.values() for cell in cells]
 
 
 def main() -> None:
@@ -209,7 +216,15 @@ def main() -> None:
         draw(options.figure, dict(panel.split("=", 1) for panel in options.panels))
         return
     trainer = Trainer(options)
-    rows = [row for steps in options.steps for row in measure(options, trainer, steps)]
+    tried = [with_each_rate(options, steps) for steps in options.steps]
+    trainer.train(cells_of(tried))
+    repeated = [with_each_seed(options, trainer, each) for each in tried]
+    trainer.train(cells_of(repeated))
+    rows = [
+        Row(way, steps, trainer.results_of(cells))
+        for steps, ways in zip(options.steps, repeated, strict=True)
+        for way, cells in ways.items()
+    ]
     of_small = [row for row in rows if row.way in SMALL]
     reference = max(of_small, key=lambda row: row.validation_auc, default=None)
     headings = ("way", "steps an epoch", "peak rate", "seeds", "mean test AUC", "against the small batch")
