@@ -80,7 +80,7 @@ FAR_ABOVE = 3.0
 # Optimiser steps of a whole training and what they cost (docs/large-batch.md).
 _LOSS_OF_AUC: dict[NetworkKind, tuple[tuple[int, float], ...]] = {
     "normalised": ((30, 0.082), (60, 0.026), (102, 0.013), (190, 0.005), (1290, 0.0)),
-    "pretrained": ((30, 0.3), (100, 0.1), (190, 0.012), (1290, 0.0)),
+    "pretrained": ((30, 0.018), (100, 0.002), (1290, 0.0)),
     "plain": ((30, 0.4), (100, 0.35), (190, 0.25), (1290, 0.0)),
 }
 _SAME_RATES: dict[OptimizerName, OptimizerName] = {"adamw": "adam", "nesterov": "sgd"}
