@@ -130,7 +130,9 @@ def winograd(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("precision", ["float32", pytest.param("mixed_bfloat16", marks=needs_bfloat16)])
 @pytest.mark.usefixtures("native")
-def test_it_is_as_exact_as_tensorflows_own_operations(arch, precision, exact, request) -> None:
+def test_it_is_as_exact_as_tensorflows_own_operations(arch, precision, exact, request, monkeypatch) -> None:
+    if arch == "vgg16":  # whose convolutions are nothing but 3x3, where fewer products round differently: below
+        monkeypatch.setattr(weight_gradient, "fits_winograd", lambda _kernel: False)
     model = body(arch, precision)
     biases, weights = split_biases(model)
     fast = twin(model)
