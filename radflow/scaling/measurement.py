@@ -122,7 +122,9 @@ def _measure_step(step: TrainingStep, batch: Batch, communicator: Communicator, 
     while len(turns) < REPETITIONS or sum(parts.sum() + whole.sum() for parts, whole in turns) < seconds:
         turns.append((_lap(take, communicator), _lap(lambda _: take(lambda: None), communicator)))
     computing, _, updating = np.median([parts for parts, _ in turns], axis=0)
-    whole = float(np.median([whole for _, whole in turns]))
+    # Ranks wait for each other between the two parts: a whole step is no shorter than both, whatever else the machine
+    # did meanwhile.
+    whole = max(float(np.median([whole for _, whole in turns])), float(computing + updating))
     return MeasuredStep(films, float(computing), float(updating), whole)
 
 
