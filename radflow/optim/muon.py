@@ -177,7 +177,7 @@ class Muon(keras.optimizers.Muon):
         return _times(matrices, product)
 
     def _multiplies_in_float32(self) -> bool:
-        """On GPUs, TensorFlow multiplies float32 as TensorFloat-32, which has the digits of half precision."""
+        """Whether products keep all digits of float32; on GPUs, TensorFlow rounds factors to TensorFloat-32."""
         return self.matrix_dtype == "float32" and not tf.config.list_physical_devices("GPU")
 
     def _factor(self, gram: tf.Tensor) -> tf.Tensor:

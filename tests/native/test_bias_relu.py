@@ -29,7 +29,7 @@ def windows(maps: np.ndarray) -> np.ndarray:
 
 
 def gradient_by_definition(maps: np.ndarray, upstream: np.ndarray) -> np.ndarray:
-    """To the first of the largest pixels of each square, where that is above 0."""
+    """The largest pixel of a square, the first of several, has its gradient, unless it is 0 or less."""
     gradient = np.zeros_like(maps)
     for film, y, x, channel in np.ndindex(upstream.shape):
         square = maps[film, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2, channel]
