@@ -33,6 +33,7 @@ _SERVED_CODE = registry_file("served_model.py")
 _CARRIED_MODULES = (
     *(_RADFLOW / "data" / "images").glob("[!_]*.py"),
     _RADFLOW / "inference" / "description.py",
+    _RADFLOW / "inference" / "dynamic_batcher.py",
     _RADFLOW / "inference" / "graph.py",
 )
 """What the served code imports from radflow; models carry them as the package `radflow_served`."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -57,6 +59,20 @@ def test_a_film_gets_what_the_model_gives(served, kind) -> None:
     assert row["above/Nodule"] is True
     assert row["above/Edema"] is None
     assert (row["film"], row["error"]) == (0, None)
+
+
+def test_films_get_the_same_where_there_is_no_radflow(tmp_path) -> None:
+    model = save_small_classifier(tmp_path / "model")
+    program = (
+        "import sys; sys.modules['radflow'] = None\n"
+        "import mlflow, pandas\n"
+        f"films = pandas.DataFrame({{'film': [{GOOD!r}]}})\n"
+        "mlflow.pyfunc.load_model('model').predict(films).to_json('answer.json', orient='records')"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True)
+    (row,) = json.loads((tmp_path / "answer.json").read_text())
+    expected = np.asarray(model(FILM[np.newaxis]))[0]
+    np.testing.assert_allclose([row[finding] for finding in FINDINGS], expected, rtol=1e-4)
 
 
 def test_what_is_served_is_calibrated(tmp_path) -> None:

@@ -180,11 +180,12 @@ def test_promote_then_predict_and_evaluate_from_the_alias(trained: Path, command
 
 
 def test_a_registered_model_loads_with_mlflow_alone(trained: Path) -> None:
-    """By both flavours, in a process that knows nothing of radflow, as a colleague would."""
+    """By both flavours, in a process that cannot import radflow, as a colleague would."""
     program = (
-        "import mlflow, numpy, sys\n"
+        "import sys; sys.modules['radflow'] = None\n"
+        "import mlflow, numpy\n"
         "model = mlflow.pyfunc.load_model('models:/radflow-chest-densenet121@champion')\n"
-        "print(model.predict(model.input_example).shape, 'radflow' in sys.modules)\n"
+        "print(model.predict(model.input_example).shape)\n"
         "model = mlflow.tensorflow.load_model('models:/radflow-chest-densenet121@champion')\n"
         "print(model.predict(numpy.zeros((2, 32, 32), numpy.uint8)).shape)"
     )
@@ -193,7 +194,7 @@ def test_a_registered_model_loads_with_mlflow_alone(trained: Path) -> None:
     ended = subprocess.run(line, cwd=trained, env=environment, capture_output=True, text=True, check=False)
     # Keras shows a bar of its own before.
     printed = ended.stdout.splitlines()
-    assert ("(1, 31) False" in printed, printed[-1:]) == (True, ["(2, 14)"]), ended.stderr
+    assert ("(1, 31)" in printed, printed[-1:]) == (True, ["(2, 14)"]), ended.stderr
 
 
 @pytest.mark.long

@@ -12,6 +12,7 @@ import sys
 import time
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,17 @@ def test_png_jpeg_and_dicom_get_what_the_model_gives(server, real_data) -> None:
     assert [row["error"] for row in rows] == [None] * (2 + len(dicoms))
     given = [[row[finding] for finding in FINDINGS] for row in rows]
     np.testing.assert_allclose(given, np.asarray(small_classifier()(np.stack(pixels))), rtol=1e-4)
+
+
+def test_eight_clients_at_the_same_time_get_what_is_their_own(server) -> None:
+    many = random_films(40)
+    requests_of_clients = np.split(many, [1, 2, 3, 8, 20, 21, 22])
+    with ThreadPoolExecutor(8) as pool:
+        clients = pool.map(
+            lambda own: answered(server, *(base64_of(encoded(film)) for film in own)), requests_of_clients
+        )
+        given = [[row[finding] for finding in FINDINGS] for rows in clients for row in rows]
+    np.testing.assert_allclose(given, np.asarray(small_classifier()(many)), rtol=1e-4)
 
 
 @pytest.mark.parametrize("form", FORMS)
