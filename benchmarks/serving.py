@@ -61,8 +61,8 @@ def main() -> None:
                 before = forward_of(model, count)
                 speed, median, late = measure(address, body, count, clients, options.requests)
                 bare = (before + forward_of(model, count)) / 2
-                rows.append([str(clients), str(count), f"{speed:.1f}", f"{median:.2f}", f"{late:.2f}", f"{bare:.1f}",
-                             f"{speed / bare:.2f}"])  # fmt: skip
+                values = speed, median, late, bare, speed / bare
+                rows.append([str(clients), str(count), *(f"{value:.2f}" for value in values)])
     headings = ["clients", "films of a request", "films/s", "median s", "95 % s", "bare forward pass", "ratio"]
     print(markdown_table(headings, rows, align="r" * len(headings)))
 

@@ -79,7 +79,9 @@ class ServedClassifier(mlflow.pyfunc.PythonModel):
             self._predict_batch(entries, rows, probabilities, errors, warnings)
         description = self._description
         table = description.table(range(len(entries)), probabilities, errors, warnings, description.limits())
-        return table.astype(object).where(table.notna(), None)  # JSON has null, not NaN
+        values = table.to_numpy(object)
+        values[table.isna()] = None  # JSON has null, not NaN
+        return pd.DataFrame(values, columns=table.columns, dtype=object)
 
     def _predict_batch(
         self,

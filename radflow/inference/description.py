@@ -182,15 +182,15 @@ class Description(Outputs):
         odd about one that could. `above/<finding>` is missing where there is no probability or no threshold; without
         `thresholds` [F] there are no such columns.
         """
-        table = pd.DataFrame(np.asarray(probabilities, np.float64), columns=list(self.findings))
-        table.insert(0, "film", list(films))
-        for column, threshold in enumerate([] if thresholds is None else thresholds):
-            values = probabilities[:, column]
-            above = pd.Series(values >= threshold, dtype="boolean")
-            table[ABOVE_PREFIX + self.findings[column]] = above.mask(np.isnan(values) | np.isnan(threshold))
-        table["error"] = pd.Series(list(errors), dtype="string")
-        table["warning"] = pd.Series([warning or None for warning in warnings], dtype="string")
-        return table
+        of_findings = np.asarray(probabilities, np.float64).T
+        columns: dict[str, Any] = {"film": list(films), **dict(zip(self.findings, of_findings, strict=True))}
+        if thresholds is not None:
+            for finding, values, threshold in zip(self.findings, of_findings, thresholds, strict=True):
+                unknown = np.isnan(values) | np.isnan(threshold)
+                columns[ABOVE_PREFIX + finding] = pd.arrays.BooleanArray(values >= threshold, unknown)
+        columns["error"] = pd.array(list(errors), dtype="string")
+        columns["warning"] = pd.array([warning or None for warning in warnings], dtype="string")
+        return pd.DataFrame(columns)
 
 
 def _without_nan(values: NDArray[np.float64]) -> list[float | None]:

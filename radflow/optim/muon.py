@@ -11,9 +11,7 @@ import tensorflow as tf
 
 from radflow.optim.adam import AdamStep
 from radflow.optim.exclusions import is_bias_or_norm
-
-_TINY = 1e-30
-"""Keeps a kernel without a gradient where it is."""
+from radflow.optim.newton_schulz import NewtonSchulz
 
 
 class Ranks(Protocol):
@@ -105,16 +103,24 @@ class Muon(keras.optimizers.Muon):
         shapes = {place: _matrix_shape(variables[place]) for place in kernels}
         ranks, rank = (self._ranks.size, self._ranks.rank) if self._ranks else (1, 0)
         owners = dict(zip(kernels, share_out(list(shapes.values()), ranks), strict=True))
-        for owner, shape in dict.fromkeys((owners[place], shapes[place]) for place in kernels):
-            alike = [place for place in kernels if (owners[place], shapes[place]) == (owner, shape)]
-            ahead = self._ahead([variables[place] for place in alike], [grads[place] for place in alike], shape)
-            directions = self._directions(ahead) if owner == rank else tf.zeros_like(ahead)
-            for place, direction in zip(alike, tf.unstack(directions), strict=True):
+        alike: dict[tuple[int, tuple[int, int]], list[int]] = {}
+        for place in kernels:
+            alike.setdefault((owners[place], shapes[place]), []).append(place)
+        ahead = {
+            key: self._ahead([variables[place] for place in places], [grads[place] for place in places])
+            for key, places in alike.items()
+        }
+        own = [key for key in alike if key[0] == rank]
+        directions = {key: tf.zeros_like(stack) for key, stack in ahead.items()}
+        directions |= zip(own, self._directions([ahead[key] for key in own]), strict=True)
+        for key, places in alike.items():
+            for place, direction in zip(places, tf.unstack(directions[key]), strict=True):
                 grads[place] = tf.reshape(direction, variables[place].shape)
         return self._exchange(self._ranks, grads, kernels) if self._ranks and kernels else grads
 
-    def _ahead(self, variables: list[keras.Variable], grads: list[tf.Tensor], shape: tuple[int, int]) -> tf.Tensor:
+    def _ahead(self, variables: list[keras.Variable], grads: list[tf.Tensor]) -> tf.Tensor:
         """Momentum a step ahead, if no gradient came: [n, rows, columns] of kernels of one shape."""
+        shape = _matrix_shape(variables[0])
         momenta = [self.momentums[self._get_variable_index(variable)].value for variable in variables]
         gradients = tf.stack([tf.reshape(gradient, shape) for gradient in grads])
         moved = self.momentum * tf.stack([tf.reshape(momentum, shape) for momentum in momenta]) + gradients
@@ -122,10 +128,10 @@ class Muon(keras.optimizers.Muon):
             momentum.assign(tf.reshape(value, momentum.shape), read_value=False)
         return gradients + self.momentum * moved
 
-    def _directions(self, ahead: tf.Tensor) -> tf.Tensor:
-        """Where kernels of one shape move, [n, rows, columns], with a root mean square of `rms_rate`."""
-        scale = self.rms_rate * math.sqrt(max(ahead.shape[-2:]))
-        return scale * self.zeropower_via_newtonschulz5(ahead, self.ns_steps)
+    def _directions(self, ahead: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Where kernels move, stacks [n, rows, columns] of a shape each, with a root mean square of `rms_rate`."""
+        orthogonal = NewtonSchulz((self.muon_a, self.muon_b, self.muon_c), self.ns_steps, self.matrix_dtype)
+        return [self.rms_rate * math.sqrt(max(stack.shape[-2:])) * stack for stack in orthogonal(ahead)]
 
     @staticmethod
     def _exchange(ranks: Ranks, grads: list[tf.Tensor], kernels: list[int]) -> list[tf.Tensor]:
@@ -148,43 +154,6 @@ class Muon(keras.optimizers.Muon):
         """Move a bias, a normalisation or a kernel of the head by Adam."""
         self._adam_step.move(variable, m, v, gradient, lr)
 
-    def zeropower_via_newtonschulz5(self, x: tf.Tensor, steps: int) -> tf.Tensor:
-        """Orthogonalise matrices [n, rows, columns]: in each step, X = (a I + b A + c A^2) X with A = X X^T."""
-        # By the largest element first: the squares of small ones vanish.
-        matrices = x / (tf.reduce_max(tf.abs(x), axis=(-2, -1), keepdims=True) + _TINY)
-        matrices /= tf.norm(matrices, axis=(-2, -1), keepdims=True) + _TINY
-        short, long = sorted(x.shape[-2:])
-        iterate = self._iterate_grams if long >= 2 * short and self._multiplies_in_float32() else self._iterate
-        return tf.cast(iterate(tf.cast(matrices, self.matrix_dtype), steps), x.dtype)
-
-    def _iterate(self, matrices: tf.Tensor, steps: int) -> tf.Tensor:
-        for _ in range(steps):
-            matrices = _times(matrices, self._factor(_gram(matrices)))
-        return matrices
-
-    def _iterate_grams(self, matrices: tf.Tensor, steps: int) -> tf.Tensor:
-        """The same by iterating on A, which is small, and multiplying the factors; X is multiplied once, at the end.
-
-        Gram Newton-Schulz (Zhang et al. 2026, https://dao-lab.ai/blog/2026/gram-newton-schulz). Rounding of A grows
-        with every step as directions of small singular values do: shorter formats than float32 have too few digits.
-        """
-        gram = _gram(matrices)
-        product = factor = self._factor(gram)
-        for _ in range(steps - 1):
-            gram = tf.matmul(factor, tf.matmul(gram, factor))
-            factor = self._factor(gram)
-            product = tf.matmul(product, factor)
-        return _times(matrices, product)
-
-    def _multiplies_in_float32(self) -> bool:
-        """Whether products keep all digits of float32; on GPUs, TensorFlow rounds factors to TensorFloat-32."""
-        return self.matrix_dtype == "float32" and not tf.config.list_physical_devices("GPU")
-
-    def _factor(self, gram: tf.Tensor) -> tf.Tensor:
-        """The polynomial a I + b A + c A^2, where sums of matrices are smallest."""
-        scaled_identity = tf.cast(self.muon_a * tf.eye(gram.shape[-1]), gram.dtype)
-        return scaled_identity + self.muon_b * gram + self.muon_c * tf.matmul(gram, gram)
-
     def _should_use_adamw(self, variable: keras.Variable) -> bool:
         return is_bias_or_norm(variable) or variable.path in self.exclude_layers
 
@@ -200,21 +169,6 @@ def share_out(matrices: Sequence[tuple[int, int]], ranks: int) -> list[int]:
         owners[place] = loads.index(min(loads))
         loads[owners[place]] += work[place]
     return owners
-
-
-def _gram(matrices: tf.Tensor) -> tf.Tensor:
-    """X^T X of tall matrices, X X^T of others."""
-    is_tall = _is_tall(matrices)
-    return tf.matmul(matrices, matrices, transpose_a=is_tall, transpose_b=not is_tall)
-
-
-def _times(matrices: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Matrices times a factor as large as their Gram matrices, on the side where it fits."""
-    return tf.matmul(matrices, factor) if _is_tall(matrices) else tf.matmul(factor, matrices)
-
-
-def _is_tall(matrices: tf.Tensor) -> bool:
-    return matrices.shape[-2] > matrices.shape[-1]
 
 
 def _matrix_shape(kernel: tf.Tensor) -> tuple[int, int]:
