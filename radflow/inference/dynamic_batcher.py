@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
-from threading import Lock
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
@@ -24,19 +23,19 @@ class DynamicBatcher:
         self._predict = predict
         self._limit = limit
         self._waiting: deque[tuple[np.ndarray, Future[np.ndarray]]] = deque()
-        self._turn = Lock()
+        self._turns = ThreadPoolExecutor(1)
 
     def __call__(self, films: np.ndarray) -> np.ndarray:
         """What `predict` gives for these films, or the error that it raised for a batch which they were part of."""
         answer: Future[np.ndarray] = Future()
         self._waiting.append((films, answer))
-        with self._turn:
-            while not answer.done():
-                self._predict_next()
+        self._turns.submit(self._predict_next)
         return answer.result()
 
     def _predict_next(self) -> None:
-        """Predict the films that have waited longest."""
+        """Predict the films that have waited longest, if an earlier turn has left any."""
+        if not self._waiting:
+            return
         films, answers = self._next_batch()
         try:
             predicted = self._predict(np.concatenate(films))

@@ -88,3 +88,30 @@ def test_one_request_after_another_is_predicted_alone() -> None:
     with pytest.raises(ArithmeticError, match="thirteen"):
         batcher(films_of(13))
     np.testing.assert_array_equal(batcher(films_of(3)), [[6.0]])
+
+
+def test_answers_do_not_wait_for_the_next_batch() -> None:
+    """Two requests share the second batch; both are answered while the third, which never ends by itself, is computed."""
+    gates = {value: threading.Event() for value in (1, 2, 4)}
+    begun = {value: threading.Event() for value in gates}
+
+    def predict(films: np.ndarray) -> np.ndarray:
+        first = int(films[0, 0, 0])
+        begun[first].set()
+        assert gates[first].wait(30)
+        return films.reshape(-1, 1) * 2.0
+
+    batcher = DynamicBatcher(predict, 2)
+    with ThreadPoolExecutor(4) as pool:
+        asked = []
+        for value in (1, 2, 3, 4):
+            asked.append(pool.submit(batcher, films_of(value)))
+            assert begun[1].wait(30)
+            while len(batcher._waiting) < value - 1:
+                time.sleep(0.001)
+        gates[1].set()
+        gates[2].set()
+        assert begun[4].wait(30)
+        assert [one.result(30).item() for one in asked[:3]] == [2, 4, 6]
+        gates[4].set()
+        assert asked[3].result(30).item() == 8
