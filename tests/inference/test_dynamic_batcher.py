@@ -91,7 +91,7 @@ def test_one_request_after_another_is_predicted_alone() -> None:
 
 
 def test_answers_do_not_wait_for_the_next_batch() -> None:
-    """Two requests share the second batch; both are answered while the third, which never ends by itself, is computed."""
+    """Two requests share the second batch; both are answered while the third is still computed."""
     gates = {value: threading.Event() for value in (1, 2, 4)}
     begun = {value: threading.Event() for value in gates}
 
