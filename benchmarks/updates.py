@@ -1,4 +1,4 @@
-"""Seconds that an optimiser takes to move the weights of each network's body, once gradients are there.
+"""Seconds that an optimiser takes to move the weights of each network's body: the first time, and later.
 
     python -m benchmarks.updates --optimizers adam muon --threads=1
 
@@ -32,20 +32,21 @@ def main() -> None:
     options = parser.parse_args()
     set_threads(options.threads)
     import_tensorflow()
-    rows = [(arch, *(f"{seconds(arch, name):.3f}" for name in options.optimizers)) for arch in options.arch]
+    rows = [(arch, *(seconds(arch, name) for name in options.optimizers)) for arch in options.arch]
     print(markdown_table(["network", *options.optimizers], rows, align="l" + "r" * len(options.optimizers)))
 
 
-def seconds(arch: str, optimizer: str) -> float:
-    """Median seconds of an update."""
+def seconds(arch: str, optimizer: str) -> str:
+    """Seconds of the first update, which builds the graph, and the median of later ones."""
     update = update_of(arch, optimizer)
-    update()
-    measured = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        update()
-        measured.append(time.perf_counter() - started)
-    return statistics.median(measured)
+    first, *later = (duration(update) for _ in range(1 + REPEATS))
+    return f"{first:.1f}, {statistics.median(later):.3f}"
+
+
+def duration(call: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
 
 
 def update_of(arch: str, optimizer: str) -> Callable[[], None]:
