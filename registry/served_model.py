@@ -61,7 +61,7 @@ class ServedClassifier(mlflow.pyfunc.PythonModel):
         self._description = Description.read(folder)
         model = keras.saving.load_model(folder / "data" / "model.keras", compile=False, safe_mode=True)
         self._size = int(model.input_shape[1])
-        graph = inference_graph(_faster_where_radflow_is(model))
+        graph = inference_graph(_faster_twin(model))
         self._probabilities = DynamicBatcher(lambda films: graph(films).numpy(), BATCH)
         self._description.check(self._probabilities)
 
@@ -107,7 +107,7 @@ class ServedClassifier(mlflow.pyfunc.PythonModel):
             probabilities[readable] = self._description.shown(self._probabilities(np.stack(films)))
 
 
-def _faster_where_radflow_is(model: keras.Model) -> keras.Model:
+def _faster_twin(model: keras.Model) -> keras.Model:
     """The same model, by radflow's operations where it is installed."""
     try:
         from radflow.models.twin import twin_of

@@ -37,14 +37,14 @@ class DynamicBatcher:
         if not self._waiting:
             return
         films, answers = self._next_batch()
+        ends = np.cumsum([len(each) for each in films])
         try:
-            predicted = self._predict(np.concatenate(films))
+            parts = np.split(self._predict(np.concatenate(films)), ends[:-1])
         except Exception as error:  # noqa: BLE001 (whatever it is, each of the waiting threads raises it)
             for answer in answers:
                 answer.set_exception(error)
             return
-        ends = np.cumsum([len(each) for each in films])
-        for answer, part in zip(answers, np.split(predicted, ends[:-1]), strict=True):
+        for answer, part in zip(answers, parts, strict=True):
             answer.set_result(part)
 
     def _next_batch(self) -> tuple[list[np.ndarray], list[Future[np.ndarray]]]:

@@ -29,20 +29,20 @@ class NewtonSchulz:
 
     def __call__(self, stacks: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """U V^T of each matrix U S V^T in stacks [n, rows, columns], with singular values between .7 and 1.2."""
-        done = [tf.cast(_scaled(stack), self.dtype) for stack in stacks]
+        results = [tf.cast(_scaled(stack), self.dtype) for stack in stacks]
         of_side: dict[int, list[int]] = {}
-        for place, matrices in enumerate(done):
+        for place, matrices in enumerate(results):
             if self._has_small_grams(matrices):
                 of_side.setdefault(min(matrices.shape[-2:]), []).append(place)
             else:
-                done[place] = self._iterate(matrices)
+                results[place] = self._iterate(matrices)
         for places in of_side.values():
             # Grams of one size together: a graph of fewer operations is built sooner.
-            factors = self._iterate_grams(tf.concat([_gram(done[place]) for place in places], 0))
-            shares = tf.split(factors, [done[place].shape[0] for place in places])
+            factors = self._iterate_grams(tf.concat([_gram(results[place]) for place in places], 0))
+            shares = tf.split(factors, [results[place].shape[0] for place in places])
             for place, factor in zip(places, shares, strict=True):
-                done[place] = _times(done[place], factor)
-        return [tf.cast(matrices, stack.dtype) for matrices, stack in zip(done, stacks, strict=True)]
+                results[place] = _times(results[place], factor)
+        return [tf.cast(matrices, stack.dtype) for matrices, stack in zip(results, stacks, strict=True)]
 
     def _has_small_grams(self, matrices: tf.Tensor) -> bool:
         """Whether A is smaller than X, and products keep all digits: on GPUs, TensorFlow rounds to TensorFloat-32."""

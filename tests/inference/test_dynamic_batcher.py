@@ -19,7 +19,7 @@ def films_of(*values: int) -> np.ndarray:
 
 
 class GatedModel:
-    """Gives twice a film's value; the first batch takes until the gate is opened."""
+    """Gives twice a film's value; a batch takes until the gate is opened."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []

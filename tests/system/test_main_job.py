@@ -180,7 +180,7 @@ def test_promote_then_predict_and_evaluate_from_the_alias(trained: Path, command
 
 
 def test_a_registered_model_loads_with_mlflow_alone(trained: Path) -> None:
-    """By both flavours, in a process that cannot import radflow, as a colleague would."""
+    """By both flavours, in a process that cannot import radflow."""
     program = (
         "import sys; sys.modules['radflow'] = None\n"
         "import mlflow, numpy\n"
