@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
+import yaml
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
@@ -107,13 +108,10 @@ def without_alias(uri: str) -> str:
 
 def model_metadata(uri: str) -> dict[str, str]:
     """What was said of a model when it was logged, without its weights; raises UserError as `load_classifier` does."""
-    import mlflow.models
-
-    try:
-        info = mlflow.models.get_model_info(uri)
-    except (MlflowException, OSError) as error:
-        raise UserError(_no_such_model(uri, error)) from error
-    return {name: str(value) for name, value in (info.metadata or {}).items()}
+    described = read_model_file(uri, "MLmodel")
+    if described is None:
+        raise UserError(f"{uri} holds no MLmodel; expected a model as radflow's `train` logs it")
+    return {name: str(value) for name, value in (yaml.safe_load(described).get("metadata") or {}).items()}
 
 
 @contextmanager

@@ -268,7 +268,7 @@ def test_families_do_not_mix(store: MlflowClient, promoted: Promote) -> None:
         promoted(run=mammo)
 
 
-def test_the_model_card_says_what_the_model_is(store: MlflowClient, promoted: Promote) -> None:
+def test_the_model_card_says_what_the_model_is(store: MlflowClient, promoted: Promote, tmp_path: Path) -> None:
     finished_run(store, 0.8)
     promoted()
     run_id = finished_run(store, 1.0)
@@ -290,7 +290,7 @@ def test_the_model_card_says_what_the_model_is(store: MlflowClient, promoted: Pr
     ):
         assert words in rendered, words
     assert rendered.count("<table>") == 3
-    artifact = store.download_artifacts(version.tags["radflow.promote_run"], f"model_cards/{NAME}-2.md")
+    artifact = store.download_artifacts(version.tags["radflow.promote_run"], f"model_cards/{NAME}-2.md", str(tmp_path))
     assert Path(artifact).read_text() == version.description
 
 

@@ -17,7 +17,7 @@ TRAINING = ("--arch=vgg16", "--epochs=1", "--bz=32", "--threads=1")
 
 def predictions_of(folder: Path, run_id: str) -> pd.DataFrame:
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
-    table = pd.read_parquet(client.download_artifacts(run_id, "predictions/predictions.parquet"))
+    table = pd.read_parquet(client.download_artifacts(run_id, "predictions/predictions.parquet", str(folder)))
     return table.set_index("image_id").filter(like="probability/")
 
 

@@ -117,9 +117,9 @@ def test_where_the_films_came_from_is_in_the_store_too(trained: Path) -> None:
     assert (preprocessed.info.status, preprocessed.data.params["cfg/source"]) == ("FINISHED", str(trained / "films"))
 
 
-def test_the_logged_aucs_are_those_of_the_predictions_file(trained: Path) -> None:
+def test_the_logged_aucs_are_those_of_the_predictions_file(trained: Path, tmp_path: Path) -> None:
     (run,) = [run for run in runs_of(trained) if run.data.tags.get("radflow.arch") == "densenet121"]
-    path = client(trained).download_artifacts(run.info.run_id, "predictions/predictions.parquet")
+    path = client(trained).download_artifacts(run.info.run_id, "predictions/predictions.parquet", str(tmp_path))
     predictions = pd.read_parquet(path)
     test_list = (trained / "films" / "test_list.txt").read_text().split()
     assert sorted(predictions["image_id"]) == sorted(test_list)
@@ -141,7 +141,7 @@ def test_what_a_user_reads_on_the_terminal(trained: Path) -> None:
     assert "Traceback" not in output
 
 
-def test_promote_then_predict_and_evaluate_from_the_alias(trained: Path, command: Command) -> None:
+def test_promote_then_predict_and_evaluate_from_the_alias(trained: Path, command: Command, tmp_path: Path) -> None:
     card = f"--card={REPOSITORY / 'registry/model_card.md'}"
     promoted = command("promote", card, f"--policy={policy_of(trained, minimum_auc=0.0)}")
     assert promoted.returncode == 0, promoted.stderr
@@ -157,7 +157,7 @@ def test_promote_then_predict_and_evaluate_from_the_alias(trained: Path, command
     assert table["error"].isna().all()
     assert len(table) == len(list((trained / "films" / "images").iterdir()))
     (run,) = [run for run in runs_of(trained) if run.data.tags.get("radflow.arch") == "densenet121"]
-    path = client(trained).download_artifacts(run.info.run_id, "predictions/predictions.parquet")
+    path = client(trained).download_artifacts(run.info.run_id, "predictions/predictions.parquet", str(tmp_path))
     tested = pd.read_parquet(path).set_index("image_id")
     # Film files through the registered model give what the trained model in memory gave from the dataset. Batches of
     # other sizes may round otherwise: in bfloat16, which training takes where the CPU has it, to eight bits.

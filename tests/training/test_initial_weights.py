@@ -62,6 +62,16 @@ def test_every_way_to_name_it_gives_its_body_and_a_new_head(logged, tmp_path: Pa
         assert not np.asarray(transferred.get_layer("logits").kernel).any()
 
 
+def test_looking_at_a_model_leaves_no_files_behind(logged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    _, run_id = logged
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    for uri in ("models:/radflow-chest-vgg16@champion", "models:/radflow-chest-vgg16/1", f"runs:/{run_id}/model"):
+        check_weights(ModelConfig(arch="vgg16", weights=uri))
+    assert not list(temporary.iterdir())
+
+
 def test_an_alias_is_settled_as_the_version_that_it_stands_for(logged):
     assert resolve_alias("models:/radflow-chest-vgg16@champion") == "models:/radflow-chest-vgg16/1"
     assert resolve_alias("models:/radflow-chest-vgg16/1") == "models:/radflow-chest-vgg16/1"
