@@ -17,7 +17,10 @@ from radflow.optim.config import Auto, OptimizerConfig, OptimizerName, Scaling
 from radflow.optim.learning_rate import scale_learning_rate
 
 SMALLEST_MUON_BATCH = 64
-"""Global batch from which on Muon is the optimiser: with fewer films its update would be a tenth of a step or more."""
+"""Global batch from which on Muon is the optimiser: with fewer films its update would be a tenth of a step or more.
+
+Of any batch where a network has random weights and no normalisation, which Adam seldom trains at all.
+"""
 WANTED_STEPS = 150
 """Optimiser steps of `epochs=auto`: with far fewer, no learning rate makes up for those that are missing."""
 FEWEST_EPOCHS, MOST_EPOCHS = 3, 50
@@ -81,7 +84,7 @@ FAR_ABOVE = 3.0
 _LOSS_OF_AUC: dict[NetworkKind, tuple[tuple[int, float], ...]] = {
     "normalised": ((30, 0.082), (60, 0.026), (102, 0.013), (190, 0.005), (1290, 0.0)),
     "pretrained": ((30, 0.018), (100, 0.002), (1290, 0.0)),
-    "plain": ((30, 0.4), (100, 0.35), (190, 0.25), (1290, 0.0)),
+    "plain": ((30, 0.4), (100, 0.021), (190, 0.006), (1290, 0.0)),
 }
 _SAME_RATES: dict[OptimizerName, OptimizerName] = {"adamw": "adam", "nesterov": "sgd"}
 
@@ -109,7 +112,7 @@ def choose_optimizer(
     reasons = {}
     optimizer = config.optimizer
     if optimizer == "auto":
-        optimizer, reasons["optimizer"] = _auto_optimizer(config, max(global_batch, wanted_batch))
+        optimizer, reasons["optimizer"] = _auto_optimizer(config, max(global_batch, wanted_batch), kind)
     usual = _usual(optimizer, kind)
     base_lr = usual.base_lr if config.base_lr == "auto" else config.base_lr
     scaling = usual.scaling if config.lr_scaling == "auto" else config.lr_scaling
@@ -121,13 +124,13 @@ def choose_optimizer(
     return OptimizerChoice(optimizer, base_lr, scaling, peak, reasons)
 
 
-def _auto_optimizer(config: OptimizerConfig, global_batch: int) -> tuple[OptimizerName, str]:
+def _auto_optimizer(config: OptimizerConfig, global_batch: int, kind: NetworkKind) -> tuple[OptimizerName, str]:
     """An optimiser, and why."""
     if config.weight_decay:
         return "adamw", f"weight_decay={config.weight_decay:g} is given"
     if not config.base_lr == config.lr_scaling == "auto":
         return "adam", "the paper's, for a learning rate that is given"
-    if global_batch < SMALLEST_MUON_BATCH:
+    if global_batch < SMALLEST_MUON_BATCH and kind != "plain":
         return "adam", f"the paper's, for global batches of fewer than {SMALLEST_MUON_BATCH} films"
     return "muon", "best at every batch measured"
 

@@ -48,6 +48,14 @@ def test_adam_with_batch_norm_is_near_the_best_rate_measured(batch, best):
     assert best / 1.5 <= peak <= 1.5 * best
 
 
+@pytest.mark.parametrize(("batch", "learned"), [(16, 0.00028), (64, 0.0006), (434, 0.0015), (824, 0.002)])
+def test_vgg_from_random_weights_takes_muon_at_rates_by_which_it_was_seen_to_learn(batch, learned):
+    """Adam's loss stays at its first value, at a batch of 16 too (docs/large-batch.md)."""
+    choice = choose_optimizer(OptimizerConfig(), batch, "plain")
+    assert choice.optimizer == "muon"
+    assert learned / 1.1 <= choice.peak_lr <= 1.1 * learned
+
+
 def test_the_papers_rule_by_name():
     paper = OptimizerConfig(optimizer="adam", base_lr=0.0005, base_batch=8, lr_scaling="linear")
     assert choose_optimizer(paper, 4096, "normalised").peak_lr == pytest.approx(0.256)
