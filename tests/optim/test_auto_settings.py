@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.large_batch_results import read_results
 from radflow.optim.auto_settings import (
     FEWEST_EPOCHS,
     MOST_EPOCHS,
@@ -128,6 +130,17 @@ def test_a_batch_grows_only_for_steps_that_are_missing_and_ranks_can_share_all_o
 def test_what_is_given_wins():
     config = OptimizerConfig(warmup_epochs=2.5)
     assert (choose_epochs(7, lambda epochs: epochs, 0, config), choose_warmup(config, 7)) == (7, 2.5)
+
+
+@pytest.mark.parametrize(("kind", "steps_an_epoch"), [("pretrained", 3), ("plain", 3), ("plain", 10), ("plain", 19)])
+def test_what_the_plan_expects_is_what_was_measured(kind, steps_an_epoch):
+    """By the rule beside the best of the small batches, VGG-16, the first seed (benchmarks/large_batch.py)."""
+    name = {"pretrained": "large_batch_vgg16", "plain": "large_batch_vgg16_random"}[kind]
+    results = read_results(Path(f"benchmarks/{name}.jsonl"))
+    of_first_seed = [(cell, result) for cell, _, result in results if result and cell.seed == 0]
+    small = max(result.test.auc for cell, result in of_first_seed if cell.steps == 129)
+    (ruled,) = (result for cell, result in of_first_seed if (cell.way, cell.steps) == ("auto", steps_an_epoch))
+    assert expected_loss_of_auc(ruled.total_steps, kind) == pytest.approx(small - ruled.test.auc, abs=0.001)
 
 
 @given(st.sampled_from(KINDS), st.integers(1, 10**6), st.integers(1, 10**6))
